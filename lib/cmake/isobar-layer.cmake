@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+# isobar_add_layer(<name> HEADERS <x.hpp...> SOURCES <x.cpp...> [DEPENDS <layer...>] [PUBLIC <target...>] [PRIVATE <target...>])
+#   one layer of the design: the target isobar::<name>, its public headers in include/isobar/<name>, its sources beside
+#   the call. A layer with public headers is installed; one without (the command line) is not.
+# isobar_add_test(<name> SOURCES <x_test.cpp...> [DEPENDS <target...>] [LABELS <label...>] [TIMEOUT <seconds>])
+#   one test program of GoogleTest, every test of it known to ctest and labelled with its folder's name. (Ninja builds a
+#   folder's programs by the target tests/<folder>/all.)
+
+include_guard(GLOBAL)
+
+# Compile and link settings of every program built here; never handed to users of the installed package.
+add_library(isobar_settings INTERFACE)
+target_compile_options(isobar_settings INTERFACE -Wall -Wextra -Wno-unused-parameter)
+if(ISOBAR_SANITIZE)
+  target_compile_options(isobar_settings INTERFACE -fsanitize=${ISOBAR_SANITIZE} -fno-omit-frame-pointer)
+  target_link_options(isobar_settings INTERFACE -fsanitize=${ISOBAR_SANITIZE})
+endif()
+
+function(isobar_add_layer name)
+  cmake_parse_arguments(arg "" "" "HEADERS;SOURCES;DEPENDS;PUBLIC;PRIVATE" ${ARGN})
+  set(target isobar_${name})
+  add_library(${target} ${arg_SOURCES})
+  add_library(isobar::${name} ALIAS ${target})
+  list(TRANSFORM arg_HEADERS PREPEND ${PROJECT_SOURCE_DIR}/include/isobar/${name}/)
+  target_sources(${target} PUBLIC FILE_SET HEADERS BASE_DIRS ${PROJECT_SOURCE_DIR}/include FILES ${arg_HEADERS})
+  # Private headers are found beside the sources; lib/ itself is never a public include folder.
+  target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR}/lib)
+  target_compile_features(${target} PUBLIC cxx_std_20)
+  set_target_properties(${target} PROPERTIES EXPORT_NAME ${name} POSITION_INDEPENDENT_CODE ON
+                                             VERIFY_INTERFACE_HEADER_SETS ${ISOBAR_TESTS})
+  list(TRANSFORM arg_DEPENDS PREPEND isobar::)
+  target_link_libraries(${target} PUBLIC ${arg_DEPENDS} ${arg_PUBLIC} PRIVATE ${arg_PRIVATE})
+  # Options alone: linking isobar_settings would make it a part of the exported package.
+  target_compile_options(${target} PRIVATE $<TARGET_PROPERTY:isobar_settings,INTERFACE_COMPILE_OPTIONS>)
+  if(ISOBAR_SANITIZE)
+    # Whatever links an instrumented archive needs the sanitizer's runtime.
+    target_link_options(${target} INTERFACE -fsanitize=${ISOBAR_SANITIZE})
+  endif()
+  if(arg_HEADERS)
+    set_property(GLOBAL APPEND PROPERTY ISOBAR_LAYERS ${target})
+  endif()
+endfunction()
+
+function(isobar_add_test name)
+  cmake_parse_arguments(arg "" "TIMEOUT" "SOURCES;DEPENDS;LABELS" ${ARGN})
+  if(NOT arg_TIMEOUT)
+    set(arg_TIMEOUT 60)
+  endif()
+  get_filename_component(folder ${CMAKE_CURRENT_SOURCE_DIR} NAME)
+  list(APPEND arg_LABELS ${folder})
+  list(REMOVE_DUPLICATES arg_LABELS)
+
+  add_executable(${name} ${arg_SOURCES})
+  target_link_libraries(${name} PRIVATE ${arg_DEPENDS} isobar_settings isobar_test_support GTest::gtest_main)
+  target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR}/tests ${PROJECT_SOURCE_DIR}/lib)
+  # Tests run beside each other, so each takes one thread for LibTorch's operators.
+  gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60 TEST_LIST ${name}_TESTS
+    PROPERTIES TIMEOUT ${arg_TIMEOUT} ENVIRONMENT OMP_NUM_THREADS=1)
+  # Labels apart: among the properties above, a list of several is taken to pieces.
+  set(labels_file ${CMAKE_CURRENT_BINARY_DIR}/${name}_labels.cmake)
+  file(WRITE ${labels_file} "if(${name}_TESTS)
+  set_tests_properties(\${${name}_TESTS} PROPERTIES LABELS \"${arg_LABELS}\")
+endif()
+")
+  set_property(DIRECTORY APPEND PROPERTY TEST_INCLUDE_FILES ${labels_file})
+endfunction()

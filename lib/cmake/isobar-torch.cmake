@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+# isobar_find_torch([DEFAULT <folder>] [CUDA])
+#   defines isobar::torch, the one target by which isobar and its users link LibTorch. Sets, for the caller,
+#   ISOBAR_TORCH_ROOT (the folder found) and ISOBAR_TORCH_ERROR (why none was; empty if all is well).
+#
+# Looked for in this order: Torch_DIR (a LibTorch with its own CMake package), ISOBAR_TORCH_DIR (a folder that holds
+# include/ and lib/, such as the `torch` folder of a wheel; the environment variable of that name is its initial value),
+# and DEFAULT. The CMake package of a CUDA wheel wants a CUDA toolkit even for a program that uses the CPU alone, so for
+# a plain folder the target is defined here.
+#
+# This file is also installed: a user's find_package(isobar) defines isobar::torch by it. So it is an imported target,
+# which no export set has to hold.
+
+include_guard(GLOBAL)
+
+set(ISOBAR_TORCH_MINIMUM 2.6)
+
+# Sets <error> in the caller's scope unless `root` holds a LibTorch that isobar can use.
+function(_isobar_check_torch root error)
+  set(${error} "" PARENT_SCOPE)
+  foreach(needed include/ATen/core/Tensor.h lib/libtorch_cpu.so lib/libc10.so)
+    if(NOT EXISTS ${root}/${needed})
+      set(${error} "${root} is no LibTorch: it has no ${needed}" PARENT_SCOPE)
+      return()
+    endif()
+  endforeach()
+  # The numbers moved to headeronly/ in LibTorch 2.9.
+  set(header ${root}/include/torch/headeronly/version.h)
+  if(NOT EXISTS ${header})
+    set(header ${root}/include/torch/csrc/api/include/torch/version.h)
+  endif()
+  file(STRINGS ${header} numbers REGEX "#define TORCH_VERSION_(MAJOR|MINOR) ")
+  string(REGEX REPLACE ".*MAJOR ([0-9]+).*MINOR ([0-9]+).*" "\\1.\\2" version "${numbers}")
+  if(version VERSION_LESS ISOBAR_TORCH_MINIMUM)
+    set(${error} "LibTorch in ${root} is ${version}; isobar wants ${ISOBAR_TORCH_MINIMUM} or later" PARENT_SCOPE)
+  endif()
+endfunction()
+
+# isobar::torch from a folder with include/ and lib/. Libraries are imported by their full path, so that CMake keeps
+# the run path of everything that links them right, in the build tree and after installation.
+function(_isobar_define_torch root cuda)
+  foreach(library c10 torch_cpu)
+    add_library(isobar::${library} SHARED IMPORTED GLOBAL)
+    set_target_properties(isobar::${library} PROPERTIES IMPORTED_LOCATION ${root}/lib/lib${library}.so)
+  endforeach()
+  add_library(isobar::torch INTERFACE IMPORTED GLOBAL)
+  target_include_directories(isobar::torch INTERFACE ${root}/include ${root}/include/torch/csrc/api/include)
+  if(cuda)
+    # Nothing refers to libtorch_cuda by symbol: without --no-as-needed it is dropped and no CUDA operation registers.
+    target_link_libraries(isobar::torch INTERFACE
+      "-Wl,--no-as-needed,${root}/lib/libtorch_cuda.so,${root}/lib/libc10_cuda.so,--as-needed")
+  endif()
+  target_link_libraries(isobar::torch INTERFACE isobar::torch_cpu isobar::c10)
+endfunction()
+
+function(isobar_find_torch)
+  cmake_parse_arguments(arg "CUDA" "DEFAULT" "" ${ARGN})
+  set(ISOBAR_TORCH_ERROR "" PARENT_SCOPE)
+  if(TARGET isobar::torch)
+    return()
+  endif()
+  if(Torch_DIR)
+    find_package(Torch REQUIRED)
+    add_library(isobar::torch INTERFACE IMPORTED GLOBAL)
+    target_link_libraries(isobar::torch INTERFACE ${TORCH_LIBRARIES})
+    target_include_directories(isobar::torch INTERFACE ${TORCH_INCLUDE_DIRS})
+    set(ISOBAR_TORCH_ROOT ${TORCH_INSTALL_PREFIX} PARENT_SCOPE)
+    return()
+  endif()
+
+  set(ISOBAR_TORCH_DIR "$ENV{ISOBAR_TORCH_DIR}" CACHE PATH
+      "LibTorch: a folder with its include/ and lib/; empty for isobar's own")
+  set(root "${ISOBAR_TORCH_DIR}")
+  if(NOT root)
+    set(root "${arg_DEFAULT}")
+  endif()
+  get_filename_component(root "${root}" REALPATH)
+  _isobar_check_torch("${root}" error)
+  if(NOT error AND arg_CUDA AND NOT EXISTS ${root}/lib/libtorch_cuda.so)
+    set(error "LibTorch in ${root} is without CUDA: it has no lib/libtorch_cuda.so")
+  endif()
+  if(error)
+    set(ISOBAR_TORCH_ERROR "${error}; set ISOBAR_TORCH_DIR to a folder with LibTorch's include/ and lib/" PARENT_SCOPE)
+    return()
+  endif()
+  _isobar_define_torch(${root} "${arg_CUDA}")
+  set(ISOBAR_TORCH_ROOT ${root} PARENT_SCOPE)
+endfunction()

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <isobar/core/config.hpp>
+
+#include "core/config_tree.hpp"
+
+#include <isobar/core/error.hpp>
+#include <isobar/core/text.hpp>
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+#include <sstream>
+#include <utility>
+
+namespace isobar {
+namespace {
+
+using detail::ConfigDocument;
+using detail::ConfigNode;
+using Kind = ConfigNode::Kind;
+
+std::string read_text(const std::filesystem::path& path) {
+  const auto fail = [&](const char* cause) {
+    throw UsageError(fmt::format("{}: cannot read the configuration: {}", path.string(), cause));
+  };
+  // A folder can be opened, and fails at the first read.
+  if (std::filesystem::is_directory(path)) fail("it is a folder");
+  std::ifstream file(path, std::ios::binary);
+  if (!file) fail(std::strerror(errno));
+  std::ostringstream text;
+  text << file.rdbuf();
+  if (text.bad()) fail("reading failed");
+  return text.str();
+}
+
+std::int64_t checked_bytes(const ConfigDocument& document, const ConfigNode& node,
+                           const std::string& text) {
+  if (const auto bytes = parse_bytes(text)) return *bytes;
+  throw UsageError(fmt::format("{}: '{}' must be a size such as 25MiB, got '{}'",
+                               place_of(document, node), node.path, text));
+}
+
+std::string checked_choice(const ConfigDocument& document, const ConfigNode& node,
+                           const std::vector<std::string>& choices, const std::string& text) {
+  if (std::find(choices.begin(), choices.end(), text) != choices.end()) return text;
+  const auto near = nearest(text, choices);
+  throw UsageError(fmt::format("{}: '{}' must be one of {}, got '{}'{}", place_of(document, node),
+                               node.path, join_words(choices), text,
+                               near ? fmt::format("; did you mean '{}'?", *near) : ""));
+}
+
+}  // namespace
+
+Config Config::parse(const std::string& text, const std::string& name,
+                     const std::vector<std::string>& overrides) {
+  auto document = std::make_shared<ConfigDocument>();
+  document->name = name;
+  document->root = detail::parse_tree(text, name);
+  for (const std::string& assignment : overrides) apply_override(*document, assignment);
+  ConfigNode* root = &document->root;
+  return {std::move(document), root};
+}
+
+std::int64_t Config::get_bytes(const std::string& key) const {
+  const auto text = get<std::string>(key);
+  return checked_bytes(*document_, section_->entry(key), text);
+}
+
+std::int64_t Config::get_bytes(const std::string& key, std::int64_t fallback) const {
+  const auto text = get<std::string>(key, std::to_string(fallback));
+  return checked_bytes(*document_, section_->entry(key), text);
+}
+
+std::string Config::one_of(const std::string& key, const std::vector<std::string>& choices) const {
+  const auto text = get<std::string>(key);
+  return checked_choice(*document_, section_->entry(key), choices, text);
+}
+
+std::string Config::one_of(const std::string& key, const std::vector<std::string>& choices,
+                           const std::string& fallback) const {
+  const auto text = get<std::string>(key, fallback);
+  return checked_choice(*document_, section_->entry(key), choices, text);
+}
+
+Config Config::child(const std::string& key) const {
+  ConfigNode& node = section_->entry(key);
+  node.known = true;
+  if (node.kind == Kind::none) {
+    node.kind = Kind::section;
+    node.is_default = true;
+  }
+  if (node.kind != Kind::section) {
+    throw UsageError(fmt::format("{}: '{}' must be a section, got {}", place_of(*document_, node),
+                                 node.path, describe(node)));
+  }
+  return {document_, &node};
+}
+
+bool Config::has(const std::string& key) const {
+  ConfigNode& node = section_->entry(key);
+  node.known = true;
+  return is_given(node);
+}
+
+void Config::finish() const { reject_unknown(*document_, *section_); }
+
+std::vector<std::string> Config::flatten() const {
+  std::vector<std::string> lines;
+  flatten_tree(*section_, lines);
+  std::sort(lines.begin(), lines.end());
+  return lines;
+}
+
+std::string Config::yaml() const { return emit_yaml(*section_) + "\n"; }
+
+Config load_config(const std::filesystem::path& path, const std::vector<std::string>& overrides) {
+  return Config::parse(read_text(path), path.string(), overrides);
+}
+
+}  // namespace isobar

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <isobar/core/atomic_file.hpp>
+
+#include <gtest/gtest.h>
+
+#include <isobar/core/error.hpp>
+#include <iterator>
+
+#include "core/message_of.hpp"
+#include "core/temporary_folder.hpp"
+
+namespace isobar {
+namespace {
+
+using test::read_file;
+using test::TemporaryFolder;
+
+std::ptrdiff_t files_in(const TemporaryFolder& folder) {
+  return std::distance(std::filesystem::directory_iterator(folder.path()), {});
+}
+
+TEST(AtomicFile, ReplacesAFileWithTheWholeOfTheNewOne) {
+  const TemporaryFolder folder;
+  write_file_atomically(folder / "a", "old and long");
+  write_file_atomically(folder / "a", std::string_view("new\0x", 5));
+  EXPECT_EQ(read_file(folder / "a"), std::string("new\0x", 5));
+  EXPECT_EQ(files_in(folder), 1);
+}
+
+TEST(AtomicFile, LeavesTheOldFileUntilItIsCommitted) {
+  const TemporaryFolder folder;
+  write_file_atomically(folder / "a", "old");
+  AtomicFile file(folder / "a");
+  file.write("ne");
+  file.write("w");
+  EXPECT_EQ(read_file(folder / "a"), "old");
+  file.commit();
+  EXPECT_EQ(read_file(folder / "a"), "new");
+}
+
+TEST(AtomicFile, LeavesNothingBehindWhenItIsNotCommitted) {
+  const TemporaryFolder folder;
+  { AtomicFile(folder / "a").write("half"); }
+  EXPECT_EQ(files_in(folder), 0);
+}
+
+TEST(AtomicFile, LetsTwoWritersOfOneNameLiveAtOnce) {
+  const TemporaryFolder folder;
+  AtomicFile first(folder / "a"), second(folder / "a");
+  first.write("first");
+  second.write("second");
+  second.commit();
+  first.commit();
+  EXPECT_EQ(read_file(folder / "a"), "first");
+  EXPECT_EQ(files_in(folder), 1);
+}
+
+TEST(AtomicFile, RefusesToWriteAfterTheCommit) {
+  const TemporaryFolder folder;
+  AtomicFile file(folder / "a");
+  file.commit();
+  EXPECT_THROW(file.write("x"), UsageError);
+  EXPECT_THROW(file.commit(), UsageError);
+}
+
+TEST(AtomicFile, NamesPathAndCauseOfAFailure) {
+  const TemporaryFolder folder;
+  std::filesystem::create_directory(folder / "b");
+  EXPECT_EQ(test::message_of<Error>([&] { write_file_atomically(folder / "no/a", "x"); }),
+            "cannot write " + (folder / "no/a").string() + ": No such file or directory");
+  EXPECT_EQ(test::message_of<Error>([&] { write_file_atomically(folder / "b", "x"); }),
+            "cannot write " + (folder / "b").string() + ": Is a directory");
+  EXPECT_EQ(files_in(folder), 1);
+}
+
+}  // namespace
+}  // namespace isobar
