@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <isobar/comm/agreement.hpp>
+#include <isobar/core/error.hpp>
+#include <ATen/ops/empty.h>
+#include <c10/util/Exception.h>
+
+#include <algorithm>
+#include <cstring>
+#include <string_view>
+
+namespace isobar {
+namespace {
+
+std::vector<int64_t> gather_numbers(Communicator& comm, int64_t number) {
+  auto mine = at::empty({1}, at::kLong);
+  *mine.data_ptr<int64_t>() = number;
+  auto all = at::empty({comm.size()}, at::kLong);
+  comm.all_gather(all, mine).synchronize();
+  const auto* first = all.const_data_ptr<int64_t>();
+  return {first, first + comm.size()};
+}
+
+/// FNV-1a, 64 bits.
+int64_t fnv1a(std::string_view text) {
+  uint64_t hash = 0xcbf29ce484222325;
+  for (const char byte : text) hash = (hash ^ static_cast<unsigned char>(byte)) * 0x100000001b3;
+  return static_cast<int64_t>(hash);
+}
+
+/// How a rank's stage ended: a letter for the type of the error, then its text.
+/// Empty: well.
+std::string outcome_of(const std::function<void()>& stage) {
+  try {
+    stage();
+    return {};
+  } catch (const UsageError& error) {
+    return std::string("U") + error.what();
+  } catch (const CommError& error) {
+    return std::string("C") + error.what();
+  } catch (const DataError& error) {
+    return std::string("D") + error.what();
+  } catch (const c10::Error& error) {
+    return std::string("E") + error.what_without_backtrace();
+  } catch (const std::exception& error) {
+    return std::string("E") + error.what();
+  } catch (...) {
+    return "Ean exception of unknown type";
+  }
+}
+
+template <typename E>
+[[noreturn]] void throw_known_to_all(const std::string& message) {
+  E error(message);
+  error.set_known_to_all();
+  throw error;
+}
+
+[[noreturn]] void throw_outcome(char type, const std::string& message) {
+  switch (type) {
+    case 'U':
+      throw_known_to_all<UsageError>(message);
+    case 'C':
+      throw_known_to_all<CommError>(message);
+    case 'D':
+      throw_known_to_all<DataError>(message);
+    default:
+      throw_known_to_all<Error>(message);
+  }
+}
+
+/// One text of many lines, and back. Every line ends with a zero byte, so that
+/// no line and one empty line differ.
+std::string pack(const std::vector<std::string>& lines) {
+  std::string text;
+  for (const auto& line : lines) text.append(line).push_back('\0');
+  return text;
+}
+
+std::vector<std::string> unpack(std::string_view text) {
+  std::vector<std::string> lines;
+  while (!text.empty()) {
+    const auto end = text.find('\0');
+    lines.emplace_back(text.substr(0, end));
+    text.remove_prefix(end + 1);
+  }
+  return lines;
+}
+
+std::string key_of(const std::string& line) { return line.substr(0, line.find('=')); }
+
+bool has_key(const std::vector<std::string>& lines, const std::string& key) {
+  return std::any_of(lines.begin(), lines.end(),
+                     [&](const auto& line) { return key_of(line) == key; });
+}
+
+std::string quoted(const std::string& text) { return "'" + text + "'"; }
+
+/// "rank 2 has 'a=1', rank 0 has 'a=2'", at the first line that differs.
+std::string difference(int rank, const std::vector<std::string>& theirs,
+                       const std::vector<std::string>& ours) {
+  const auto [they, we] = std::mismatch(theirs.begin(), theirs.end(), ours.begin(), ours.end());
+  std::string they_have = they == theirs.end() ? "no more" : quoted(*they);
+  std::string we_have = we == ours.end() ? "no more" : quoted(*we);
+  // Where a line was added or left out, name it, and not the one that now stands in its place.
+  if (they != theirs.end() && !has_key(ours, key_of(*they))) {
+    we_have = "no " + quoted(key_of(*they));
+  } else if (we != ours.end() && !has_key(theirs, key_of(*we))) {
+    they_have = "no " + quoted(key_of(*we));
+  }
+  return detail::join("rank ", rank, " has ", they_have, ", rank 0 has ", we_have);
+}
+
+}  // namespace
+
+void run_agreed(Communicator& comm, const std::function<void()>& stage) {
+  const auto outcomes = gather_texts(comm, outcome_of(stage));
+  const auto failed = std::find_if(outcomes.begin(), outcomes.end(),
+                                   [](const auto& outcome) { return !outcome.empty(); });
+  if (failed == outcomes.end()) return;
+  const bool everywhere = std::all_of(outcomes.begin(), outcomes.end(),
+                                      [&](const auto& outcome) { return outcome == *failed; });
+  auto message = failed->substr(1);
+  if (!everywhere) {
+    message = detail::join("rank ", failed - outcomes.begin(), " of ", comm.size(), ": ", message);
+  }
+  throw_outcome(failed->front(), message);
+}
+
+std::vector<std::string> gather_texts(Communicator& comm, const std::string& text) {
+  const auto lengths = gather_numbers(comm, static_cast<int64_t>(text.size()));
+  const auto longest = *std::max_element(lengths.begin(), lengths.end());
+  auto mine = at::empty({longest}, at::kByte);
+  if (!text.empty()) std::memcpy(mine.data_ptr(), text.data(), text.size());
+  auto all = at::empty({comm.size(), longest}, at::kByte);
+  comm.all_gather(all, mine).synchronize();
+
+  std::vector<std::string> texts;
+  const auto* start = static_cast<const char*>(all.const_data_ptr());
+  for (int r = 0; r < comm.size(); ++r) {
+    texts.emplace_back(start ? start + r * longest : "", static_cast<size_t>(lengths[r]));
+  }
+  return texts;
+}
+
+// Texts grow with the model and with the world: only their hashes travel unless they differ.
+void require_equal(Communicator& comm, const std::string& subject,
+                   const std::vector<std::string>& lines) {
+  const auto mine = pack(lines);
+  const auto hashes = gather_numbers(comm, fnv1a(mine));
+  if (std::all_of(hashes.begin(), hashes.end(), [&](auto hash) { return hash == hashes[0]; })) {
+    return;
+  }
+  const auto texts = gather_texts(comm, mine);
+  for (int r = 1; r < comm.size(); ++r) {
+    if (texts[r] == texts[0]) continue;
+    throw_known_to_all<UsageError>(
+        subject + " differs: " + difference(r, unpack(texts[r]), unpack(texts[0])));
+  }
+}
+
+}  // namespace isobar

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "comm/backend.hpp"
+
+#include <isobar/core/error.hpp>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/empty.h>
+
+#include <utility>
+
+namespace isobar {
+
+std::string place(const Operation& operation, int rank, int size) {
+  return detail::join(operation.name(), " on rank ", rank, " of ", size);
+}
+
+std::string in_words(std::chrono::milliseconds time) {
+  if (time.count() < 1000) return detail::join(time.count(), " ms");
+  return detail::join(static_cast<double>(time.count()) / 1000.0, " s");
+}
+
+std::string timed_out(const Operation& operation, int rank, int size) {
+  return detail::join(place(operation, rank, size), ": no answer in ", in_words(operation.timeout),
+                      " (", operation.signature(), ")");
+}
+
+void check_on_cpu(const Operation& operation, std::string_view backend) {
+  for (const auto* tensor : {&operation.input, &operation.output}) {
+    ISOBAR_CHECK(!tensor->defined() || tensor->is_cpu(), to_string(operation.kind),
+                 ": the tensor is on ", tensor->device(), ", but backend ", backend,
+                 " takes CPU tensors; move it with .cpu() or choose a backend for that device");
+  }
+}
+
+Work complete_alone(const Operation& operation) {
+  // Elsewhere results are written as plain memory; here too gradients must not be recorded.
+  const at::NoGradGuard no_grad;
+  if (operation.input.defined() && operation.output.defined()) {
+    auto output = operation.output.detach().view({-1});
+    output.copy_(operation.input.detach().view({-1}), /*non_blocking=*/true);
+  }
+  return Work();
+}
+
+SplitPlace agree_on_split(Communicator& comm, int color, int key) {
+  auto mine = at::empty({2}, at::kLong);
+  mine.data_ptr<int64_t>()[0] = color;
+  mine.data_ptr<int64_t>()[1] = key;
+  auto all = at::empty({comm.size(), 2}, at::kLong);
+  comm.all_gather(all, mine).synchronize();
+
+  const auto* entry = all.const_data_ptr<int64_t>();
+  SplitPlace place;
+  for (int r = 0; r < comm.size(); ++r, entry += 2) {
+    if (entry[0] != color) continue;
+    ++place.size;
+    if (std::pair(entry[1], int64_t{r}) < std::pair(int64_t{key}, int64_t{comm.rank()}))
+      ++place.rank;
+  }
+  return place;
+}
+
+}  // namespace isobar

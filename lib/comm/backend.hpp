@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the backends share.
+#pragma once
+
+#include <isobar/comm/communicator.hpp>
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace isobar {
+
+/// "allreduce #41 on rank 3 of 8".
+std::string place(const Operation& operation, int rank, int size);
+
+/// "allreduce #41 on rank 3 of 8: no answer in 30 s (allreduce sum float32[1024])".
+std::string timed_out(const Operation& operation, int rank, int size);
+
+/// "1.5 s", "250 ms".
+std::string in_words(std::chrono::milliseconds time);
+
+/// Throws UsageError if a tensor is not on the CPU.
+void check_on_cpu(const Operation& operation, std::string_view backend);
+
+/// Does `operation` for a communicator of one rank; its Work is complete. On a
+/// GPU the copies are ordered on the current stream.
+Work complete_alone(const Operation& operation);
+
+/// This rank's place in a communicator that split() makes.
+struct SplitPlace {
+  int rank = 0;
+  int size = 0;
+};
+
+/// Tells all ranks of `comm` the others' color and key. Collective; blocks.
+SplitPlace agree_on_split(Communicator& comm, int color, int key);
+
+}  // namespace isobar

@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <isobar/comm/communicator.hpp>
+#include <isobar/core/error.hpp>
+
+#include <numeric>
+#include <utility>
+
+#include "comm/element_type.hpp"
+#include "comm/first_cause.hpp"
+
+namespace isobar {
+namespace {
+
+/// MPI guarantees tags up to this, and no more.
+constexpr int kMaxTag = 32767;
+
+bool reduces(OperationKind kind) {
+  return kind == OperationKind::allreduce || kind == OperationKind::reduce_scatter;
+}
+
+bool is_message(OperationKind kind) {
+  return kind == OperationKind::send || kind == OperationKind::receive;
+}
+
+bool share_memory(const at::Tensor& a, const at::Tensor& b) {
+  if (a.nbytes() == 0 || b.nbytes() == 0 || a.device() != b.device()) return false;
+  const auto* a_begin = static_cast<const char*>(a.const_data_ptr());
+  const auto* b_begin = static_cast<const char*>(b.const_data_ptr());
+  return a_begin < b_begin + b.nbytes() && b_begin < a_begin + a.nbytes();
+}
+
+void check_rows(const std::string& where, const at::Tensor& tensor,
+                const std::vector<int64_t>& rows, int size, std::string_view role) {
+  ISOBAR_CHECK(tensor.dim() > 0, where, role, " has no dimensions, so no rows");
+  ISOBAR_CHECK(std::cmp_equal(rows.size(), size), where, role, "_rows has ", rows.size(),
+               " entries, wanted one for each of ", size, " ranks");
+  for (const auto count : rows) {
+    ISOBAR_CHECK(count >= 0, where, role, "_rows has a negative entry, ", count);
+  }
+  const auto total = std::accumulate(rows.begin(), rows.end(), int64_t{0});
+  ISOBAR_CHECK(total == tensor.size(0), where, role, "_rows add up to ", total, ", but ", role,
+               " has ", tensor.size(0), " rows");
+}
+
+std::string prefix(OperationKind kind, int rank, int size) {
+  return detail::join(to_string(kind), " on rank ", rank, " of ", size, ": ");
+}
+
+}  // namespace
+
+Communicator::Communicator(int rank, int size, std::chrono::milliseconds timeout,
+                           std::shared_ptr<FirstCause> cause)
+    : rank_(rank),
+      size_(size),
+      timeout_(timeout),
+      cause_(cause ? std::move(cause) : std::make_shared<FirstCause>()) {
+  ISOBAR_CHECK(size > 0 && rank >= 0 && rank < size, "Communicator: no rank ", rank, " of ", size);
+  set_timeout(timeout);
+}
+
+void Communicator::set_timeout(std::chrono::milliseconds timeout) {
+  ISOBAR_CHECK(timeout.count() > 0, "Communicator: the time limit must be positive, got ",
+               timeout.count(), " ms");
+  timeout_ = timeout;
+}
+
+Work Communicator::allreduce(at::Tensor buffer, ReduceOp op) {
+  check_tensor(OperationKind::allreduce, buffer, "buffer");
+  Operation operation;
+  operation.kind = OperationKind::allreduce;
+  operation.reduce = op;
+  operation.output = std::move(buffer);
+  return start(std::move(operation));
+}
+
+Work Communicator::reduce_scatter(at::Tensor output, at::Tensor input, ReduceOp op) {
+  constexpr auto kKind = OperationKind::reduce_scatter;
+  check_pair(kKind, output, input);
+  ISOBAR_CHECK(input.numel() == size_ * output.numel(), prefix(kKind, rank_, size_), "input has ",
+               input.numel(), " elements, wanted ", size_, " times the output's ", output.numel());
+  Operation operation;
+  operation.kind = kKind;
+  operation.reduce = op;
+  operation.input = std::move(input);
+  operation.output = std::move(output);
+  return start(std::move(operation));
+}
+
+Work Communicator::all_gather(at::Tensor output, at::Tensor input) {
+  constexpr auto kKind = OperationKind::all_gather;
+  check_pair(kKind, output, input);
+  ISOBAR_CHECK(output.numel() == size_ * input.numel(), prefix(kKind, rank_, size_), "output has ",
+               output.numel(), " elements, wanted ", size_, " times the input's ", input.numel());
+  Operation operation;
+  operation.kind = kKind;
+  operation.input = std::move(input);
+  operation.output = std::move(output);
+  return start(std::move(operation));
+}
+
+Work Communicator::all_to_all(at::Tensor output, at::Tensor input, std::vector<int64_t> output_rows,
+                              std::vector<int64_t> input_rows) {
+  constexpr auto kKind = OperationKind::all_to_all;
+  const auto where = prefix(kKind, rank_, size_);
+  check_pair(kKind, output, input);
+  check_rows(where, output, output_rows, size_, "output");
+  check_rows(where, input, input_rows, size_, "input");
+  ISOBAR_CHECK(output.sizes().slice(1) == input.sizes().slice(1), where, "rows differ: output is ",
+               output.sizes(), ", input is ", input.sizes());
+  ISOBAR_CHECK(output_rows[rank_] == input_rows[rank_], where, "this rank sends itself ",
+               input_rows[rank_], " rows and expects ", output_rows[rank_]);
+  Operation operation;
+  operation.kind = kKind;
+  operation.input = std::move(input);
+  operation.output = std::move(output);
+  operation.input_rows = std::move(input_rows);
+  operation.output_rows = std::move(output_rows);
+  return start(std::move(operation));
+}
+
+Work Communicator::broadcast(at::Tensor buffer, int root) {
+  constexpr auto kKind = OperationKind::broadcast;
+  check_tensor(kKind, buffer, "buffer");
+  ISOBAR_CHECK(root >= 0 && root < size_, prefix(kKind, rank_, size_), "no rank ", root,
+               " to broadcast from");
+  Operation operation;
+  operation.kind = kKind;
+  operation.output = std::move(buffer);
+  operation.peer = root;
+  return start(std::move(operation));
+}
+
+Work Communicator::send(at::Tensor buffer, int peer, int tag) {
+  check_tensor(OperationKind::send, buffer, "buffer");
+  check_peer(OperationKind::send, peer);
+  check_tag(OperationKind::send, tag);
+  Operation operation;
+  operation.kind = OperationKind::send;
+  operation.input = std::move(buffer);
+  operation.peer = peer;
+  operation.tag = tag;
+  return start(std::move(operation));
+}
+
+Work Communicator::receive(at::Tensor buffer, int peer, int tag) {
+  check_tensor(OperationKind::receive, buffer, "buffer");
+  check_peer(OperationKind::receive, peer);
+  check_tag(OperationKind::receive, tag);
+  Operation operation;
+  operation.kind = OperationKind::receive;
+  operation.output = std::move(buffer);
+  operation.peer = peer;
+  operation.tag = tag;
+  return start(std::move(operation));
+}
+
+Work Communicator::barrier() { return start(Operation{}); }
+
+std::unique_ptr<Communicator> Communicator::split(int color, int key) {
+  cause_->check();
+  return do_split(color, key);
+}
+
+Work Communicator::start(Operation operation) {
+  cause_->check();
+  auto& count = is_message(operation.kind) ? messages_ : collectives_;
+  operation.sequence = count;
+  operation.timeout = timeout_;
+  auto work = do_start(std::move(operation));
+  ++count;  // a call that the backend refuses is none
+  return work;
+}
+
+void Communicator::check_tensor(OperationKind kind, const at::Tensor& tensor,
+                                std::string_view role) const {
+  const auto where = prefix(kind, rank_, size_);
+  ISOBAR_CHECK(tensor.defined(), where, role, " is an undefined tensor");
+  ISOBAR_CHECK(tensor.layout() == at::kStrided, where, role, " is sparse; make it dense");
+  ISOBAR_CHECK(tensor.is_contiguous(), where, role, " is not contiguous (shape ", tensor.sizes(),
+               ", strides ", tensor.strides(), "); use contiguous()");
+  const auto type = tensor.scalar_type();
+  ISOBAR_CHECK(reduces(kind) ? can_reduce(type) : can_move(type), where, role, " is ",
+               type_name(type), ", a type that this operation does not take");
+}
+
+void Communicator::check_pair(OperationKind kind, const at::Tensor& output,
+                              const at::Tensor& input) const {
+  check_tensor(kind, output, "output");
+  check_tensor(kind, input, "input");
+  const auto where = prefix(kind, rank_, size_);
+  ISOBAR_CHECK(output.scalar_type() == input.scalar_type(), where, "output is ",
+               type_name(output.scalar_type()), ", input is ", type_name(input.scalar_type()));
+  ISOBAR_CHECK(output.device() == input.device(), where, "output is on ", output.device(),
+               ", input on ", input.device());
+  ISOBAR_CHECK(!share_memory(output, input), where, "output and input share memory");
+}
+
+void Communicator::check_peer(OperationKind kind, int peer) const {
+  ISOBAR_CHECK(peer >= 0 && peer < size_ && peer != rank_, prefix(kind, rank_, size_), "rank ",
+               peer, " is not another rank");
+}
+
+void Communicator::check_tag(OperationKind kind, int tag) const {
+  ISOBAR_CHECK(tag >= 0 && tag <= kMaxTag, prefix(kind, rank_, size_), "tag ", tag,
+               " is not in 0..", kMaxTag);
+}
+
+}  // namespace isobar

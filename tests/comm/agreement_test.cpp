@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <isobar/comm/agreement.hpp>
+
+#include <isobar/comm/thread_world.hpp>
+#include <isobar/core/error.hpp>
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include <mutex>
+#include <set>
+#include <stdexcept>
+
+#include "comm/expect_error.hpp"
+
+namespace isobar::test {
+namespace {
+
+using Lines = std::vector<std::string>;
+
+/// The one error that require_equal gives on all of three ranks, rank 2 with other lines.
+std::string difference(const Lines& theirs, const Lines& ours) {
+  std::mutex mutex;
+  std::set<std::string> messages;
+  run_ranks(3, [&](Communicator& comm) {
+    const auto message = error_of<UsageError>(
+        [&] { require_equal(comm, "configuration", comm.rank() == 2 ? theirs : ours); });
+    const std::lock_guard lock(mutex);
+    messages.insert(message);
+  });
+  EXPECT_EQ(messages.size(), 1);
+  return *messages.begin();
+}
+
+TEST(RequireEqual, NamesTheFirstRankAndLineThatDiffer) {
+  EXPECT_EQ(difference({"a=1", "train.steps=100", "z=0"}, {"a=1", "train.steps=200", "z=1"}),
+            "configuration differs: rank 2 has 'train.steps=100', rank 0 has 'train.steps=200'");
+}
+
+TEST(RequireEqual, NamesALineThatOnlyOneSideHas) {
+  EXPECT_EQ(difference({"a=1", "b=2", "c=3"}, {"a=1", "c=3"}),
+            "configuration differs: rank 2 has 'b=2', rank 0 has no 'b'");
+  EXPECT_EQ(difference({"a=1", "c=3"}, {"a=1", "b=2", "c=3"}),
+            "configuration differs: rank 2 has no 'b', rank 0 has 'b=2'");
+  EXPECT_EQ(difference({"a=1"}, {"a=1", "b=2"}),
+            "configuration differs: rank 2 has no 'b', rank 0 has 'b=2'");
+  EXPECT_EQ(difference({}, {"a=1"}), "configuration differs: rank 2 has no 'a', rank 0 has 'a=1'");
+}
+
+TEST(RequireEqual, TellsAnEmptyLineFromNone) {
+  EXPECT_EQ(difference({""}, {}), "configuration differs: rank 2 has '', rank 0 has no ''");
+}
+
+TEST(RequireEqual, NamesARepeatedLine) {
+  EXPECT_EQ(difference({"a=1", "a=1"}, {"a=1"}),
+            "configuration differs: rank 2 has 'a=1', rank 0 has no more");
+}
+
+TEST(RequireEqual, IsSilentWhenAllAreEqual) {
+  run_ranks(3, [](Communicator& comm) {
+    require_equal(comm, "configuration", {"a=1", "", "b=2"});
+    require_equal(comm, "configuration", {});
+  });
+}
+
+template <typename E>
+void expect_type_is_kept() {
+  run_ranks(3, [](Communicator& comm) {
+    try {
+      run_agreed(comm, [&] {
+        if (comm.rank() == 1) throw E("what happened");
+      });
+      ADD_FAILURE() << "no error on rank " << comm.rank();
+    } catch (const Error& error) {
+      EXPECT_EQ(typeid(error), typeid(E));
+      EXPECT_STREQ(error.what(), "rank 1 of 3: what happened");
+    }
+  });
+}
+
+TEST(RunAgreed, KeepsTheTypeOfTheError) {
+  expect_type_is_kept<Error>();
+  expect_type_is_kept<UsageError>();
+  expect_type_is_kept<CommError>();
+  expect_type_is_kept<DataError>();
+}
+
+TEST(RunAgreed, TakesTheLowestRankThatFailed) {
+  run_ranks(4, [](Communicator& comm) {
+    const auto message = error_of<DataError>([&] {
+      run_agreed(comm, [&] {
+        if (comm.rank() == 1) throw DataError("one");
+        if (comm.rank() == 3) throw UsageError("three");
+      });
+    });
+    EXPECT_EQ(message, "rank 1 of 4: one");
+  });
+}
+
+TEST(RunAgreed, NamesNoRankWhenAllFailAlike) {
+  run_ranks(3, [](Communicator& comm) {
+    const auto message =
+        error_of<DataError>([&] { run_agreed(comm, [] { throw DataError("no such file"); }); });
+    EXPECT_EQ(message, "no such file");
+  });
+}
+
+TEST(RunAgreed, TakesOtherExceptionsAsErrorOfOneLine) {
+  run_ranks(2, [](Communicator& comm) {
+    const auto other =
+        error_of<Error>([&] { run_agreed(comm, [] { throw std::out_of_range("index 7"); }); });
+    EXPECT_EQ(other, "index 7");
+    const auto torch =
+        error_of<Error>([&] { run_agreed(comm, [] { (void)at::ones({2}).add(at::ones({3})); }); });
+    expect_contains(torch, "must match");
+    EXPECT_EQ(torch.find('\n'), std::string::npos);
+  });
+}
+
+}  // namespace
+}  // namespace isobar::test

@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+// One process of a small MPI program, by name of what it shows; mpi_process.cmake looks at how it
+// ends.
+#include <isobar/comm/make_communicator.hpp>
+#include <isobar/core/error.hpp>
+#include <ATen/ATen.h>
+#include <mpi.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+#include <map>
+#include <string>
+#include <thread>
+
+namespace {
+
+using namespace isobar;
+using namespace std::chrono_literals;
+
+/// Destroyed after everything that the library keeps until the end of the program.
+std::unique_ptr<Communicator> static_world;
+
+bool is_first() { return std::atoi(std::getenv("OMPI_COMM_WORLD_RANK")) == 0; }
+
+void sleep_long() { std::this_thread::sleep_for(60s); }
+
+/// 3 after a CommError, which is printed.
+int report(const std::function<void()>& act) {
+  try {
+    act();
+    return 0;
+  } catch (const CommError& error) {
+    std::printf("CommError: %s\n", error.what());
+  } catch (const UsageError& error) {
+    std::printf("UsageError: %s\n", error.what());
+  }
+  std::fflush(stdout);
+  return 3;
+}
+
+int never_starts() {
+  if (!is_first()) sleep_long();
+  std::_Exit(report([] { make_mpi_communicator(1s); }));
+}
+
+int never_starts_and_returns() {
+  if (!is_first()) sleep_long();
+  return report([] { make_mpi_communicator(1s); });
+}
+
+void join_alone(Communicator& comm) {
+  if (comm.rank() != 0) sleep_long();
+  comm.set_timeout(500ms);
+  comm.allreduce(at::ones({7})).wait();
+}
+
+int never_joins() {
+  const auto comm = make_mpi_communicator(20s);
+  std::_Exit(report([&] { join_alone(*comm); }));
+}
+
+int never_joins_and_returns() {
+  const auto comm = make_mpi_communicator(20s);
+  return report([&] { join_alone(*comm); });
+}
+
+int fails_in_a_group() {
+  const auto comm = make_mpi_communicator(20s);
+  const auto group = comm->split(0, 0);
+  const auto first = report([&] { join_alone(*group); });
+  return first == 0 ? 0 : report([&] { (void)comm->barrier(); });
+}
+
+int receives_too_much() {
+  const auto comm = make_mpi_communicator(5s);
+  if (comm->rank() == 0) {
+    comm->send(at::ones({8}), 1).wait();
+    return 0;
+  }
+  return report([&] { comm->receive(at::ones({7}), 0).wait(); });
+}
+
+int receives_too_little() {
+  const auto comm = make_mpi_communicator(5s);
+  if (comm->rank() == 0) {
+    comm->send(at::ones({6}), 1).wait();
+    return 0;
+  }
+  return report([&] { comm->receive(at::ones({7}), 0).wait(); });
+}
+
+void use(Communicator& comm) {
+  auto buffer = at::ones({7});
+  comm.allreduce(buffer).wait();
+  if (buffer[0].item<float>() != static_cast<float>(comm.size())) std::_Exit(4);
+}
+
+int guest_at_single() {
+  int level = 0;
+  MPI_Init_thread(nullptr, nullptr, MPI_THREAD_SINGLE, &level);
+  const int result = report([] { make_mpi_communicator(5s); });
+  MPI_Finalize();
+  return result == 3 ? 0 : 1;
+}
+
+int guest_at_multiple() {
+  int level = 0;
+  MPI_Init_thread(nullptr, nullptr, MPI_THREAD_MULTIPLE, &level);
+  use(*make_mpi_communicator(5s));
+  MPI_Finalize();
+  return report([] { make_mpi_communicator(5s); }) == 3 ? 0 : 1;
+}
+
+int static_communicator() {
+  static_world = make_mpi_communicator(5s);
+  use(*static_world);
+  return 0;
+}
+
+int drops_its_last_work() {
+  const auto comm = make_mpi_communicator(5s);
+  if (comm->rank() == 0) std::this_thread::sleep_for(100ms);
+  [[maybe_unused]] const auto dropped = comm->allreduce(at::ones({100'000}));
+  return 0;
+}
+
+int makes_worlds_in_turn() {
+  for (int i = 0; i < 30; ++i) use(*make_mpi_communicator(5s)->split(0, 0));
+  return 0;
+}
+
+const std::map<std::string, int (*)()> kPrograms{
+    {"never_starts", never_starts},
+    {"never_starts_and_returns", never_starts_and_returns},
+    {"never_joins", never_joins},
+    {"never_joins_and_returns", never_joins_and_returns},
+    {"fails_in_a_group", fails_in_a_group},
+    {"receives_too_much", receives_too_much},
+    {"receives_too_little", receives_too_little},
+    {"guest_at_single", guest_at_single},
+    {"guest_at_multiple", guest_at_multiple},
+    {"static_communicator", static_communicator},
+    {"drops_its_last_work", drops_its_last_work},
+    {"makes_worlds_in_turn", makes_worlds_in_turn},
+};
+
+}  // namespace
+
+int main(int, char** argv) { return kPrograms.at(argv[1])(); }
