@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <isobar/ddp/data_parallel.hpp>
+
+#include "ddp/broadcast.hpp"
+
+#include <torch/nn/module.h>
+#include <isobar/comm/agreement.hpp>
+#include <isobar/core/error.hpp>
+
+#include <algorithm>
+
+namespace isobar {
+namespace {
+
+std::vector<NamedParameter> trainable_parameters(const torch::nn::Module& module,
+                                                 const DataParallelOptions& options) {
+  std::vector<NamedParameter> result;
+  for (const auto& item : module.named_parameters()) {
+    if (!item.value().requires_grad()) continue;
+    const auto reduction =
+        options.reduction ? options.reduction(item.key()) : Reduction::replicated;
+    result.push_back({item.key(), item.value(), reduction});
+  }
+  return result;
+}
+
+std::vector<std::string> describe_rest(const torch::nn::Module& module, bool buffers) {
+  std::vector<std::string> lines;
+  const auto add = [&](const std::string& kind, const auto& item) {
+    lines.push_back(detail::join(kind, " ", item.key(), " ",
+                                 at::toString(item.value().scalar_type()), " ",
+                                 item.value().sizes()));
+  };
+  if (buffers) {
+    for (const auto& item : module.named_buffers()) add("buffer", item);
+  } else {
+    for (const auto& item : module.named_parameters()) {
+      if (!item.value().requires_grad()) add("frozen parameter", item);
+    }
+  }
+  return lines;
+}
+
+BucketCaps caps_of(const DataParallelOptions& options) {
+  return {options.bucket_cap_bytes, options.first_bucket_cap_bytes};
+}
+
+}  // namespace
+
+struct DataParallel::Impl {
+  Impl(torch::nn::Module& module, Communicator& world, Communicator& data,
+       std::unique_ptr<Reducer> made, DataParallelOptions options)
+      : module(module),
+        world(world),
+        data(data),
+        options(std::move(options)),
+        reducer(std::move(made)) {
+    run_agreed(world, [&] {
+      ISOBAR_CHECK(this->options.broadcast_buffers_every >= 0, "DataParallel: rank ", world.rank(),
+                   ": broadcast_buffers_every must be 0 or more, got ",
+                   this->options.broadcast_buffers_every);
+    });
+    require_equal(world, "DataParallel: frozen parameters", describe_rest(module, false));
+    require_equal(data, "DataParallel: buffers", describe_rest(module, true));
+    broadcast_parameters();
+    broadcast_buffers();
+  }
+
+  void broadcast_parameters();
+  void broadcast_buffers() { broadcast_coalesced(data, module.buffers(), 0); }
+
+  torch::nn::Module& module;
+  Communicator& world;
+  Communicator& data;
+  DataParallelOptions options;
+  std::unique_ptr<Reducer> reducer;
+  int64_t steps = 0;
+};
+
+void DataParallel::Impl::broadcast_parameters() {
+  std::vector<at::Tensor> replicated, sharded;
+  for (const auto& parameter : reducer->parameters()) {
+    auto& list = parameter.reduction == Reduction::sharded ? sharded : replicated;
+    list.push_back(parameter.tensor);
+  }
+  for (const auto& tensor : module.parameters()) {
+    if (!tensor.requires_grad()) replicated.push_back(tensor);
+  }
+  broadcast_coalesced(world, replicated, 0);
+  broadcast_coalesced(data, sharded, 0);
+}
+
+DataParallel::DataParallel(torch::nn::Module& module, Communicator& world,
+                           DataParallelOptions options) {
+  auto reducer =
+      std::make_unique<Reducer>(trainable_parameters(module, options), world, caps_of(options));
+  impl_ = std::make_unique<Impl>(module, world, world, std::move(reducer), std::move(options));
+}
+
+DataParallel::DataParallel(torch::nn::Module& module, const ProcessGrid& grid,
+                           DataParallelOptions options) {
+  auto reducer =
+      std::make_unique<Reducer>(trainable_parameters(module, options), grid, caps_of(options));
+  impl_ = std::make_unique<Impl>(module, grid.world(), grid.data(), std::move(reducer),
+                                 std::move(options));
+}
+
+DataParallel::~DataParallel() = default;
+
+void DataParallel::zero_grad() { impl_->reducer->zero_grad(); }
+
+void DataParallel::finish() {
+  impl_->reducer->finish();
+  ++impl_->steps;
+  const int64_t every = impl_->options.broadcast_buffers_every;
+  if (every > 0 && impl_->steps % every == 0) impl_->broadcast_buffers();
+}
+
+AccumulationScope DataParallel::accumulate() { return impl_->reducer->accumulate(); }
+
+Reducer& DataParallel::reducer() noexcept { return *impl_->reducer; }
+
+}  // namespace isobar

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "ddp/gradient_buffers.hpp"
+
+#include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
+
+#include <map>
+#include <tuple>
+
+namespace isobar {
+namespace {
+
+constexpr int64_t kAlignmentBytes = 64;
+
+int64_t padded(int64_t elements, int64_t element_bytes) {
+  const int64_t unit = kAlignmentBytes / element_bytes;
+  return (elements + unit - 1) / unit * unit;
+}
+
+/// A tensor over part of a flat buffer that is no view of it: zero_grad() of
+/// LibTorch's optimizers calls detach_(), which throws on views.
+at::Tensor alias(const at::Tensor& flat, int64_t offset, at::IntArrayRef sizes,
+                 at::IntArrayRef strides) {
+  auto tensor = at::empty({0}, flat.options());
+  tensor.set_(flat.storage(), offset, sizes, strides);
+  return tensor;
+}
+
+at::Tensor make_slot(const at::Tensor& flat, int64_t offset, const at::Tensor& parameter) {
+  if (parameter.is_non_overlapping_and_dense()) {
+    return alias(flat, offset, parameter.sizes(), parameter.strides());
+  }
+  const auto contiguous = at::empty(parameter.sizes(), parameter.options().device(at::kMeta));
+  return alias(flat, offset, parameter.sizes(), contiguous.strides());
+}
+
+}  // namespace
+
+GradientBuffers::GradientBuffers(const std::vector<NamedParameter>& parameters,
+                                 const BucketPlan& plan)
+    : slots_(parameters.size()) {
+  for (const auto& parameter : parameters) {
+    parameters_.push_back(parameter.tensor);
+    reductions_.push_back(parameter.reduction);
+  }
+  allocate(plan);
+  for (size_t i = 0; i < parameters_.size(); ++i) bind(static_cast<int64_t>(i));
+}
+
+void GradientBuffers::allocate(const BucketPlan& plan) {
+  using Key = std::tuple<at::ScalarType, std::string, Reduction>;
+  const auto key_of = [&](const Bucket& bucket) {
+    const int64_t first = bucket.parameters.front();
+    const auto& tensor = parameters_[first];
+    return Key{tensor.scalar_type(), tensor.device().str(), reductions_[first]};
+  };
+  const auto length_of = [&](const Bucket& bucket) {
+    int64_t length = 0;
+    for (const int64_t p : bucket.parameters) {
+      length += padded(parameters_[p].numel(), parameters_[p].element_size());
+    }
+    return length;
+  };
+
+  std::map<Key, int64_t> lengths;
+  for (const auto& bucket : plan) lengths[key_of(bucket)] += length_of(bucket);
+  std::map<Key, std::pair<at::Tensor, int64_t>> cursors;
+  for (const auto& [key, length] : lengths) {
+    const auto options =
+        at::TensorOptions().dtype(std::get<0>(key)).device(at::Device(std::get<1>(key)));
+    cursors[key] = {at::zeros({length}, options), 0};
+    buffers_.push_back(cursors[key].first);
+  }
+
+  for (const auto& bucket : plan) {
+    auto& [flat, offset] = cursors[key_of(bucket)];
+    const int64_t begin = offset;
+    for (const int64_t p : bucket.parameters) {
+      slots_[p] = make_slot(flat, offset, parameters_[p]);
+      offset += padded(parameters_[p].numel(), parameters_[p].element_size());
+    }
+    buckets_.push_back(alias(flat, begin, {offset - begin}, {1}));
+  }
+}
+
+bool GradientBuffers::is_bound(int64_t parameter) const {
+  const auto& grad = parameters_[parameter].grad();
+  const auto& slot = slots_[parameter];
+  return grad.defined() && grad.is_alias_of(slot) &&
+         grad.storage_offset() == slot.storage_offset() && grad.strides() == slot.strides();
+}
+
+bool GradientBuffers::bind(int64_t parameter) {
+  if (is_bound(parameter)) return false;
+  c10::NoGradGuard no_grad;
+  auto& grad = parameters_[parameter].mutable_grad();
+  const bool found = grad.defined();
+  if (found) {
+    slots_[parameter].copy_(grad);
+  } else {
+    slots_[parameter].zero_();
+  }
+  grad = slots_[parameter];
+  return found;
+}
+
+void GradientBuffers::zero() {
+  c10::NoGradGuard no_grad;
+  for (auto& buffer : buffers_) buffer.zero_();
+  for (size_t i = 0; i < parameters_.size(); ++i) parameters_[i].mutable_grad() = slots_[i];
+}
+
+}  // namespace isobar

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <isobar/ddp/bucket_plan.hpp>
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+#include <isobar/core/error.hpp>
+
+namespace isobar {
+namespace {
+
+NamedParameter parameter(int64_t floats, at::ScalarType type = at::kFloat,
+                         Reduction reduction = Reduction::replicated) {
+  return {"p", at::zeros({floats}, type), reduction};
+}
+
+std::vector<std::vector<int64_t>> indices(const BucketPlan& plan) {
+  std::vector<std::vector<int64_t>> result;
+  for (const auto& bucket : plan) result.push_back(bucket.parameters);
+  return result;
+}
+
+using Indices = std::vector<std::vector<int64_t>>;
+
+TEST(BucketPlan, ClosesABucketAtItsCap) {
+  const std::vector<NamedParameter> parameters(5, parameter(10));
+  const auto plan = plan_buckets(parameters, {0, 1, 2, 3, 4}, {80, 80});
+  EXPECT_EQ(indices(plan), (Indices{{0, 1}, {2, 3}, {4}}));
+  EXPECT_EQ(plan[0].bytes, 80);
+}
+
+TEST(BucketPlan, GivesTheFirstBucketTheSmallerCap) {
+  const std::vector<NamedParameter> parameters(5, parameter(10));
+  EXPECT_EQ(indices(plan_buckets(parameters, {0, 1, 2, 3, 4}, {120, 40})),
+            (Indices{{0}, {1, 2, 3}, {4}}));
+  EXPECT_EQ(indices(plan_buckets(parameters, {0, 1, 2, 3, 4}, {40, 1000})),
+            (Indices{{0}, {1}, {2}, {3}, {4}}));
+}
+
+TEST(BucketPlan, FollowsTheOrderOfArrival) {
+  const std::vector<NamedParameter> parameters(4, parameter(10));
+  EXPECT_EQ(indices(plan_buckets(parameters, {3, 1, 0, 2}, {80, 80})), (Indices{{3, 1}, {0, 2}}));
+  EXPECT_EQ(reverse_order(3), (std::vector<int64_t>{2, 1, 0}));
+}
+
+TEST(BucketPlan, NeverMixesTypesOrReductions) {
+  const std::vector<NamedParameter> parameters{
+      parameter(4), parameter(4, at::kDouble), parameter(4),
+      parameter(4, at::kFloat, Reduction::partial), parameter(4, at::kDouble)};
+  EXPECT_EQ(indices(plan_buckets(parameters, {0, 1, 2, 3, 4}, {1 << 20, 1 << 20})),
+            (Indices{{0, 2}, {3}, {1, 4}}));
+}
+
+TEST(BucketPlan, KeepsATensorLargerThanTheCapWhole) {
+  const std::vector<NamedParameter> parameters{parameter(1000), parameter(0), parameter(1)};
+  EXPECT_EQ(indices(plan_buckets(parameters, {0, 1, 2}, {8, 8})), (Indices{{0}, {1, 2}}));
+}
+
+TEST(BucketPlan, RefusesCapsAndOrdersThatMakeNoSense) {
+  const std::vector<NamedParameter> parameters(2, parameter(1));
+  EXPECT_THROW(plan_buckets(parameters, {0, 1}, {0, 1}), UsageError);
+  EXPECT_THROW(plan_buckets(parameters, {0, 1}, {1, -1}), UsageError);
+  EXPECT_THROW(plan_buckets(parameters, {0, 0}, {1, 1}), UsageError);
+  EXPECT_THROW(plan_buckets(parameters, {0}, {1, 1}), UsageError);
+}
+
+}  // namespace
+}  // namespace isobar

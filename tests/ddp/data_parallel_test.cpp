@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <isobar/ddp/data_parallel.hpp>
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+#include <torch/nn/module.h>
+#include <isobar/comm/thread_world.hpp>
+#include <isobar/core/error.hpp>
+
+namespace isobar {
+namespace {
+
+/// y = x · weight + bias with a frozen scale and a buffer that counts calls.
+struct Affine : torch::nn::Module {
+  explicit Affine(int seed) {
+    weight = register_parameter("weight", at::full({3}, 1.0 + seed));
+    bias = register_parameter("bias", at::full({}, 2.0 + seed));
+    scale = register_parameter("scale", at::full({2}, 3.0 + seed), /*requires_grad=*/false);
+    calls = register_buffer("calls", at::full({}, seed, at::kLong));
+  }
+  at::Tensor forward(const at::Tensor& x) {
+    calls += 1;
+    return (x * weight).sum() + bias;
+  }
+  at::Tensor weight, bias, scale, calls;
+};
+
+TEST(DataParallel, StartsEveryRankFromRankZero) {
+  run_ranks(3, [](Communicator& comm) {
+    Affine module(comm.rank());
+    DataParallel parallel(module, comm);
+    EXPECT_TRUE(at::equal(module.weight, at::full({3}, 1.0)));
+    EXPECT_TRUE(at::equal(module.bias, at::full({}, 2.0)));
+    EXPECT_TRUE(at::equal(module.scale, at::full({2}, 3.0)));
+    EXPECT_EQ(module.calls.item<int64_t>(), 0);
+  });
+}
+
+TEST(DataParallel, AveragesGradientsAndLeavesFrozenParametersAlone) {
+  run_ranks(2, [](Communicator& comm) {
+    Affine module(0);
+    DataParallel parallel(module, comm);
+    parallel.zero_grad();
+    module.forward(at::full({3}, comm.rank() ? 1.0 : 5.0)).backward();
+    parallel.finish();
+    EXPECT_TRUE(at::equal(module.weight.grad(), at::full({3}, 3.0)));
+    EXPECT_EQ(module.bias.grad().item<double>(), 1.0);
+    EXPECT_FALSE(module.scale.grad().defined());
+  });
+}
+
+/// The counter that each rank ends with after three steps in which rank r calls
+/// the module r + 1 times.
+int64_t calls_after_three_steps(Communicator& comm, int64_t every) {
+  Affine module(0);
+  DataParallel parallel(module, comm, {.broadcast_buffers_every = every});
+  for (int step = 0; step < 3; ++step) {
+    parallel.zero_grad();
+    auto accumulate = parallel.accumulate();
+    for (int call = 0; call <= comm.rank(); ++call) module.forward(at::ones({3})).backward();
+    parallel.finish();
+  }
+  return module.calls.item<int64_t>();
+}
+
+TEST(DataParallel, BroadcastsBuffersByPolicy) {
+  run_ranks(2, [](Communicator& comm) {
+    const bool other = comm.rank() == 1;
+    EXPECT_EQ(calls_after_three_steps(comm, 0), other ? 6 : 3);
+    EXPECT_EQ(calls_after_three_steps(comm, 1), 3);
+    // At the end of the second step both have 2; in the third rank 1 counts two calls more.
+    EXPECT_EQ(calls_after_three_steps(comm, 2), other ? 4 : 3);
+  });
+}
+
+TEST(DataParallel, AsksForEachParametersReductionByName) {
+  run_ranks(2, [](Communicator& comm) {
+    ProcessGrid grid(comm, 2);
+    Affine module(0);
+    DataParallel parallel(module, grid, {.reduction = [](const std::string& name) {
+                            return name == "bias" ? Reduction::partial : Reduction::replicated;
+                          }});
+    parallel.zero_grad();
+    module.forward(at::ones({3})).backward();
+    parallel.finish();
+    EXPECT_TRUE(at::equal(module.weight.grad(), at::ones({3})));
+    EXPECT_EQ(module.bias.grad().item<double>(), 2.0);
+  });
+}
+
+TEST(DataParallel, KeepsShardsWhenItCopiesTheFirstReplica) {
+  run_ranks(4, [](Communicator& comm) {
+    ProcessGrid grid(comm, 2);
+    Affine module(comm.rank());
+    DataParallel parallel(module, grid, {.reduction = [](const std::string& name) {
+                            return name == "weight" ? Reduction::sharded : Reduction::replicated;
+                          }});
+    EXPECT_TRUE(at::equal(module.weight, at::full({3}, 1.0 + comm.rank() % 2)));
+    EXPECT_TRUE(at::equal(module.bias, at::full({}, 2.0)));
+  });
+}
+
+TEST(DataParallel, RefusesANegativeBroadcastPolicyOnEveryRank) {
+  run_ranks(2, [](Communicator& comm) {
+    Affine module(0);
+    EXPECT_THROW(DataParallel(module, comm, {.broadcast_buffers_every = -comm.rank()}), UsageError);
+  });
+}
+
+}  // namespace
+}  // namespace isobar
