@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <isobar/data/cf_time.hpp>
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace isobar {
+
+struct DatasetOptions {
+  /// One or several files of the same variables and grid, joined in time in
+  /// the order of their times.
+  std::vector<std::string> paths = {};
+  /// Names of the variables wanted; their order is that of the columns.
+  std::vector<std::string> variables = {};
+  /// Names of the coordinates. Left empty they are found by CF attributes
+  /// (standard_name, units) and then by the usual names: valid_time or time,
+  /// latitude or lat, longitude or lon.
+  std::string time = {};
+  std::string latitude = {};
+  std::string longitude = {};
+  /// Gives missing values as NaN instead of throwing.
+  bool allow_missing = false;
+  /// A data set of up to this size, as float32, stays in memory once read.
+  int64_t cache_bytes = int64_t{1} << 30;
+};
+
+/// Gridded variables over time, from netCDF-4 files on a regular
+/// latitude-longitude grid, in one order whatever the order in the file:
+/// points run from north to south and, within a row, from west to east with
+/// longitudes in [-180, 180), so that a file of 0 to 360 degrees starts in its
+/// middle. Variables may have their dimensions in any order, and further ones
+/// of length one.
+///
+/// Any thread may read. Construction reads coordinates only. Files, their
+/// grids, times and variables that do not fit together are a DataError.
+class Dataset {
+ public:
+  explicit Dataset(DatasetOptions options);
+  ~Dataset();
+  Dataset(Dataset&&) noexcept;
+  Dataset& operator=(Dataset&&) noexcept;
+
+  /// Seconds since 1970-01-01 in calendar(), strictly increasing.
+  const std::vector<int64_t>& times() const noexcept;
+  Calendar calendar() const noexcept;
+
+  const std::vector<std::string>& variables() const noexcept;
+  /// The file's units, by variable; "" where it gives none.
+  const std::vector<std::string>& units() const noexcept;
+
+  /// The axes in degrees: north to south, west to east.
+  const std::vector<double>& latitudes() const noexcept;
+  const std::vector<double>& longitudes() const noexcept;
+
+  /// Latitude and longitude of every point in degrees, float64 [points].
+  at::Tensor point_latitudes() const;
+  at::Tensor point_longitudes() const;
+
+  /// The position of a time in times(), if it is there.
+  std::optional<int64_t> find(int64_t time) const;
+
+  /// The fields of one time, float32 [points, variables]; the caller's own.
+  /// Throws DataError that names variable and time where a value is missing,
+  /// unless the options allow it.
+  at::Tensor read(int64_t time_index) const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace isobar

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <variant>
+#include <vector>
+
+namespace isobar {
+
+/// Text or numbers of an attribute; an attribute of one value has one element.
+using Attribute = std::variant<std::vector<std::string>, std::vector<double>>;
+
+/// What a netCDF file says of a variable.
+struct VariableInfo {
+  /// Its path from the root group, without the leading slash: "t2m", "grp1/T".
+  std::string name;
+  /// The stored type: "float32", "int16", "string", ...
+  std::string type;
+  /// One name a dimension; "phony_dim_0", ... where the file names none.
+  std::vector<std::string> dimensions;
+  std::vector<int64_t> shape;
+  /// Lengths of a chunk; empty where the variable is not chunked.
+  std::vector<int64_t> chunk;
+  /// Without those by which netCDF-4 keeps its own books.
+  std::map<std::string, Attribute> attributes;
+};
+
+/// The text of an attribute, or "" where there is none or it holds numbers.
+std::string text_attribute(const VariableInfo& variable, const std::string& name);
+
+/// A netCDF-4 file, opened for reading through HDF5.
+///
+/// Files that netCDF-4 did not write are read too, as long as they are HDF5.
+/// HDF5 is serialised within the process by one lock, so any thread may call
+/// any function, and none gains speed by it. Every failure is a DataError of
+/// one line with the file, the object and HDF5's first cause; HDF5 itself
+/// prints nothing.
+class NetcdfFile {
+ public:
+  /// Opens the file and reads what it says of its variables, not their values.
+  explicit NetcdfFile(std::string path);
+  ~NetcdfFile();
+  NetcdfFile(NetcdfFile&&) noexcept;
+  NetcdfFile& operator=(NetcdfFile&&) noexcept;
+
+  const std::string& path() const noexcept;
+
+  /// All variables of all groups, by path. Dimensions without a variable are
+  /// not among them.
+  const std::map<std::string, VariableInfo>& variables() const noexcept;
+
+  bool has(const std::string& name) const noexcept;
+
+  /// Throws DataError with the nearest name where there is no such variable.
+  const VariableInfo& variable(const std::string& name) const;
+
+  /// The values of a hyperslab, decoded, with the shape `count`.
+  ///
+  /// float32 for float variables and for packed integers, float64 for double
+  /// variables and for integers that are not packed (a float would not hold a
+  /// time). scale_factor and add_offset are applied in double precision and
+  /// rounded once. NaN where the stored value is _FillValue or missing_value,
+  /// or, where neither is given, netCDF's default fill of a type wider than a
+  /// byte. Throws DataError for text and other values that are no numbers.
+  at::Tensor read(const std::string& name, const std::vector<int64_t>& start,
+                  const std::vector<int64_t>& count) const;
+
+  /// All values of the variable.
+  at::Tensor read(const std::string& name) const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace isobar

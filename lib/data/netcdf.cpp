@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <isobar/data/netcdf.hpp>
+
+#include <isobar/core/error.hpp>
+#include <isobar/core/text.hpp>
+#include <ATen/ops/empty.h>
+#include <hdf5.h>
+
+#include <algorithm>
+#include <array>
+#include <filesystem>
+#include <fstream>
+#include <utility>
+
+#include "decoding.hpp"
+#include "hdf5_catalogue.hpp"
+#include "hdf5_filters.hpp"
+#include "hdf5_handle.hpp"
+
+namespace isobar {
+namespace {
+
+using detail::checked;
+using detail::Hdf5Handle;
+using detail::join;
+
+/// Chunks along the first dimension hold several times, so reading time after
+/// time needs them inflated once; beyond this size a variable's chunks are
+/// inflated again, rather than many variables filling the memory.
+constexpr std::size_t kLargestChunkCacheBytes = std::size_t{64} << 20;
+
+[[noreturn]] void fail(const std::string& path, const std::string& why) {
+  throw DataError(path + ": " + why);
+}
+
+/// Says what a file is that HDF5 cannot read, from its first bytes.
+void check_is_hdf5(const std::string& path) {
+  std::error_code ignored;
+  if (!std::filesystem::exists(path, ignored)) fail(path, "no such file");
+  if (std::filesystem::is_directory(path, ignored)) fail(path, "is a folder, not a netCDF file");
+  std::array<char, 4> magic{};
+  std::ifstream file(path, std::ios::binary);
+  if (!file) fail(path, "cannot be opened for reading; check its permissions");
+  file.read(magic.data(), magic.size());
+  const std::string start(magic.data(), static_cast<std::size_t>(file.gcount()));
+  if (start.empty()) fail(path, "is empty, not a netCDF file");
+  if (start.starts_with("CDF")) {
+    fail(path, "is netCDF-3; convert it with: nccopy -k nc4 -d 1 -s IN.nc OUT.nc");
+  }
+  if (start == "GRIB")
+    fail(path, "is GRIB, not netCDF-4; convert it, for example with grib_to_netcdf -k 4");
+  const detail::Hdf5Session session;
+  if (H5Fis_hdf5(path.c_str()) <= 0) fail(path, "is not HDF5, and so not netCDF-4");
+}
+
+Hdf5Handle open_file(const std::string& path) {
+  const auto access = checked(H5Pcreate(H5P_FILE_ACCESS), H5Pclose, path);
+  // Reading needs no lock, and parallel file systems mounted without flock
+  // refuse to give one.
+  detail::check_status(H5Pset_file_locking(access.get(), false, true), path);
+  return checked(H5Fopen(path.c_str(), H5F_ACC_RDONLY, access.get()), H5Fclose,
+                 path + ": cannot be opened as HDF5, truncated or damaged");
+}
+
+/// Bytes of the chunks that one entry of the first dimension lies in.
+std::size_t chunk_row_bytes(const VariableInfo& variable, std::size_t value_bytes) {
+  std::size_t bytes = value_bytes;
+  for (std::size_t d = 0; d < variable.chunk.size(); ++d) {
+    const int64_t chunk = variable.chunk[d];
+    const int64_t chunks = d == 0 ? 1 : (variable.shape[d] + chunk - 1) / chunk;
+    bytes *= static_cast<std::size_t>(chunk * chunks);
+  }
+  return bytes;
+}
+
+void check_range(const VariableInfo& variable, const std::vector<int64_t>& start,
+                 const std::vector<int64_t>& count, const std::string& path) {
+  const std::size_t rank = variable.shape.size();
+  ISOBAR_CHECK(start.size() == rank && count.size() == rank, path, ": variable '", variable.name,
+               "' has ", rank, " dimensions; read got ", start.size(), " starts and ", count.size(),
+               " counts");
+  for (std::size_t d = 0; d < rank; ++d) {
+    ISOBAR_CHECK(start[d] >= 0 && count[d] >= 0 && count[d] <= variable.shape[d] - start[d], path,
+                 ": variable '", variable.name, "', dimension '", variable.dimensions[d],
+                 "' of length ", variable.shape[d], ": read got start ", start[d], ", count ",
+                 count[d]);
+  }
+}
+
+}  // namespace
+
+std::string text_attribute(const VariableInfo& variable, const std::string& name) {
+  const auto found = variable.attributes.find(name);
+  if (found == variable.attributes.end()) return {};
+  const auto* texts = std::get_if<std::vector<std::string>>(&found->second);
+  return texts == nullptr || texts->empty() ? std::string{} : texts->front();
+}
+
+struct NetcdfFile::Impl {
+  std::string path;
+  Hdf5Handle file;
+  std::map<std::string, VariableInfo> variables;
+  std::map<std::string, std::string> hdf5_paths;
+  // Kept open, since a variable's chunk cache lives as long as its handle.
+  std::map<std::string, Hdf5Handle> open;
+
+  explicit Impl(std::string file_path);
+  ~Impl();
+  std::string what(const std::string& name) const { return path + ": variable '" + name + "'"; }
+  hid_t dataset(const VariableInfo& variable);
+  void read(const VariableInfo& variable, const std::vector<int64_t>& start, at::Tensor& values);
+};
+
+NetcdfFile::Impl::Impl(std::string file_path) : path(std::move(file_path)) {
+  check_is_hdf5(path);
+  const detail::Hdf5Session session;
+  file = open_file(path);
+  try {
+    for (auto& [name, entry] : detail::read_catalogue(file.get(), path)) {
+      variables.emplace(name, std::move(entry.info));
+      hdf5_paths.emplace(name, std::move(entry.hdf5_path));
+    }
+  } catch (...) {
+    file = {};  // closed while the session is held, not by the member's destructor
+    throw;
+  }
+}
+
+NetcdfFile::Impl::~Impl() {
+  const detail::Hdf5Session session;
+  open.clear();
+  file = {};
+}
+
+hid_t NetcdfFile::Impl::dataset(const VariableInfo& variable) {
+  const auto known = open.find(variable.name);
+  if (known != open.end()) return known->second.get();
+  const auto access = checked(H5Pcreate(H5P_DATASET_ACCESS), H5Pclose, what(variable.name));
+  if (!variable.chunk.empty()) {
+    const std::size_t row = chunk_row_bytes(variable, sizeof(double));
+    // 1 MiB is HDF5's own size; 12421 is a prime, as its hash table wants.
+    const std::size_t cache = std::clamp(row, std::size_t{1} << 20, kLargestChunkCacheBytes);
+    H5Pset_chunk_cache(access.get(), 12421, cache, H5D_CHUNK_CACHE_W0_DEFAULT);
+  }
+  const std::string& hdf5_path = hdf5_paths.at(variable.name);
+  auto handle =
+      checked(H5Dopen2(file.get(), hdf5_path.c_str(), access.get()), H5Dclose, what(variable.name));
+  return open.emplace(variable.name, std::move(handle)).first->second.get();
+}
+
+void NetcdfFile::Impl::read(const VariableInfo& variable, const std::vector<int64_t>& start,
+                            at::Tensor& values) {
+  const std::string name = what(variable.name);
+  const hid_t source = dataset(variable);
+  const std::vector<hsize_t> from(start.begin(), start.end());
+  const std::vector<hsize_t> lengths(values.sizes().begin(), values.sizes().end());
+  const int rank = static_cast<int>(lengths.size());
+  const auto file_space = checked(H5Dget_space(source), H5Sclose, name);
+  const auto memory_space =
+      checked(rank == 0 ? H5Screate(H5S_SCALAR) : H5Screate_simple(rank, lengths.data(), nullptr),
+              H5Sclose, name);
+  if (rank > 0) {
+    detail::check_status(H5Sselect_hyperslab(file_space.get(), H5S_SELECT_SET, from.data(), nullptr,
+                                             lengths.data(), nullptr),
+                         name);
+  }
+  const hid_t type = values.scalar_type() == at::kFloat ? H5T_NATIVE_FLOAT : H5T_NATIVE_DOUBLE;
+  const herr_t status =
+      H5Dread(source, type, memory_space.get(), file_space.get(), H5P_DEFAULT, values.data_ptr());
+  if (status >= 0) return;
+  const std::string cause = detail::hdf5_cause();
+  const std::string filter = detail::missing_filter(source);
+  fail(path, join("variable '", variable.name, "': ",
+                  filter.empty() ? "cannot be read, truncated or damaged: " + cause : filter));
+}
+
+NetcdfFile::NetcdfFile(std::string path) : impl_(std::make_unique<Impl>(std::move(path))) {}
+NetcdfFile::~NetcdfFile() = default;
+NetcdfFile::NetcdfFile(NetcdfFile&&) noexcept = default;
+NetcdfFile& NetcdfFile::operator=(NetcdfFile&&) noexcept = default;
+
+const std::string& NetcdfFile::path() const noexcept { return impl_->path; }
+
+const std::map<std::string, VariableInfo>& NetcdfFile::variables() const noexcept {
+  return impl_->variables;
+}
+
+bool NetcdfFile::has(const std::string& name) const noexcept {
+  return impl_->variables.count(name) > 0;
+}
+
+const VariableInfo& NetcdfFile::variable(const std::string& name) const {
+  const auto found = impl_->variables.find(name);
+  if (found != impl_->variables.end()) return found->second;
+  std::vector<std::string> names;
+  for (const auto& [known, info] : impl_->variables) names.push_back(known);
+  fail(impl_->path, "no variable '" + name + "'; " + did_you_mean(name, names));
+}
+
+at::Tensor NetcdfFile::read(const std::string& name, const std::vector<int64_t>& start,
+                            const std::vector<int64_t>& count) const {
+  const VariableInfo& info = variable(name);
+  check_range(info, start, count, impl_->path);
+  const detail::Decoding decoding = detail::decoding_of(info, impl_->path);
+  const bool as_float = info.type == "float32" && !decoding.packed;
+  at::Tensor values = at::empty(count, at::dtype(as_float ? at::kFloat : at::kDouble));
+  if (values.numel() > 0) {
+    const detail::Hdf5Session session;
+    impl_->read(info, start, values);
+  }
+  return detail::decode(std::move(values), decoding);
+}
+
+at::Tensor NetcdfFile::read(const std::string& name) const {
+  const VariableInfo& info = variable(name);
+  return read(name, std::vector<int64_t>(info.shape.size(), 0), info.shape);
+}
+
+}  // namespace isobar

@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <isobar/data/dataset.hpp>
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include <isobar/core/error.hpp>
+
+#include "core/message_of.hpp"
+#include "core/temporary_folder.hpp"
+#include "data/nc_writer.hpp"
+
+namespace isobar {
+namespace {
+
+using test::message_of;
+using test::NcWriter;
+using test::TemporaryFolder;
+using test::weather_value;
+using test::WeatherFile;
+using test::write_weather;
+
+/// What a data set in isobar's order has to give at an hour.
+at::Tensor wanted_fields(const Dataset& dataset, double hour) {
+  std::vector<float> values;
+  for (const double latitude : dataset.latitudes()) {
+    for (const double longitude : dataset.longitudes()) {
+      for (std::size_t v = 0; v < dataset.variables().size(); ++v) {
+        values.push_back(
+            static_cast<float>(weather_value(static_cast<int>(v), hour, latitude, longitude)));
+      }
+    }
+  }
+  return at::tensor(values).reshape({-1, static_cast<int64_t>(dataset.variables().size())});
+}
+
+Dataset written(const TemporaryFolder& folder, const WeatherFile& weather) {
+  write_weather(folder / "a.nc", weather);
+  return Dataset({.paths = {folder / "a.nc"}, .variables = weather.variables});
+}
+
+TEST(Dataset, ReadsFieldsPointByPoint) {
+  const TemporaryFolder folder;
+  const Dataset dataset = written(folder, {.variables = {"t", "u"}});
+  EXPECT_EQ(dataset.times().front(), parse_time("2019-03-01"));
+  EXPECT_EQ(dataset.units(), (std::vector<std::string>{"K", "K"}));
+  const at::Tensor fields = dataset.read(2);
+  EXPECT_EQ(fields.sizes(), (std::vector<int64_t>{6, 2}));
+  EXPECT_TRUE(at::equal(fields, wanted_fields(dataset, 2)));
+}
+
+TEST(Dataset, TurnsFilesThatRunFromSouthToNorth) {
+  const TemporaryFolder folder;
+  const Dataset dataset = written(folder, {.latitudes = {-10, 0, 10}});
+  EXPECT_EQ(dataset.latitudes(), (std::vector<double>{10, 0, -10}));
+  EXPECT_TRUE(at::equal(dataset.read(1), wanted_fields(dataset, 1)));
+}
+
+TEST(Dataset, TurnsLongitudesOf0To360Around) {
+  const TemporaryFolder folder;
+  const Dataset dataset = written(folder, {.longitudes = {0, 90, 180, 270}});
+  EXPECT_EQ(dataset.longitudes(), (std::vector<double>{-180, -90, 0, 90}));
+  // weather_value of the file's own 180 and 270.
+  EXPECT_EQ(dataset.read(0)[0][0].item<float>(), weather_value(0, 0, 50, 180));
+  EXPECT_EQ(dataset.read(0)[1][0].item<float>(), weather_value(0, 0, 50, 270));
+  EXPECT_EQ(dataset.read(0)[2][0].item<float>(), weather_value(0, 0, 50, 0));
+}
+
+TEST(Dataset, ReadsDimensionsInAnyOrder) {
+  const TemporaryFolder folder;
+  for (std::vector<std::string> order = {"latitude", "longitude", "time"};;) {
+    const Dataset dataset =
+        written(folder, {.variables = {"t", "u"}, .latitudes = {1, 2}, .order = order});
+    EXPECT_TRUE(at::equal(dataset.read(1), wanted_fields(dataset, 1))) << order[0] << order[1];
+    if (!std::next_permutation(order.begin(), order.end())) break;
+  }
+}
+
+TEST(Dataset, ReadsTheSameWithAndWithoutMemory) {
+  const TemporaryFolder folder;
+  WeatherFile weather{.variables = {"t", "u"}, .hours = {0, 1, 2, 3, 4}, .chunk = {2, 2, 3}};
+  write_weather(folder / "a.nc", weather);
+  const Dataset kept({.paths = {folder / "a.nc"}, .variables = weather.variables});
+  const Dataset fresh(
+      {.paths = {folder / "a.nc"}, .variables = weather.variables, .cache_bytes = 0});
+  for (const int64_t time : {4, 0, 3, 3, 1, 2, 4}) {
+    EXPECT_TRUE(at::equal(kept.read(time), wanted_fields(kept, static_cast<double>(time))));
+    EXPECT_TRUE(at::equal(fresh.read(time), wanted_fields(kept, static_cast<double>(time))));
+  }
+}
+
+TEST(Dataset, KeepsWhatItReadAndGivesCopies) {
+  const TemporaryFolder folder;
+  const Dataset dataset = written(folder, {.chunk = {3, 2, 3}});
+  dataset.read(0).zero_();
+  test::write_file(folder / "a.nc", "");  // all three times were in the chunk just read
+  EXPECT_TRUE(at::equal(dataset.read(0), wanted_fields(dataset, 0)));
+  EXPECT_TRUE(at::equal(dataset.read(2), wanted_fields(dataset, 2)));
+}
+
+TEST(Dataset, JoinsFilesInTheOrderOfTheirTimes) {
+  const TemporaryFolder folder;
+  write_weather(folder / "late.nc", {.hours = {3, 4}});
+  write_weather(folder / "early.nc", {.hours = {0, 2}});
+  const Dataset dataset({.paths = {folder / "late.nc", folder / "early.nc"}, .variables = {"t"}});
+  ASSERT_EQ(dataset.times().size(), 4);
+  EXPECT_EQ(dataset.find(parse_time("2019-03-01T03:00")), 2);
+  EXPECT_EQ(dataset.find(parse_time("2019-03-01T01:00")), std::nullopt);
+  EXPECT_TRUE(at::equal(dataset.read(1), wanted_fields(dataset, 2)));
+  EXPECT_TRUE(at::equal(dataset.read(3), wanted_fields(dataset, 4)));
+}
+
+TEST(Dataset, GivesTheCoordinatesOfEveryPoint) {
+  const TemporaryFolder folder;
+  const Dataset dataset = written(folder, {});
+  EXPECT_TRUE(at::equal(dataset.point_latitudes(),
+                        at::tensor({50., 50., 50., 49., 49., 49.}, at::kDouble)));
+  EXPECT_TRUE(
+      at::equal(dataset.point_longitudes(), at::tensor({-1., 0., 1., -1., 0., 1.}, at::kDouble)));
+}
+
+/// A file whose dimensions have other names than usual.
+void write_odd_names(const std::string& path) {
+  NcWriter writer(path, {{"t", 1}, {"y", 1}, {"x", 2}, {"number", 1}});
+  writer.add({.name = "t", .dimensions = {"t"}, .values = {0}});
+  writer.text("t", "units", "days since 2000-01-01");
+  writer.add({.name = "y", .dimensions = {"y"}, .values = {1}});
+  writer.text("y", "units", "degreeN");
+  writer.add({.name = "x", .dimensions = {"x"}, .values = {2, 3}});
+  writer.text("x", "standard_name", "longitude");
+  writer.dimension_only("number");
+  writer.add({.name = "v", .dimensions = {"number", "x", "y", "t"}, .values = {7, 8}});
+  writer.attach_dimensions("v");
+}
+
+TEST(Dataset, FindsCoordinatesByTheirAttributesAndIgnoresDimensionsOfOne) {
+  const TemporaryFolder folder;
+  write_odd_names(folder / "a.nc");
+  const Dataset dataset({.paths = {folder / "a.nc"}, .variables = {"v"}});
+  EXPECT_EQ(dataset.longitudes(), (std::vector<double>{2, 3}));
+  EXPECT_TRUE(at::equal(dataset.read(0), at::tensor({7.0F, 8.0F}).view({2, 1})));
+}
+
+TEST(Dataset, ReadsFilesOfASingleTimeThatIsNoDimension) {
+  const Dataset dataset({.paths = {ISOBAR_TEST_FILES "/era5_packed_sfc_1995-07-14T12.nc"},
+                         .variables = {"t2m", "sp"}});
+  EXPECT_EQ(dataset.times(), std::vector<int64_t>{parse_time("1995-07-14T12:00")});
+  EXPECT_EQ(dataset.read(0).sizes(), (std::vector<int64_t>{105 * 237, 2}));
+}
+
+TEST(Dataset, ReadsTheExampleData) {
+  const Dataset dataset({.paths = {ISOBAR_EXAMPLE_DATA}, .variables = {"t2m"}});
+  EXPECT_EQ(dataset.times().size(), 744);
+  EXPECT_EQ(format_time(dataset.times().back()), "2019-03-31T23:00");
+  EXPECT_EQ(dataset.latitudes().front(), 58);
+  EXPECT_EQ(dataset.longitudes().front(), -10);
+  EXPECT_EQ(dataset.read(100)[10 * 49 + 20][0].item<float>(), 278.32202F);
+}
+
+std::string opening_says(DatasetOptions options) {
+  return message_of<DataError>([&] { Dataset{std::move(options)}; });
+}
+
+TEST(DatasetErrors, NameTheVariableThatAFileLacks) {
+  const std::string message = opening_says({.paths = {ISOBAR_EXAMPLE_DATA}, .variables = {"t2n"}});
+  EXPECT_NE(message.find("no variable 't2n'; did you mean 't2m'?"), std::string::npos) << message;
+}
+
+TEST(DatasetErrors, NameTheTimeThatDoesNotIncrease) {
+  const TemporaryFolder folder;
+  write_weather(folder / "a.nc", {.hours = {0, 2, 1}});
+  std::string message = opening_says({.paths = {folder / "a.nc"}, .variables = {"t"}});
+  EXPECT_NE(message.find("2019-03-01T01:00 after 2019-03-01T02:00"), std::string::npos) << message;
+  write_weather(folder / "b.nc", {});
+  message = opening_says({.paths = {folder / "b.nc", folder / "b.nc"}, .variables = {"t"}});
+  EXPECT_NE(message.find("times do not increase"), std::string::npos) << message;
+}
+
+TEST(DatasetErrors, RefuseFilesOfDifferentGridsOrCalendars) {
+  const TemporaryFolder folder;
+  write_weather(folder / "a.nc", {});
+  write_weather(folder / "b.nc", {.hours = {5}, .longitudes = {-1, 0, 2}});
+  write_weather(folder / "c.nc", {.hours = {5}, .calendar = "360_day"});
+  const auto says = [&](const char* other) {
+    return opening_says({.paths = {folder / "a.nc", folder / other}, .variables = {"t"}});
+  };
+  EXPECT_NE(says("b.nc").find("has other longitudes than"), std::string::npos);
+  EXPECT_NE(says("c.nc").find("has another calendar than"), std::string::npos);
+}
+
+TEST(DatasetErrors, RefuseVariablesThatAreNotGriddedAlike) {
+  const TemporaryFolder folder;
+  write_weather(folder / "a.nc", {});
+  const std::string message =
+      opening_says({.paths = {folder / "a.nc"}, .variables = {"t", "latitude"}});
+  EXPECT_NE(message.find("variable 'latitude' has no time coordinate"), std::string::npos)
+      << message;
+}
+
+TEST(DatasetErrors, NameTheVariableAndTimeOfAMissingValue) {
+  const TemporaryFolder folder;
+  {
+    WeatherFile weather{.hours = {0, 1}};
+    write_weather(folder / "a.nc", weather);
+    const hid_t file = H5Fopen((folder / "a.nc").c_str(), H5F_ACC_RDWR, H5P_DEFAULT);
+    const hid_t dataset = H5Dopen2(file, "t", H5P_DEFAULT);
+    std::vector<float> values(12, 1);
+    values[8] = std::numeric_limits<float>::quiet_NaN();
+    H5Dwrite(dataset, H5T_NATIVE_FLOAT, H5S_ALL, H5S_ALL, H5P_DEFAULT, values.data());
+    H5Dclose(dataset);
+    H5Fclose(file);
+  }
+  const Dataset dataset({.paths = {folder / "a.nc"}, .variables = {"t"}});
+  EXPECT_NO_THROW(dataset.read(0));
+  const std::string message = message_of<DataError>([&] { dataset.read(1); });
+  EXPECT_NE(message.find("'t' has missing values at 2019-03-01T01:00"), std::string::npos)
+      << message;
+  const Dataset lenient({.paths = {folder / "a.nc"}, .variables = {"t"}, .allow_missing = true});
+  EXPECT_EQ(lenient.read(1).isnan().sum().item<int64_t>(), 1);
+}
+
+TEST(DatasetErrors, RefuseEmptyAndRepeatedNames) {
+  EXPECT_THROW(Dataset({.paths = {}, .variables = {"t"}}), UsageError);
+  EXPECT_THROW(Dataset({.paths = {ISOBAR_EXAMPLE_DATA}, .variables = {}}), UsageError);
+  EXPECT_THROW(Dataset({.paths = {ISOBAR_EXAMPLE_DATA}, .variables = {"t2m", "t2m"}}), UsageError);
+}
+
+}  // namespace
+}  // namespace isobar

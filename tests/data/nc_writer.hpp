@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <hdf5.h>
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+namespace isobar::test {
+
+/// A variable to write, and how HDF5 is to store it.
+struct NcVariable {
+  std::string name = {};
+  std::vector<std::string> dimensions = {};
+  /// Row-major; may be left empty for a chunked variable, none of whose chunks
+  /// is then stored.
+  std::vector<double> values = {};
+  hid_t type = H5T_IEEE_F32LE;
+  /// Chunk lengths; empty for a contiguous variable.
+  std::vector<hsize_t> chunk = {};
+  int deflate = -1;
+  bool shuffle = false;
+  bool fletcher32 = false;
+  /// A filter of HDF5's registry to add, 0 for none.
+  H5Z_filter_t filter = 0;
+  /// What HDF5 gives for chunks that are not stored.
+  double fill = 0;
+};
+
+/// Writes small files as netCDF-4 lays them out, for tests to read.
+class NcWriter {
+ public:
+  NcWriter(const std::string& path, std::map<std::string, hsize_t> dimensions);
+  ~NcWriter();
+  NcWriter(const NcWriter&) = delete;
+  NcWriter& operator=(const NcWriter&) = delete;
+
+  /// A name with slashes makes groups. A variable named as its one dimension
+  /// becomes that dimension's scale.
+  void add(const NcVariable& variable);
+
+  void text(const std::string& variable, const std::string& name, const std::string& value);
+  void vlen_text(const std::string& variable, const std::string& name, const std::string& value);
+  void number(const std::string& variable, const std::string& name, double value,
+              hid_t type = H5T_IEEE_F64LE);
+  /// Whole numbers, such as _Netcdf4Dimid's.
+  void integers(const std::string& variable, const std::string& name,
+                const std::vector<int>& values);
+
+  /// A dimension without a variable, as netCDF-4 keeps it.
+  void dimension_only(const std::string& name);
+
+  /// Writes DIMENSION_LIST, by which a variable names its dimensions.
+  void attach_dimensions(const std::string& variable);
+
+ private:
+  hid_t file_;
+  std::map<std::string, hsize_t> lengths_;
+  std::map<std::string, std::vector<std::string>> dimensions_;
+};
+
+/// A data set of one or several variables on a small grid.
+struct WeatherFile {
+  std::vector<std::string> variables = {"t"};
+  /// Hours since 2019-03-01.
+  std::vector<double> hours = {0, 1, 2};
+  std::vector<double> latitudes = {50, 49};
+  std::vector<double> longitudes = {-1, 0, 1};
+  std::vector<std::string> order = {"time", "latitude", "longitude"};
+  std::string calendar = "proleptic_gregorian";
+  std::vector<hsize_t> chunk = {};
+};
+
+/// What write_weather stores of variable number v: a value that tells where it
+/// comes from, exact in float32.
+double weather_value(int variable, double hour, double latitude, double longitude);
+
+void write_weather(const std::string& path, const WeatherFile& weather);
+
+}  // namespace isobar::test

@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <isobar/data/samples.hpp>
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include <isobar/core/error.hpp>
+#include <isobar/data/forcings.hpp>
+#include <numeric>
+
+#include "core/message_of.hpp"
+#include "core/temporary_folder.hpp"
+#include "data/nc_writer.hpp"
+
+namespace isobar {
+namespace {
+
+using test::message_of;
+
+class Samples : public testing::Test {
+ protected:
+  /// Hours 0 to 71 from 2019-03-01 with hour 40 missing, two variables.
+  Samples() {
+    test::WeatherFile weather{.variables = {"t", "u"}, .hours = std::vector<double>(72)};
+    std::iota(weather.hours.begin(), weather.hours.end(), 0);
+    weather.hours.erase(weather.hours.begin() + 40);
+    test::write_weather(folder_ / "a.nc", weather);
+    dataset_ = std::make_shared<Dataset>(
+        DatasetOptions{.paths = {folder_ / "a.nc"}, .variables = {"t", "u"}});
+  }
+
+  static int64_t hour(int64_t h) { return parse_time("2019-03-01") + 3600 * h; }
+  static Period hours(int64_t begin, int64_t end) { return {hour(begin), hour(end)}; }
+
+  std::vector<int64_t> analysis_hours(const SampleOptions& options, const Period& period) const {
+    std::vector<int64_t> result;
+    const SampleSet set(dataset_, normalizer_, options, period);
+    for (const int64_t time : set.times()) {
+      result.push_back((time - hour(0)) / 3600);
+    }
+    return result;
+  }
+
+  test::TemporaryFolder folder_;
+  std::shared_ptr<const Dataset> dataset_;
+  Normalizer normalizer_{{"t", "u"}, {{.mean = 500, .stdev = 2}, {.mean = 1500, .stdev = 4}}};
+  SampleOptions small_{.input_hours = {-6, 0}, .target_hours = {6}};
+};
+
+TEST_F(Samples, TakeTargetsFromThePeriodAndInputsFromBeforeIt) {
+  // Targets at 20, 21, 22, 23; inputs from hour 8 on.
+  EXPECT_EQ(analysis_hours(small_, hours(20, 24)), (std::vector<int64_t>{14, 15, 16, 17}));
+}
+
+TEST_F(Samples, NeedAllTheirHoursInTheFile) {
+  // 40 is missing: not as target of 34, input of 40 and 46.
+  EXPECT_EQ(analysis_hours(small_, hours(38, 54)),
+            (std::vector<int64_t>{32, 33, 35, 36, 37, 38, 39, 41, 42, 43, 44, 45, 47}));
+  EXPECT_EQ(analysis_hours(small_, hours(0, 14)), (std::vector<int64_t>{6, 7}));
+  EXPECT_EQ(analysis_hours(small_, hours(70, 100)), (std::vector<int64_t>{64, 65}));
+  SampleOptions reference = small_;
+  reference.reference_hours = {-18};
+  EXPECT_EQ(analysis_hours(reference, hours(0, 26)), (std::vector<int64_t>{18, 19}));
+}
+
+TEST_F(Samples, NeedAllTargetsWithinThePeriod) {
+  const SampleOptions two{.input_hours = {0}, .target_hours = {6, 12}};
+  EXPECT_EQ(analysis_hours(two, hours(12, 20)), (std::vector<int64_t>{6, 7}));
+  const SampleSet set(dataset_, normalizer_, two, hours(12, 20));
+  EXPECT_EQ(set.target_times(), (std::vector<int64_t>{hour(12), hour(13), hour(18), hour(19)}));
+}
+
+TEST_F(Samples, HoldTheFieldsOfTheirHours) {
+  SampleOptions options{.input_hours = {-6, 0},
+                        .target_hours = {1, 6},
+                        .reference_hours = {-18},
+                        .forcings = {"cos_latitude", "insolation", "sin_local_time"}};
+  const SampleSet set(dataset_, normalizer_, options, hours(0, 72));
+  const Batch batch = set.get({3, 0});
+  EXPECT_EQ(batch.times, (std::vector<int64_t>{set.times()[3], set.times()[0]}));
+  ASSERT_EQ(batch.state.sizes(), (std::vector<int64_t>{2, 2, 6, 2}));
+  ASSERT_EQ(batch.forcing.sizes(), (std::vector<int64_t>{2, 4, 6, 3}));
+  ASSERT_EQ(batch.target.sizes(), (std::vector<int64_t>{2, 2, 6, 2}));
+  ASSERT_EQ(batch.reference.sizes(), (std::vector<int64_t>{2, 1, 6, 2}));
+  const auto field = [&](int64_t h) {
+    return normalizer_.normalize(dataset_->read(*dataset_->find(batch.times[0] + 3600 * h)));
+  };
+  EXPECT_TRUE(at::equal(batch.state[0][0], field(-6)));
+  EXPECT_TRUE(at::equal(batch.state[0][1], field(0)));
+  EXPECT_TRUE(at::equal(batch.target[0][0], field(1)));
+  EXPECT_TRUE(at::equal(batch.target[0][1], field(6)));
+  EXPECT_TRUE(at::equal(batch.reference[0][0], field(-18)));
+  const at::Tensor last = compute_forcings(options.forcings, dataset_->point_latitudes(),
+                                           dataset_->point_longitudes(), batch.times[1] + 3600 * 6);
+  EXPECT_TRUE(at::equal(batch.forcing[1][3], last));
+}
+
+TEST_F(Samples, LeaveTheReferenceUndefinedWhereNoneIsAsked) {
+  const Batch batch = SampleSet(dataset_, normalizer_, small_, hours(0, 72)).get({0});
+  EXPECT_FALSE(batch.reference.defined());
+  EXPECT_EQ(batch.forcing.sizes(), (std::vector<int64_t>{1, 3, 6, 0}));
+}
+
+TEST_F(Samples, RefuseWhatMakesNoSample) {
+  EXPECT_THROW(SampleSet(dataset_, normalizer_, {.input_hours = {}}, hours(0, 72)), UsageError);
+  EXPECT_THROW(SampleSet(dataset_, normalizer_, {.target_hours = {}}, hours(0, 72)), UsageError);
+  EXPECT_THROW(SampleSet(dataset_, normalizer_, {.forcings = {"sun"}}, hours(0, 72)), UsageError);
+  const Normalizer other = Normalizer::from_tensors({"u", "t"}, normalizer_.tensors());
+  EXPECT_THROW(SampleSet(dataset_, other, small_, hours(0, 72)), UsageError);
+  const std::string message =
+      message_of<DataError>([&] { SampleSet(dataset_, normalizer_, small_, hours(100, 200)); });
+  EXPECT_NE(message.find("no sample from 2019-03-05T04:00 to 2019-03-09T08:00"), std::string::npos)
+      << message;
+  EXPECT_THROW(SampleSet(dataset_, normalizer_, small_, hours(0, 72)).get({1000}), UsageError);
+}
+
+TEST_F(Samples, SplitByTime) {
+  const Split split =
+      make_split(dataset_, normalizer_, small_,
+                 {.train = hours(0, 36), .validation = hours(36, 50), .test = hours(50, 72)});
+  EXPECT_EQ(split.train.target_times().back(), hour(35));
+  EXPECT_EQ(split.validation.target_times().front(), hour(36));
+  EXPECT_EQ(split.test.target_times().front(), hour(50));
+}
+
+TEST_F(Samples, RefuseASplitThatSharesTargets) {
+  const std::string message = message_of<UsageError>([&] {
+    make_split(dataset_, normalizer_, small_,
+               {.train = hours(0, 36), .validation = hours(50, 60), .test = hours(35, 50)});
+  });
+  EXPECT_EQ(message,
+            "split: train and test share 1 target times, the first 2019-03-02T11:00; make "
+            "their periods disjoint");
+}
+
+TEST(Period, ComesFromTextWithoutItsEnd) {
+  const Period period = parse_period("2019-03-01", "2019-03-02");
+  EXPECT_TRUE(period.contains(parse_time("2019-03-01")));
+  EXPECT_FALSE(period.contains(parse_time("2019-03-02")));
+  EXPECT_EQ(format_period(period), "2019-03-01T00:00 to 2019-03-02T00:00");
+  EXPECT_EQ(indices_within({0, period.begin, period.end - 1, period.end}, period),
+            (std::vector<int64_t>{1, 2}));
+  EXPECT_THROW(parse_period("2019-03-02", "2019-03-02"), UsageError);
+}
+
+}  // namespace
+}  // namespace isobar
