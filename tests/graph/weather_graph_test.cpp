@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <isobar/graph/weather_graph.hpp>
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include "graph/axes.hpp"
+
+namespace isobar {
+namespace {
+
+/// The region of the quick start: 33 x 49 points at a quarter of a degree.
+Grid british_isles() {
+  return make_latlon_grid(test::axis(58, -0.25, 33), test::axis(-10, 0.25, 49));
+}
+
+TEST(WeatherGraph, CoversARegionWithARestrictedMesh) {
+  for (const int64_t level : {6, 7}) {
+    const WeatherGraph graph =
+        build_graph(british_isles(), {.hidden_level = level, .margin_degrees = 1.0});
+
+    EXPECT_EQ(graph.data_nodes(), 1617);
+    EXPECT_EQ(graph.uncovered, 0);
+    EXPECT_EQ(graph.decoder.size(), 3 * 1617);
+    EXPECT_EQ(graph.hidden_nodes(), level == 6 ? 86 : 364);
+    EXPECT_EQ(graph.encoder.destinations, graph.hidden_nodes());
+    EXPECT_EQ(graph.processor.sources, graph.hidden_nodes());
+  }
+}
+
+TEST(WeatherGraph, CountsDataNodesThatTheEncoderMisses) {
+  const WeatherGraph graph =
+      build_graph(british_isles(), {.hidden_level = 6, .margin_degrees = 1.0, .max_neighbours = 4});
+  at::Tensor seen = at::zeros({graph.data_nodes()}, at::kBool);
+  seen.index_put_({graph.encoder.source}, at::scalar_tensor(true, at::kBool));
+
+  EXPECT_GT(graph.uncovered, 0);
+  EXPECT_EQ(graph.uncovered, graph.data_nodes() - seen.sum().item<int64_t>());
+}
+
+TEST(WeatherGraph, KeepsTheWholeMeshForTheGlobe) {
+  const Grid globe = make_latlon_grid(test::axis(88.5, -3, 60), test::axis(0, 3, 120));
+  // Meridians meet at the poles: with the default limit of 64 neighbours 152 points are left out.
+  const WeatherGraph graph = build_graph(globe, {.hidden_level = 3, .max_neighbours = 1000});
+
+  EXPECT_EQ(graph.hidden_nodes(), 642);
+  EXPECT_EQ(graph.processor.size(), 5040);
+  EXPECT_EQ(graph.uncovered, 0);
+}
+
+TEST(NodeAttributes, AreSinesThenCosines) {
+  const at::Tensor got = node_attributes(at::tensor({30.}), at::tensor({90.}));
+  const at::Tensor wanted = at::tensor({0.5, 1.0, 0.8660254, 0.0}, at::kFloat).view({1, 4});
+
+  EXPECT_TRUE(at::allclose(got, wanted, 0, 1e-7)) << got;
+}
+
+}  // namespace
+}  // namespace isobar
