@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <isobar/comm/process_grid.hpp>
+#include <isobar/ddp/bucket_plan.hpp>
+
+#include <vector>
+
+namespace isobar {
+
+/// The 2-norm of all gradients of the model as a whole: replicated and partial
+/// ones count once, sharded ones are summed over the model-parallel group that
+/// owns them. The same value on every rank of the group. Gradients must have
+/// been reduced. Collective over the model-parallel group; blocks.
+double gradient_norm(const std::vector<NamedParameter>& parameters, const ProcessGrid& grid);
+
+/// Scales all gradients so that their norm is at most `max_norm`, given what
+/// gradient_norm returned: by max_norm / (norm + 1e-6), as PyTorch does.
+void clip_by_norm(const std::vector<NamedParameter>& parameters, double norm, double max_norm);
+
+/// Limits every gradient value to [-limit, limit].
+void clip_by_value(const std::vector<NamedParameter>& parameters, double limit);
+
+}  // namespace isobar

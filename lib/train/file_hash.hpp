@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <string_view>
+
+namespace isobar {
+
+/// Length of a file and XXH3-128 of its bytes, as 32 hexadecimal digits.
+struct FileHash {
+  std::uint64_t bytes = 0;
+  std::string xxh3_128;
+
+  bool operator==(const FileHash&) const = default;
+};
+
+/// Hashes bytes as they come.
+class RunningHash {
+ public:
+  RunningHash();
+  ~RunningHash();
+  RunningHash(const RunningHash&) = delete;
+  RunningHash& operator=(const RunningHash&) = delete;
+
+  void add(std::string_view bytes);
+  FileHash result() const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+  std::uint64_t bytes_ = 0;
+};
+
+/// Throws DataError where the file cannot be read.
+FileHash hash_file(const std::filesystem::path& path);
+
+std::string hash_text(std::string_view text);
+
+}  // namespace isobar

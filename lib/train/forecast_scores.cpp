@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <isobar/train/forecast_scores.hpp>
+
+#include <isobar/core/error.hpp>
+#include <ATen/ATen.h>
+
+#include <cmath>
+#include <limits>
+
+namespace isobar {
+namespace {
+
+enum Row { kSquared, kError, kPersistence, kPreviousDay, kRows };
+
+}  // namespace
+
+double LeadScore::ratio() const {
+  double sum = 0;
+  for (const auto& score : variables) sum += score.rmse / score.persistence;
+  return sum / static_cast<double>(variables.size());
+}
+
+ForecastScores::ForecastScores(ScoreOptions options) : options_(std::move(options)) {
+  const auto variables = static_cast<int64_t>(options_.variables.size());
+  ISOBAR_CHECK(variables > 0 && options_.unit.numel() == variables, "ForecastScores: got ",
+               variables, " variables and units for ", options_.unit.numel(), " of them");
+  sums_ =
+      at::zeros({kRows, static_cast<int64_t>(options_.lead_hours.size()), variables}, at::kDouble);
+}
+
+void ForecastScores::add(const Batch& batch, const at::Tensor& forecast) {
+  ISOBAR_CHECK(forecast.sizes() == batch.target.sizes(), "ForecastScores: forecast is ",
+               forecast.sizes(), ", the batch's target ", batch.target.sizes());
+  const auto area = options_.area.to(at::kDouble).to(forecast.device()).view({-1, 1});
+  // [B, S, N, P] -> [S, P], in the variables' own units after `unit` in reduce().
+  const auto mean = [&](const at::Tensor& values) {
+    return (values.to(at::kDouble) * area).sum(2).sum(0).cpu();
+  };
+  const auto error = forecast - batch.target;
+  sums_[kSquared] += mean(error.square());
+  sums_[kError] += mean(error);
+  const auto analysis = batch.state.select(1, batch.state.size(1) - 1).unsqueeze(1);
+  sums_[kPersistence] += mean((analysis - batch.target).square());
+  if (batch.reference.defined()) {
+    sums_[kPreviousDay] += mean((batch.reference - batch.target).square());
+  } else {
+    sums_[kPreviousDay].fill_(std::numeric_limits<double>::quiet_NaN());
+  }
+  samples_ += static_cast<double>(forecast.size(0));
+}
+
+std::vector<LeadScore> ForecastScores::reduce(Communicator& comm) const {
+  auto all = at::cat({sums_.flatten(), at::full({1}, samples_, at::kDouble)});
+  comm.allreduce(all).wait();
+  const double samples = all[-1].item<double>();
+  if (samples == 0) throw DataError("ForecastScores: no sample to score on any rank");
+  const auto sums = all.narrow(0, 0, sums_.numel()).view(sums_.sizes()) / samples;
+
+  std::vector<LeadScore> result;
+  for (int64_t s = 0; s < sums.size(1); ++s) {
+    LeadScore lead{options_.lead_hours[s], static_cast<int64_t>(samples), {}};
+    for (int64_t p = 0; p < sums.size(2); ++p) {
+      const double unit = options_.unit[p].item<double>();
+      const auto value = [&](Row row) { return sums[row][s][p].item<double>(); };
+      lead.variables.push_back({options_.variables[p], unit * std::sqrt(value(kSquared)),
+                                unit * value(kError), unit * std::sqrt(value(kPersistence)),
+                                unit * std::sqrt(value(kPreviousDay))});
+    }
+    result.push_back(std::move(lead));
+  }
+  return result;
+}
+
+}  // namespace isobar

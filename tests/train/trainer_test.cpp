@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <isobar/train/trainer.hpp>
+
+#include "core/temporary_folder.hpp"
+
+#include <isobar/comm/thread_world.hpp>
+#include <isobar/core/error.hpp>
+#include <isobar/train/checkpoint.hpp>
+#include <isobar/train/weights.hpp>
+#include <ATen/ATen.h>
+#include <torch/nn/module.h>
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include <fstream>
+
+namespace isobar {
+namespace {
+
+/// Forecasts x(t + 6 h) = a · x(t) + b.
+struct Line : torch::nn::Module {
+  Line() {
+    a = register_parameter("a", at::ones({1}));
+    b = register_parameter("b", at::zeros({1}));
+  }
+  at::Tensor forward(const Batch& batch) {
+    return batch.state.select(1, batch.state.size(1) - 1).unsqueeze(1) * a + b;
+  }
+  at::Tensor a, b;
+};
+
+Task line_task() {
+  const auto line = std::make_shared<Line>();
+  return {.module = line,
+          .reduction = nullptr,
+          .loss = [line](const Batch& b) { return (line->forward(b) - b.target).square().mean(); },
+          .forecast = [line](const Batch& b) { return line->forward(b); }};
+}
+
+std::shared_ptr<const SampleSet> samples(const char* begin, const char* end) {
+  static const auto dataset = std::make_shared<const Dataset>(
+      DatasetOptions{.paths = {ISOBAR_EXAMPLE_DATA}, .variables = {"t2m"}});
+  const Normalizer normalizer({"t2m"}, compute_statistics(*dataset, {0, 100, 200, 300}));
+  return std::make_shared<const SampleSet>(dataset, normalizer,
+                                           SampleOptions{.input_hours = {0}, .target_hours = {6}},
+                                           parse_period(begin, end));
+}
+
+TrainingData data() {
+  const auto train = samples("2019-03-01", "2019-03-05");
+  const auto points = train->dataset().point_latitudes().size(0);
+  return {train,
+          {samples("2019-03-05", "2019-03-06")},
+          at::full({points}, 1.0 / static_cast<double>(points), at::kDouble)};
+}
+
+TrainerOptions options(int64_t steps = 6) {
+  TrainerOptions result;
+  result.steps = steps;
+  result.batch = 2;
+  result.schedule.peak = 0.05;
+  result.log_every = 2;
+  result.validate_every = 3;
+  return result;
+}
+
+std::vector<nlohmann::json> events(const std::filesystem::path& folder) {
+  std::vector<nlohmann::json> result;
+  std::ifstream file(folder / "metrics.jsonl");
+  for (std::string line; std::getline(file, line);) result.push_back(nlohmann::json::parse(line));
+  return result;
+}
+
+int count(const std::vector<nlohmann::json>& events, const std::string& kind) {
+  return static_cast<int>(std::count_if(events.begin(), events.end(),
+                                        [&](const auto& e) { return e["event"] == kind; }));
+}
+
+TEST(Trainer, LeavesMetricsCheckpointsAndABetterModel) {
+  const test::TemporaryFolder folder;
+  run_ranks(2, [&](Communicator& comm) {
+    ProcessGrid grid(comm, 1);
+    RunFolder run(comm, folder.path(), "line");
+    const auto task = line_task();
+    Trainer trainer(task, data(), grid, options());
+    const auto summary = trainer.run(run);
+    EXPECT_EQ(summary.steps, 6);
+    EXPECT_EQ(summary.reducer.steps, 6);
+    EXPECT_TRUE(std::filesystem::exists(summary.best_checkpoint / "manifest.json"));
+    EXPECT_NE(task.module->named_parameters()["a"].item<double>(), 1.0);
+  });
+  const auto all = events(folder.path() / "line");
+  EXPECT_EQ(count(all, "step"), 3);
+  EXPECT_EQ(count(all, "validation"), 2);
+  EXPECT_EQ(count(all, "checkpoint"), 2);
+  EXPECT_GT(all[1]["persistence"]["t2m"], 0.5);
+}
+
+TEST(Trainer, GivesTheSameWeightsWithAccumulation) {
+  const test::TemporaryFolder folder;
+  const auto weight = [&](int64_t batch, int64_t accumulate) {
+    auto comm = make_self_communicator();
+    ProcessGrid grid(*comm, 1);
+    RunFolder run(*comm, folder.path(), "line");
+    auto settings = options(4);
+    settings.batch = batch;
+    settings.accumulate = accumulate;
+    const auto task = line_task();
+    Trainer(task, data(), grid, settings).run(run);
+    return task.module->named_parameters()["a"].item<double>();
+  };
+  EXPECT_NEAR(weight(4, 1), weight(2, 2), 1e-6);
+}
+
+TEST(Trainer, SavesWhatItScored) {
+  const test::TemporaryFolder folder;
+  auto comm = make_self_communicator();
+  ProcessGrid grid(*comm, 1);
+  RunFolder run(*comm, folder.path(), "line");
+  auto settings = options();
+  settings.average_decay = 0.9;
+  const auto summary = Trainer(line_task(), data(), grid, settings).run(run);
+
+  const auto task = line_task();
+  ModuleWeights weights(task.module, "average");
+  load_checkpoint(summary.best_checkpoint, {&weights});
+  const auto scores =
+      score_samples(task, data().validation, data().area, grid, 2, c10::Device(c10::kCPU));
+  EXPECT_DOUBLE_EQ(scores[0].ratio(), summary.best_ratio);
+}
+
+TEST(Trainer, MovesAnEarlierRunAside) {
+  const test::TemporaryFolder folder;
+  auto comm = make_self_communicator();
+  { RunFolder(*comm, folder.path(), "run").metric({{"event", "first"}}); }
+  RunFolder second(*comm, folder.path(), "run");
+  EXPECT_EQ(events(folder.path() / "run").size(), 0);
+  EXPECT_EQ(events(folder.path() / "run.1").at(0)["event"], "first");
+}
+
+TEST(Trainer, RefusesABatchLargerThanTheDataOnEveryRank) {
+  run_ranks(2, [&](Communicator& comm) {
+    ProcessGrid grid(comm, 1);
+    auto settings = options();
+    settings.batch = 1000;
+    EXPECT_THROW(Trainer(line_task(), data(), grid, settings), UsageError);
+  });
+}
+
+TEST(Trainer, StopsEveryRankWhenTheLossIsNoNumber) {
+  const test::TemporaryFolder folder;
+  run_ranks(2, [&](Communicator& comm) {
+    ProcessGrid grid(comm, 1);
+    RunFolder run(comm, folder.path(), "line");
+    auto task = line_task();
+    const auto loss = task.loss;
+    const bool culprit = comm.rank() == 1;
+    task.loss = [=](const Batch& b) { return culprit ? loss(b) / 0.0 - loss(b) / 0.0 : loss(b); };
+    EXPECT_THROW(Trainer(task, data(), grid, options()).run(run), Error);
+  });
+}
+
+}  // namespace
+}  // namespace isobar
