@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/commands.hpp"
+#include "cli/report.hpp"
+#include "cli/weather_setup.hpp"
+
+#include <isobar/comm/agreement.hpp>
+#include <isobar/core/error.hpp>
+#include <isobar/train/checkpoint.hpp>
+#include <isobar/train/weights.hpp>
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <optional>
+
+namespace isobar {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// The checkpoint that a run's record calls its best, or the path itself if it is a checkpoint.
+fs::path find_checkpoint(const fs::path& path) {
+  if (fs::exists(path / "manifest.json")) return path;
+  std::ifstream file(path / "record.json");
+  const auto record = nlohmann::json::parse(file, nullptr, /*allow_exceptions=*/false);
+  for (const std::string section : {"refit", "training"}) {
+    if (record.is_object() && record.contains(section)) {
+      return path / record[section].value("best_checkpoint", std::string{});
+    }
+  }
+  if (const auto latest = find_latest(path / "checkpoints")) return *latest;
+  throw DataError(detail::join("evaluate: '", path.string(),
+                               "' is neither a checkpoint nor a run's folder with one"));
+}
+
+Experiment experiment_of(const fs::path& checkpoint, const std::vector<std::string>& overrides) {
+  const auto loaded = load_checkpoint(checkpoint, {});
+  const auto text = loaded.metadata.find("experiment");
+  if (text == loaded.metadata.end()) {
+    throw DataError(detail::join("evaluate: checkpoint '", checkpoint.string(),
+                                 "' does not say which experiment it belongs to"));
+  }
+  return read_experiment(Config::parse(text->second, checkpoint.string(), overrides));
+}
+
+nlohmann::json rows_of(const std::vector<LeadScore>& scores, const std::string& split) {
+  auto rows = nlohmann::json::array();
+  for (const auto& lead : scores) {
+    for (const auto& s : lead.variables) {
+      rows.push_back({{"split", split},
+                      {"lead_hours", lead.lead_hours},
+                      {"variable", s.variable},
+                      {"samples", lead.samples},
+                      {"rmse", s.rmse},
+                      {"bias", s.bias},
+                      {"persistence", s.persistence},
+                      {"previous_day", s.previous_day}});
+    }
+  }
+  return rows;
+}
+
+}  // namespace
+
+int run_evaluate(const EvaluateArguments& arguments) {
+  const auto world = make_communicator();
+  const ProcessGrid grid(*world, 1);
+  std::optional<Experiment> experiment;
+  std::optional<WeatherSetup> setup;
+  std::vector<std::shared_ptr<const SampleSet>> sets;
+  run_agreed(*world, [&] {
+    const auto checkpoint = find_checkpoint(arguments.path);
+    experiment = experiment_of(checkpoint, arguments.overrides);
+    setup.emplace(*experiment, checkpoint.string());
+    const bool averaged = experiment->trainer.average_decay > 0;
+    ModuleWeights weights(setup->task().module, averaged ? "average" : "model");
+    load_checkpoint(checkpoint, {&weights});
+    sets = setup->scoring_samples(arguments.split);
+  });
+  require_equal(*world, "configuration", experiment->lines);
+  const auto scores = score_samples(setup->task(), sets, setup->area(), grid,
+                                    experiment->trainer.batch, experiment->trainer.device);
+  run_agreed(*world, [&] {
+    if (world->rank() != 0) return;
+    if (arguments.json != "-") fmt::print("{}", scores_table(scores));
+    write_report(arguments.json, "isobar.evaluate.1", arguments.command,
+                 rows_of(scores, arguments.split));
+    std::fflush(stdout);
+  });
+  return 0;
+}
+
+}  // namespace isobar

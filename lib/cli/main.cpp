@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/commands.hpp"
+
+#include <isobar/comm/environment.hpp>
+#include <isobar/core/error.hpp>
+#include <c10/util/Exception.h>
+#include <CLI/CLI.hpp>
+
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+
+namespace {
+
+int rank_or_zero() {
+  try {
+    return isobar::read_launch_environment().rank;
+  } catch (const isobar::Error&) {
+    return 0;
+  }
+}
+
+void print_error(const std::string& text) {
+  std::fflush(stdout);
+  std::fprintf(stderr, "isobar: error: %s\n", text.substr(0, text.find('\n')).c_str());
+  std::fflush(stderr);
+}
+
+/// A rank that fails alone leaves at once and without MPI_Finalize, which would wait for ranks
+/// that wait for it: the launcher then ends those.
+[[noreturn]] void leave() {
+  std::fflush(nullptr);
+  std::_Exit(1);
+}
+
+int run_guarded(const std::function<int()>& command) {
+  try {
+    return command();
+  } catch (const isobar::Error& error) {
+    // What every rank throws, rank 0 says for all.
+    if (!error.known_to_all() || rank_or_zero() == 0) print_error(error.what());
+    if (!error.known_to_all()) leave();
+    return 1;
+  } catch (const c10::Error& error) {
+    print_error(error.what_without_backtrace());
+    leave();
+  } catch (const std::exception& error) {
+    print_error(error.what());
+    leave();
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const std::vector<std::string> command(argv, argv + argc);
+  CLI::App app{"Data-parallel training of weather models on LibTorch"};
+  app.require_subcommand(1);
+  app.set_version_flag("--version", [] { return isobar::version_text(); });
+
+  isobar::TrainArguments train;
+  train.command = command;
+  auto* train_command = app.add_subcommand("train", "Train an experiment");
+  train_command->add_option("experiment", train.experiment, "a YAML file")->required();
+  train_command->add_option("overrides", train.overrides, "section.key=value, over the file's");
+
+  isobar::EvaluateArguments evaluate;
+  evaluate.command = command;
+  auto* evaluate_command = app.add_subcommand("evaluate", "Score a checkpoint");
+  evaluate_command->add_option("path", evaluate.path, "a run's folder, or a checkpoint's")
+      ->required();
+  evaluate_command->add_option("overrides", evaluate.overrides, "section.key=value");
+  evaluate_command->add_option("--split", evaluate.split, "which period")
+      ->check(CLI::IsMember({"validation", "test"}));
+  evaluate_command->add_option("--json", evaluate.json,
+                               "write the rows there; - is standard output");
+
+  std::string doctor_json;
+  auto* doctor_command = app.add_subcommand("doctor", "Say what was found on this machine");
+  doctor_command->add_option("--json", doctor_json, "write the rows there; - is standard output");
+
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : 2;
+  }
+  return run_guarded([&] {
+    if (*train_command) return isobar::run_train(train);
+    if (*evaluate_command) return isobar::run_evaluate(evaluate);
+    return isobar::run_doctor(doctor_json, command);
+  });
+}

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/report.hpp"
+
+#include <isobar/core/atomic_file.hpp>
+#include <isobar/core/version.hpp>
+#include <nlohmann/json.hpp>
+#include <unistd.h>
+
+#include <array>
+#include <cstdio>
+
+namespace isobar {
+namespace {
+
+std::string host_name() {
+  std::array<char, 256> name{};
+  return gethostname(name.data(), name.size() - 1) == 0 ? name.data() : "unknown";
+}
+
+}  // namespace
+
+void write_report(const std::string& file, const std::string& schema,
+                  const std::vector<std::string>& command, const nlohmann::json& rows) {
+  if (file.empty()) return;
+  const nlohmann::json report{{"schema", schema},
+                              {"commit", commit()},
+                              {"host", host_name()},
+                              {"command", command},
+                              {"rows", rows}};
+  const auto text = report.dump(2) + "\n";
+  if (file == "-") {
+    std::fputs(text.c_str(), stdout);
+  } else {
+    write_file_atomically(file, text);
+  }
+}
+
+}  // namespace isobar

@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <nlohmann/json_fwd.hpp>
+
+#include <string>
+#include <vector>
+
+namespace isobar {
+
+/// Writes what `--json FILE` asks for: an object with `schema`, `commit`, `host`,
+/// `command` and `rows`. "-" is standard output; empty writes nothing.
+void write_report(const std::string& file, const std::string& schema,
+                  const std::vector<std::string>& command, const nlohmann::json& rows);
+
+}  // namespace isobar

@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/commands.hpp"
+#include "cli/weather_setup.hpp"
+
+#include <isobar/comm/agreement.hpp>
+#include <isobar/core/error.hpp>
+#include <isobar/core/record.hpp>
+#include <isobar/train/checkpoint.hpp>
+#include <isobar/train/weights.hpp>
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include <cstdio>
+#include <exception>
+#include <filesystem>
+#include <optional>
+
+namespace isobar {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// Reads the experiment before there is a world to agree in: the file names the backend. What
+/// went wrong is kept until every rank can be told.
+struct Reading {
+  std::optional<Experiment> experiment;
+  std::exception_ptr error;
+};
+
+Reading read(const TrainArguments& arguments) {
+  try {
+    return {read_experiment(load_config(arguments.experiment, arguments.overrides)), nullptr};
+  } catch (const Error&) {
+    return {std::nullopt, std::current_exception()};
+  }
+}
+
+/// `best` is the best checkpoint's path in the run's folder.
+nlohmann::json totals(const TrainingSummary& summary, const std::filesystem::path& best) {
+  return {{"steps", summary.steps},
+          {"seconds", summary.seconds},
+          {"data_wait_s", summary.data_wait_seconds},
+          {"exposed_comm_s", summary.exposed_comm_seconds},
+          {"collectives", summary.reducer.collectives},
+          {"launched_in_backward", summary.reducer.launched_in_backward},
+          {"payload_bytes", summary.reducer.payload_bytes},
+          {"gradient_copies", summary.reducer.copies},
+          {"best_step", summary.best_step},
+          {"best_ratio_to_persistence", summary.best_ratio},
+          {"best_checkpoint", best.string()}};
+}
+
+class TrainingRun {
+ public:
+  TrainingRun(Communicator& world, const Experiment& experiment, const TrainArguments& arguments)
+      : world_(world),
+        experiment_(experiment),
+        grid_(world, 1),
+        folder_(world, experiment.run_folder, experiment.run_name),
+        record_({.command = arguments.command, .ranks = world.size(), .config = experiment.yaml}) {}
+
+  void run() {
+    write_record();
+    auto summary = fit(/*validate=*/true, "training");
+    if (experiment_.refit) summary = refit(summary);
+    test(summary);
+  }
+
+ private:
+  void build() {
+    run_agreed(world_, [&] { setup_.emplace(experiment_); });
+    folder_.log().info("{} on {} ranks ({})", setup_->summary(), world_.size(), world_.backend());
+    if (setup_->graph().uncovered > 0) {
+      folder_.log().warn("{} data nodes have no encoder edge: their values are not seen",
+                         setup_->graph().uncovered);
+    }
+  }
+
+  TrainingSummary fit(bool validate, const std::string& section) {
+    build();
+    TrainingData data;
+    run_agreed(world_, [&] {
+      data = {setup_->training_samples(), {}, setup_->area()};
+      if (validate) data.validation = setup_->scoring_samples("validation");
+    });
+    Trainer trainer(setup_->task(), data, grid_, experiment_.trainer,
+                    {{&setup_->scales()}, {{"experiment", experiment_.yaml}}});
+    const auto summary = trainer.run(folder_);
+    record_.set(section, totals(summary, fs::relative(summary.best_checkpoint, folder_.path())));
+    write_record();
+    return summary;
+  }
+
+  /// Once the validation period has chosen the number of steps it is worth more as training data,
+  /// the latest there are: the same from the beginning, with it.
+  TrainingSummary refit(const TrainingSummary& chosen) {
+    folder_.log().info("training again up to {}, {} steps", experiment_.validation.end,
+                       chosen.best_step);
+    experiment_.train.end = experiment_.validation.end;
+    experiment_.validation = {};
+    experiment_.trainer.steps = chosen.best_step;
+    experiment_.trainer.validate_every = 0;
+    experiment_.trainer.checkpoints = "checkpoints/refit";
+    return fit(/*validate=*/false, "refit");
+  }
+
+  /// The test period plays no part before this; what is scored is the checkpoint on disk.
+  void test(const TrainingSummary& summary) {
+    const bool averaged = experiment_.trainer.average_decay > 0;
+    std::vector<std::shared_ptr<const SampleSet>> sets;
+    run_agreed(world_, [&] {
+      ModuleWeights weights(setup_->task().module, averaged ? "average" : "model");
+      load_checkpoint(summary.best_checkpoint, {&weights});
+      sets = setup_->scoring_samples("test");
+    });
+    const auto scores = score_samples(setup_->task(), sets, setup_->area(), grid_,
+                                      experiment_.trainer.batch, experiment_.trainer.device);
+    write_scores(folder_, "test", summary.best_step, scores);
+    if (world_.rank() == 0) {
+      fmt::print("test period {} to {}, checkpoint of step {}\n{}", experiment_.test.begin,
+                 experiment_.test.end, summary.best_step, scores_table(scores));
+      std::fflush(stdout);
+    }
+  }
+
+  void write_record() {
+    run_agreed(world_, [&] {
+      if (world_.rank() == 0) record_.write(folder_.path() / "record.json");
+    });
+  }
+
+  Communicator& world_;
+  Experiment experiment_;
+  ProcessGrid grid_;
+  RunFolder folder_;
+  RunRecord record_;
+  std::optional<WeatherSetup> setup_;
+};
+
+}  // namespace
+
+int run_train(const TrainArguments& arguments) {
+  const auto reading = read(arguments);
+  const auto world =
+      make_communicator(reading.experiment ? reading.experiment->comm : CommunicatorOptions{});
+  run_agreed(*world, [&] {
+    if (reading.error) std::rethrow_exception(reading.error);
+  });
+  require_equal(*world, "configuration", reading.experiment->lines);
+  TrainingRun(*world, *reading.experiment, arguments).run();
+  return 0;
+}
+
+}  // namespace isobar

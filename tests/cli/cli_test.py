@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The program `isobar` as users start it: on one rank, and on two under mpirun.
+
+Run from the repository's root with ISOBAR_PROGRAM set; ctest does.
+"""
+
+import json
+import os
+import pathlib
+import subprocess
+import tempfile
+import time
+import unittest
+
+PROGRAM = os.environ["ISOBAR_PROGRAM"]
+EXPERIMENT = "examples/experiments/quickstart.yaml"
+DATA = "examples/data/era5_t2m_uk_2019-03.nc"
+SHORT = ["train.steps=4", "train.log_every=2", "train.validate_every=2", "optimizer.warmup_steps=1",
+         "train.refit=false", "data.validation.begin=2019-03-24", "data.train.end=2019-03-24"]
+LIMIT_S = 60
+
+ENVIRONMENT = dict(
+    os.environ,
+    OMP_NUM_THREADS="1",
+    OMPI_ALLOW_RUN_AS_ROOT="1",
+    OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1",
+    OMPI_MCA_hwloc_base_binding_policy="none",
+    OMPI_MCA_rmaps_base_oversubscribe="1",
+    OMPI_MCA_btl_vader_single_copy_mechanism="none",
+)
+
+
+def run(command, **keywords):
+    return subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=LIMIT_S, **keywords)
+
+
+class Case(unittest.TestCase):
+    def setUp(self):
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="isobar-cli-"))
+        self.addCleanup(lambda: subprocess.run(["rm", "-rf", str(self.folder)], check=False))
+
+    def train(self, *overrides, ranks=2):
+        launcher = ["mpirun", "-n", str(ranks)] if ranks > 1 else []
+        return run(launcher + [PROGRAM, "train", EXPERIMENT, f"run.folder={self.folder}", *SHORT, *overrides])
+
+    def events(self, name="quickstart"):
+        lines = (self.folder / name / "metrics.jsonl").read_text().splitlines()
+        return [json.loads(line) for line in lines]
+
+
+class ProgramsTest(Case):
+    def test_trains_on_two_ranks_and_scores_the_test_period_last(self):
+        result = self.train()
+        self.assertEqual(result.returncode, 0, result.stderr)
+        last = self.events()[-1]
+        self.assertEqual((last["event"], last["split"], last["lead_hours"]), ("validation", "test", 6))
+        self.assertAlmostEqual(last["persistence"]["t2m"], 2.683, places=3)
+        self.assertAlmostEqual(last["previous_day"]["t2m"], 1.497, places=3)
+        self.assertIn("24 h earlier", result.stdout)
+        record = json.loads((self.folder / "quickstart" / "record.json").read_text())
+        self.assertEqual(record["ranks"], 2)
+        self.assertEqual(record["training"]["steps"], 4)
+
+    def test_one_rank_and_two_see_the_same_samples(self):
+        self.assertEqual(self.train("train.batch=2", "run.name=one", ranks=1).returncode, 0)
+        self.assertEqual(self.train("train.batch=1", "run.name=two").returncode, 0)
+        for a, b in zip(self.events("one"), self.events("two")):
+            if a["event"] == "step":
+                self.assertAlmostEqual(a["loss"], b["loss"], places=4)
+
+    def test_evaluates_a_run_as_training_did(self):
+        self.assertEqual(self.train("test.lead_hours=[6]").returncode, 0)
+        result = run([PROGRAM, "evaluate", str(self.folder / "quickstart"), "--json", "-"])
+        self.assertEqual(result.returncode, 0, result.stderr)
+        report = json.loads(result.stdout)
+        self.assertEqual(report["schema"], "isobar.evaluate.1")
+        self.assertAlmostEqual(report["rows"][0]["rmse"], self.events()[-1]["rmse"]["t2m"], places=5)
+
+    def test_refits_on_all_days_before_the_test(self):
+        self.assertEqual(self.train("train.refit=true").returncode, 0)
+        record = json.loads((self.folder / "quickstart" / "record.json").read_text())
+        self.assertEqual(record["refit"]["steps"], record["training"]["best_step"])
+        self.assertTrue(record["refit"]["best_checkpoint"].startswith("checkpoints/refit/"))
+
+    def test_forecasts_several_steps_ahead(self):
+        self.assertEqual(self.train("data.input_hours=[-12,-6,0]", "test.lead_hours=[6,12,24]").returncode, 0)
+        leads = [e["lead_hours"] for e in self.events() if e.get("split") == "test"]
+        self.assertEqual(leads, [24, 12, 6])
+
+    def test_the_doctor_gives_a_verdict(self):
+        result = run([PROGRAM, "doctor"])
+        self.assertEqual(result.returncode, 0)
+        self.assertIn("verdict      isobar can train here", result.stdout)
+        rows = json.loads(run([PROGRAM, "doctor", "--json", "-"]).stdout)["rows"]
+        self.assertIn("HDF5", [row["what"] for row in rows])
+
+    def test_the_version_names_what_it_was_built_with(self):
+        text = run([PROGRAM, "--version"]).stdout
+        for name in ["isobar", "LibTorch", "MPI", "NCCL", "HDF5"]:
+            self.assertIn(name, text)
+
+    def test_wrong_usage_exits_with_two(self):
+        self.assertEqual(run([PROGRAM, "trian"]).returncode, 2)
+        self.assertEqual(run([PROGRAM]).returncode, 2)
+
+
+class BadInputTest(Case):
+    """One line that names the object, non-zero on every rank, and no hang."""
+
+    def check(self, commands, *expected):
+        codes = self.folder / "codes"
+        script = self.folder / "rank"
+        script.write_text(f'#!/bin/sh\n"$@"; code=$?; echo $code >>{codes}; exit $code\n')
+        script.chmod(0o755)
+        launch = ["mpirun"]
+        for command in commands:
+            launch += ["-n", str(2 // len(commands)), str(script), PROGRAM, *command, ":"]
+        begin = time.monotonic()
+        result = run(launch[:-1])
+        self.assertLess(time.monotonic() - begin, 30)
+        errors = [line for line in result.stderr.splitlines() if line.startswith("isobar: error: ")]
+        self.assertEqual(len(errors), 1, result.stderr)
+        for text in expected:
+            self.assertIn(text, errors[0])
+        self.assertNotEqual(result.returncode, 0)
+        self.assertTrue(codes.read_text().split(), "no rank ended by itself")
+        self.assertNotIn("0", codes.read_text().split())
+
+    def command(self, *overrides, experiment=EXPERIMENT):
+        return ["train", experiment, f"run.folder={self.folder}", *SHORT, *overrides]
+
+    def test_missing_experiment(self):
+        self.check([self.command(experiment="absent.yaml")], "absent.yaml")
+
+    def test_missing_data_file(self):
+        self.check([self.command("data.path=absent.nc")], "absent.nc")
+
+    def test_truncated_data_file(self):
+        file = self.folder / "short.nc"
+        file.write_bytes(pathlib.Path(DATA).read_bytes()[:1_000_000])
+        self.check([self.command(f"data.path={file}")], "short.nc")
+
+    def test_variable_that_is_not_in_the_file(self):
+        self.check([self.command("data.variables=[t2n]")], "t2n", "t2m")
+
+    def test_misspelt_key(self):
+        self.check([self.command("optimizer.learning_rat=1")], "learning_rat", "learning_rate")
+
+    def test_batch_larger_than_the_data(self):
+        self.check([self.command("train.batch=1000")], "1000")
+
+    def test_one_rank_with_another_configuration(self):
+        self.check([self.command(), self.command("optimizer.weight_decay=0.5")],
+                   "rank 1", "weight_decay=0.5", "weight_decay=0.1")
+
+    def test_one_rank_without_its_data(self):
+        self.check([self.command(), self.command("data.path=absent.nc")], "rank 1", "absent.nc")
+
+    def test_several_steps_that_need_unknown_fields(self):
+        self.check([self.command("test.lead_hours=[6,12]")], "test.lead_hours", "hour -12")
+
+
+if __name__ == "__main__":
+    unittest.main()
