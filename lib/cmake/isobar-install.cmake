@@ -19,13 +19,9 @@ set(providers
   "^spdlog::"        "find_dependency(spdlog)"
   "^yaml-cpp"        "find_dependency(yaml-cpp)"
   "^nlohmann_json::" "find_dependency(nlohmann_json)"
-  "^CLI11::"         "find_dependency(CLI11)"
   "^Threads::"       "find_dependency(Threads)"
   "^[Hh][Dd][Ff]5::" "enable_language(C)\nfind_dependency(HDF5 COMPONENTS C)"  # whose search compiles C
-  "^Eigen3::"        "find_dependency(Eigen3)"
-  "^nanoflann::"     "find_dependency(nanoflann)"
-  "^MPI::MPI_CXX"    "find_dependency(MPI COMPONENTS CXX)"
-  "^MPI::MPI_C$"     "find_dependency(MPI COMPONENTS C)")
+  "^MPI::MPI_CXX"    "find_dependency(MPI COMPONENTS CXX)")
 
 # Sets <calls> to the find_dependency calls for everything that the layers link.
 function(_isobar_find_calls layers providers calls)
@@ -78,6 +74,7 @@ install(FILES ${build_package_dir}/isobar-config.cmake ${build_package_dir}/isob
   DESTINATION ${package_dir})
 
 if(TARGET isobar_program)
-  set_target_properties(isobar_program PROPERTIES INSTALL_RPATH_USE_LINK_PATH ON)
+  # CMake's own link path leaves out folders below the source tree, where scripts/setup puts LibTorch.
+  set_target_properties(isobar_program PROPERTIES INSTALL_RPATH_USE_LINK_PATH ON INSTALL_RPATH ${ISOBAR_TORCH_ROOT}/lib)
   install(TARGETS isobar_program RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 endif()
