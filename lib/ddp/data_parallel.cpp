@@ -3,9 +3,9 @@
 
 #include "ddp/broadcast.hpp"
 
-#include <torch/nn/module.h>
 #include <isobar/comm/agreement.hpp>
 #include <isobar/core/error.hpp>
+#include <torch/nn/module.h>
 
 #include <algorithm>
 

@@ -4,10 +4,10 @@
 #include "ddp/grad_hook.hpp"
 #include "ddp/gradient_buffers.hpp"
 
-#include <ATen/ATen.h>
-#include <c10/core/GradMode.h>
 #include <isobar/comm/agreement.hpp>
 #include <isobar/core/error.hpp>
+#include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
 
 #include <chrono>
 #include <deque>

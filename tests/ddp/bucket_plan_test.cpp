@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <isobar/ddp/bucket_plan.hpp>
 
+#include <isobar/core/error.hpp>
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
-#include <isobar/core/error.hpp>
 
 namespace isobar {
 namespace {

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <isobar/ddp/data_parallel.hpp>
 
-#include <ATen/ATen.h>
-#include <gtest/gtest.h>
-#include <torch/nn/module.h>
 #include <isobar/comm/thread_world.hpp>
 #include <isobar/core/error.hpp>
+#include <ATen/ATen.h>
+#include <torch/nn/module.h>
+#include <gtest/gtest.h>
 
 namespace isobar {
 namespace {

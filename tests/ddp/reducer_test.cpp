@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <isobar/ddp/reducer.hpp>
 
-#include <ATen/ATen.h>
-#include <gtest/gtest.h>
-#include <torch/optim/sgd.h>
 #include <isobar/comm/thread_world.hpp>
 #include <isobar/core/error.hpp>
+#include <ATen/ATen.h>
+#include <torch/optim/sgd.h>
+#include <gtest/gtest.h>
 
 #include <numeric>
 

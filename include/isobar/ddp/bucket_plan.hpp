@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <ATen/core/Tensor.h>
 #include <isobar/comm/reduction.hpp>
+#include <ATen/core/Tensor.h>
 
 #include <cstdint>
 #include <string>
