@@ -81,7 +81,7 @@ int run_evaluate(const EvaluateArguments& arguments) {
   });
   require_equal(*world, "configuration", experiment->lines);
   const auto scores = score_samples(setup->task(), sets, setup->area(), grid,
-                                    experiment->trainer.batch, experiment->trainer.device);
+                                    experiment->trainer.batch, setup->device());
   run_agreed(*world, [&] {
     if (world->rank() != 0) return;
     if (arguments.json != "-") fmt::print("{}", scores_table(scores));

@@ -68,7 +68,10 @@ class TrainingRun {
 
  private:
   void build() {
-    run_agreed(world_, [&] { setup_.emplace(experiment_); });
+    run_agreed(world_, [&] {
+      setup_.emplace(experiment_);
+      experiment_.trainer.device = setup_->device();
+    });
     folder_.log().info("{} on {} ranks ({})", setup_->summary(), world_.size(), world_.backend());
     if (setup_->graph().uncovered > 0) {
       folder_.log().warn("{} data nodes have no encoder edge: their values are not seen",

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/weather_setup.hpp"
 
+#include <isobar/comm/environment.hpp>
 #include <isobar/core/error.hpp>
 #include <isobar/train/checkpoint.hpp>
 #include <ATen/ATen.h>
+#include <ATen/detail/CUDAHooksInterface.h>
 #include <c10/core/GradMode.h>
 #include <torch/nn/module.h>
 #include <fmt/format.h>
@@ -34,6 +36,16 @@ std::map<std::string, Normalization> methods(const Experiment& experiment) {
     result[name] = parse_normalization(method);
   }
   return result;
+}
+
+/// The device that this rank takes: of several GPUs of a node, the one of its local rank.
+c10::Device device_of(const Experiment& experiment) {
+  if (!experiment.trainer.device.is_cuda()) return experiment.trainer.device;
+  const auto& hooks = at::detail::getCUDAHooks();
+  ISOBAR_CHECK(hooks.hasCUDA() && hooks.deviceCount() > 0,
+               "device: cuda, but no GPU is usable here; `isobar doctor` says what was found");
+  const int local_rank = read_launch_environment().local_rank;
+  return {c10::kCUDA, static_cast<c10::DeviceIndex>(local_rank % hooks.deviceCount())};
 }
 
 }  // namespace
@@ -78,6 +90,7 @@ void DataScales::load(const StateDict& state, int) {
 
 WeatherSetup::WeatherSetup(const Experiment& experiment, const std::string& checkpoint)
     : experiment_(experiment),
+      device_(device_of(experiment)),
       dataset_(std::make_shared<const Dataset>(experiment.data)),
       scales_(dataset_->variables()) {
   if (checkpoint.empty()) {
@@ -117,7 +130,7 @@ void WeatherSetup::build_network() {
                         .edge_table = experiment_.edge_table,
                         .seed = experiment_.seed},
       graph_);
-  network->to(experiment_.trainer.device);
+  network->to(device_);
   task_ = make_weather_task(network, options);
 }
 

@@ -49,6 +49,7 @@ class WeatherSetup {
   WeatherSetup(const Experiment& experiment, const std::string& checkpoint = {});
 
   const Task& task() const noexcept { return task_; }
+  c10::Device device() const noexcept { return device_; }
   const at::Tensor& area() const noexcept { return graph_.data.area; }
   const WeatherGraph& graph() const noexcept { return graph_; }
   const DataScales& scales() const noexcept { return scales_; }
@@ -70,6 +71,7 @@ class WeatherSetup {
   std::shared_ptr<const SampleSet> samples_to(const PeriodText& text, int64_t lead_hours) const;
 
   Experiment experiment_;
+  c10::Device device_;
   std::shared_ptr<const Dataset> dataset_;
   DataScales scales_;
   WeatherGraph graph_;

@@ -156,8 +156,24 @@ class BadInputTest(Case):
     def test_one_rank_without_its_data(self):
         self.check([self.command(), self.command("data.path=absent.nc")], "rank 1", "absent.nc")
 
+    def test_a_gpu_that_is_not_there(self):
+        if "none usable" not in run([PROGRAM, "doctor"]).stdout:
+            self.skipTest("this machine has a GPU; run it where there is none")
+        self.check([self.command("device=cuda")], "device: cuda")
+
     def test_several_steps_that_need_unknown_fields(self):
         self.check([self.command("test.lead_hours=[6,12]")], "test.lead_hours", "hour -12")
+
+
+class QuickstartTest(Case):
+    def test_forecasts_better_than_persistence_and_the_value_24_h_earlier(self):
+        command = ["mpirun", "-n", "2", PROGRAM, "train", EXPERIMENT, f"run.folder={self.folder}"]
+        result = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=900)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        last = self.events()[-1]
+        self.assertEqual((last["event"], last["split"], last["lead_hours"]), ("validation", "test", 6))
+        self.assertLessEqual(last["rmse"]["t2m"], 0.52 * last["persistence"]["t2m"])
+        self.assertLess(last["rmse"]["t2m"], last["previous_day"]["t2m"])
 
 
 if __name__ == "__main__":
