@@ -116,5 +116,25 @@ TEST(RunAgreed, TakesOtherExceptionsAsErrorOfOneLine) {
   });
 }
 
+TEST(Agreement, MarksErrorsThatEveryRankThrows) {
+  run_ranks(2, [](Communicator& comm) {
+    const auto marked = [](const auto& call) {
+      try {
+        call();
+        return false;
+      } catch (const Error& error) {
+        return error.known_to_all();
+      }
+    };
+    EXPECT_TRUE(marked([&] {
+      run_agreed(comm, [&] {
+        if (comm.rank() == 1) throw DataError("lost");
+      });
+    }));
+    EXPECT_TRUE(marked([&] { require_equal(comm, "rank", {std::to_string(comm.rank())}); }));
+    EXPECT_FALSE(marked([] { throw DataError("mine"); }));
+  });
+}
+
 }  // namespace
 }  // namespace isobar::test

@@ -13,6 +13,7 @@ namespace isobar {
 /// anywhere, every rank throws the error of the lowest rank on which it did, of
 /// the same type (Error, UsageError, CommError or DataError) and with the same
 /// message, after "rank R of N: " where not every rank failed with that text.
+/// What is thrown here and by require_equal is marked Error::known_to_all().
 ///
 /// Collective; blocks. `stage` must not itself communicate over `comm`: a rank
 /// that throws in the middle of a collective would leave the others in it.
