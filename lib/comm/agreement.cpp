@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <isobar/comm/agreement.hpp>
 #include <isobar/core/error.hpp>
+#include <isobar/core/hash.hpp>
 #include <ATen/ops/empty.h>
 #include <c10/util/Exception.h>
 
@@ -18,13 +19,6 @@ std::vector<int64_t> gather_numbers(Communicator& comm, int64_t number) {
   comm.all_gather(all, mine).synchronize();
   const auto* first = all.const_data_ptr<int64_t>();
   return {first, first + comm.size()};
-}
-
-/// FNV-1a, 64 bits.
-int64_t fnv1a(std::string_view text) {
-  uint64_t hash = 0xcbf29ce484222325;
-  for (const char byte : text) hash = (hash ^ static_cast<unsigned char>(byte)) * 0x100000001b3;
-  return static_cast<int64_t>(hash);
 }
 
 /// How a rank's stage ended: a letter for the type of the error, then its text.
@@ -146,7 +140,7 @@ std::vector<std::string> gather_texts(Communicator& comm, const std::string& tex
 void require_equal(Communicator& comm, const std::string& subject,
                    const std::vector<std::string>& lines) {
   const auto mine = pack(lines);
-  const auto hashes = gather_numbers(comm, fnv1a(mine));
+  const auto hashes = gather_numbers(comm, static_cast<int64_t>(fnv1a(mine)));
   if (std::all_of(hashes.begin(), hashes.end(), [&](auto hash) { return hash == hashes[0]; })) {
     return;
   }

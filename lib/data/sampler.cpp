@@ -2,6 +2,7 @@
 #include <isobar/data/sampler.hpp>
 
 #include <isobar/core/error.hpp>
+#include <isobar/core/hash.hpp>
 
 #include <algorithm>
 #include <limits>
@@ -11,20 +12,12 @@
 namespace isobar {
 namespace {
 
-constexpr uint64_t kGoldenGamma = 0x9e3779b97f4a7c15;
-
-uint64_t mix(uint64_t z) {
-  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
-  z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
-  return z ^ (z >> 31);
-}
-
 /// A number below `bound`, each as likely as another.
 uint64_t draw_below(uint64_t bound, uint64_t& state) {
   const uint64_t most = std::numeric_limits<uint64_t>::max();
   const uint64_t limit = most - most % bound;
   uint64_t number = most;
-  while (number >= limit) number = mix(state += kGoldenGamma);
+  while (number >= limit) number = splitmix64(state += kSplitmix64Step);
   return number % bound;
 }
 
@@ -46,7 +39,7 @@ std::vector<int64_t> shuffled_indices(int64_t n, uint64_t seed, uint64_t epoch) 
   std::vector<int64_t> order(static_cast<std::size_t>(n));
   std::iota(order.begin(), order.end(), 0);
   // Seeds are often small and neighbours: mixed, they start streams far apart.
-  uint64_t state = mix(mix(seed) + epoch * kGoldenGamma);
+  uint64_t state = splitmix64(splitmix64(seed) + epoch * kSplitmix64Step);
   for (int64_t i = n - 1; i > 0; --i) {
     std::swap(order[i], order[draw_below(static_cast<uint64_t>(i) + 1, state)]);
   }

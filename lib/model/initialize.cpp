@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <isobar/core/error.hpp>
+#include <isobar/core/hash.hpp>
 #include <isobar/model/initialize.hpp>
 #include <ATen/ATen.h>
 
@@ -12,29 +13,13 @@ namespace {
 
 using Parameters = torch::OrderedDict<std::string, at::Tensor>;
 
-// 2^64 over the golden ratio, splitmix64's increment.
-constexpr uint64_t kGolden = 0x9e3779b97f4a7c15;
-
-/// The finaliser of splitmix64.
-uint64_t mixed(uint64_t z) {
-  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
-  z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
-  return z ^ (z >> 31);
-}
-
-uint64_t fnv1a(std::string_view text) {
-  uint64_t hash = 0xcbf29ce484222325;
-  for (const unsigned char c : text) hash = (hash ^ c) * 0x100000001b3;
-  return hash;
-}
-
 /// A float64 tensor of the given shape on the CPU, uniform in [-bound, bound).
 at::Tensor uniform(at::IntArrayRef shape, double bound, uint64_t seed, std::string_view name) {
   at::Tensor values = at::empty(shape, at::kDouble);
   double* data = values.mutable_data_ptr<double>();
-  const uint64_t state = mixed(seed + kGolden) ^ fnv1a(name);
+  const uint64_t state = splitmix64(seed + kSplitmix64Step) ^ fnv1a(name);
   for (int64_t i = 0; i < values.numel(); ++i) {
-    const uint64_t bits = mixed(state + (static_cast<uint64_t>(i) + 1) * kGolden);
+    const uint64_t bits = splitmix64(state + (static_cast<uint64_t>(i) + 1) * kSplitmix64Step);
     data[i] = bound * (static_cast<double>(bits >> 11) * 0x1p-52 - 1.0);
   }
   return values;
