@@ -6,6 +6,7 @@
 #include <isobar/core/error.hpp>
 #include <isobar/core/record.hpp>
 #include <isobar/train/checkpoint.hpp>
+#include <isobar/train/scoring.hpp>
 #include <isobar/train/weights.hpp>
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>

@@ -6,6 +6,7 @@
 #include <isobar/comm/thread_world.hpp>
 #include <isobar/core/error.hpp>
 #include <isobar/train/checkpoint.hpp>
+#include <isobar/train/scoring.hpp>
 #include <isobar/train/weights.hpp>
 #include <ATen/ATen.h>
 #include <torch/nn/module.h>

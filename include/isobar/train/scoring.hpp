@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <isobar/comm/process_grid.hpp>
+#include <isobar/data/samples.hpp>
+#include <isobar/train/forecast_scores.hpp>
+#include <isobar/train/run_folder.hpp>
+#include <isobar/train/task.hpp>
+#include <ATen/core/Tensor.h>
+#include <c10/core/Device.h>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace isobar {
+
+/// The scores of a task's forecasts: for each of `sets` over all its samples, at
+/// its last target hour. One set a lead time, so that each lead time is scored
+/// on every target time of its period. Samples are shared over the
+/// data-parallel group; `area` is [N]. Collective; blocks.
+std::vector<LeadScore> score_samples(const Task& task,
+                                     const std::vector<std::shared_ptr<const SampleSet>>& sets,
+                                     const at::Tensor& area, const ProcessGrid& grid, int64_t batch,
+                                     c10::Device device);
+
+/// Writes one "validation" event a lead time, the longest first.
+void write_scores(RunFolder& run, const std::string& split, int64_t step,
+                  const std::vector<LeadScore>& scores);
+
+}  // namespace isobar
