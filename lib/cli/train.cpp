@@ -41,7 +41,7 @@ nlohmann::json totals(const TrainingSummary& summary, const std::filesystem::pat
   return {{"steps", summary.steps},
           {"seconds", summary.seconds},
           {"data_wait_s", summary.data_wait_seconds},
-          {"exposed_comm_s", summary.exposed_comm_seconds},
+          {"exposed_comm_s", summary.reducer.exposed_seconds},
           {"collectives", summary.reducer.collectives},
           {"launched_in_backward", summary.reducer.launched_in_backward},
           {"payload_bytes", summary.reducer.payload_bytes},

@@ -11,12 +11,10 @@
 #include <isobar/train/scoring.hpp>
 #include <isobar/train/weights.hpp>
 #include <ATen/ATen.h>
-#include <c10/core/GradMode.h>
 #include <torch/nn/module.h>
 #include <nlohmann/json.hpp>
 
 #include <cmath>
-#include <limits>
 #include <optional>
 
 namespace isobar {
@@ -234,14 +232,15 @@ TrainingSummary Trainer::run(RunFolder& folder) {
     const bool last = t.step == t.options.steps;
     if (last || t.step % t.options.log_every == 0) t.log_step(folder, loader, progress);
     const bool due = t.options.validate_every > 0 && t.step % t.options.validate_every == 0;
-    if (last || due) t.validate(folder);
+    if (!last && !due) continue;
+    t.validate(folder);
+    t.since_log.restart();  // validation is no part of a step's time
   }
   progress.finish();
   t.summary.steps = t.step;
   t.summary.seconds = clock.elapsed_s();
   t.summary.data_wait_seconds = loader.stalled();
   t.summary.reducer = t.parallel->reducer().counters();
-  t.summary.exposed_comm_seconds = t.summary.reducer.exposed_seconds;
   return t.summary;
 }
 

@@ -43,9 +43,8 @@ struct TrainerOptions {
 /// What a run came to.
 struct TrainingSummary {
   int64_t steps = 0;
-  double seconds = 0;               ///< of training, validation included
-  double data_wait_seconds = 0;     ///< the loop waited for the loader
-  double exposed_comm_seconds = 0;  ///< the loop waited for gradients
+  double seconds = 0;            ///< of training, validation included
+  double data_wait_seconds = 0;  ///< the loop waited for the loader
   ReducerCounters reducer;
   int64_t best_step = 0;
   double best_ratio = 0;  ///< mean of rmse / persistence at the best validation
