@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "cli/bench_collective.hpp"
 #include "cli/commands.hpp"
 
 #include <isobar/comm/environment.hpp>
@@ -75,6 +76,12 @@ int main(int argc, char** argv) {
   evaluate_command->add_option("--json", evaluate.json,
                                "write the rows there; - is standard output");
 
+  isobar::BenchCollectiveArguments bench;
+  bench.common.command = command;
+  auto* bench_command = app.add_subcommand("bench", "Measure")->require_subcommand(1);
+  auto* collective_command = bench_command->add_subcommand("collective", "One collective, checked");
+  isobar::add_bench_collective_options(*collective_command, bench);
+
   std::string doctor_json;
   auto* doctor_command = app.add_subcommand("doctor", "Say what was found on this machine");
   doctor_command->add_option("--json", doctor_json, "write the rows there; - is standard output");
@@ -87,6 +94,7 @@ int main(int argc, char** argv) {
   return run_guarded([&] {
     if (*train_command) return isobar::run_train(train);
     if (*evaluate_command) return isobar::run_evaluate(evaluate);
+    if (*collective_command) return isobar::run_bench_collective(bench);
     return isobar::run_doctor(doctor_json, command);
   });
 }

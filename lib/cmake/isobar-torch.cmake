@@ -3,7 +3,12 @@
 #   defines isobar::torch, the one target by which isobar and its users link LibTorch. Sets, for the caller,
 #   ISOBAR_TORCH_ROOT (the folder found) and ISOBAR_TORCH_ERROR (why none was; empty if all is well).
 #
-# Looked for in this order: Torch_DIR (a LibTorch with its own CMake package), ISOBAR_TORCH_DIR (a folder that holds
+# isobar_find_nccl(<torch root>)
+#   defines isobar::nccl: NCCL (RCCL on AMD), and CUDA's headers that LibTorch's own need. Sets ISOBAR_NCCL_ERROR for the
+#   caller. Looked for in NCCL_ROOT (variable or environment), beside LibTorch, where NVIDIA's wheels put it, and in the
+#   system's folders.
+#
+# LibTorch is looked for in this order: Torch_DIR (a LibTorch with its own CMake package), ISOBAR_TORCH_DIR (a folder that holds
 # include/ and lib/, such as the `torch` folder of a wheel; the environment variable of that name is its initial value),
 # and DEFAULT. The CMake package of a CUDA wheel wants a CUDA toolkit even for a program that uses the CPU alone, so for
 # a plain folder the target is defined here.
@@ -85,4 +90,31 @@ function(isobar_find_torch)
   endif()
   _isobar_define_torch(${root} "${arg_CUDA}")
   set(ISOBAR_TORCH_ROOT ${root} PARENT_SCOPE)
+endfunction()
+
+function(isobar_find_nccl root)
+  set(ISOBAR_NCCL_ERROR "" PARENT_SCOPE)
+  if(TARGET isobar::nccl)
+    return()
+  endif()
+  file(GLOB beside LIST_DIRECTORIES true ${root}/../nvidia/nccl)
+  file(GLOB cuda LIST_DIRECTORIES true ${root}/../nvidia/cu[0-9]* ${root}/../nvidia/cuda_runtime)
+  list(APPEND cuda "$ENV{CUDA_HOME}" /usr/local/cuda /opt/rocm)
+  set(NCCL_ROOT "$ENV{NCCL_ROOT}" CACHE PATH "NCCL: a folder with its include/ and lib/; empty for LibTorch's")
+  find_path(ISOBAR_NCCL_INCLUDE_DIR NAMES nccl.h rccl/rccl.h HINTS ${NCCL_ROOT} ${beside} PATHS /opt/rocm
+            PATH_SUFFIXES include)
+  # The wheel's library has its version in its name.
+  find_library(ISOBAR_NCCL_LIBRARY NAMES nccl libnccl.so.2 rccl HINTS ${NCCL_ROOT} ${beside} PATHS /opt/rocm
+               PATH_SUFFIXES lib lib64)
+  find_path(ISOBAR_CUDA_INCLUDE_DIR NAMES cuda_runtime_api.h hip/hip_runtime_api.h HINTS ${cuda} PATH_SUFFIXES include)
+  foreach(needed ISOBAR_NCCL_INCLUDE_DIR ISOBAR_NCCL_LIBRARY ISOBAR_CUDA_INCLUDE_DIR)
+    if(NOT ${needed})
+      set(ISOBAR_NCCL_ERROR "NCCL is incomplete (${needed}); set NCCL_ROOT to its folder, or -DISOBAR_NCCL=OFF"
+          PARENT_SCOPE)
+      return()
+    endif()
+  endforeach()
+  add_library(isobar::nccl SHARED IMPORTED GLOBAL)
+  set_target_properties(isobar::nccl PROPERTIES IMPORTED_LOCATION ${ISOBAR_NCCL_LIBRARY})
+  target_include_directories(isobar::nccl INTERFACE ${ISOBAR_NCCL_INCLUDE_DIR} ${ISOBAR_CUDA_INCLUDE_DIR})
 endfunction()

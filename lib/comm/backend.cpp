@@ -9,6 +9,15 @@
 
 namespace isobar {
 
+void BackendAccess::set_watch(Communicator& comm, std::unique_ptr<Watch> watch) {
+  comm.set_watch(std::move(watch));
+}
+
+Work BackendAccess::start(Communicator& comm, Operation operation) {
+  comm.set_timeout(operation.timeout);
+  return comm.start(std::move(operation));
+}
+
 std::string place(const Operation& operation, int rank, int size) {
   return detail::join(operation.name(), " on rank ", rank, " of ", size);
 }

@@ -4,11 +4,24 @@
 
 #include <isobar/comm/communicator.hpp>
 
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "comm/watch.hpp"
+
 namespace isobar {
+
+/// What backends may do to a communicator that they did not define.
+struct BackendAccess {
+  /// Reports what `comm` issues from now on.
+  static void set_watch(Communicator& comm, std::unique_ptr<Watch> watch);
+
+  /// Starts an operation that has been checked elsewhere, on a communicator of the same
+  /// ranks. Its number is that of `comm`.
+  static Work start(Communicator& comm, Operation operation);
+};
 
 /// "allreduce #41 on rank 3 of 8".
 std::string place(const Operation& operation, int rank, int size);

@@ -7,6 +7,7 @@
 
 #include "comm/element_type.hpp"
 #include "comm/first_cause.hpp"
+#include "comm/watch.hpp"
 
 namespace isobar {
 namespace {
@@ -57,6 +58,10 @@ Communicator::Communicator(int rank, int size, std::chrono::milliseconds timeout
   ISOBAR_CHECK(size > 0 && rank >= 0 && rank < size, "Communicator: no rank ", rank, " of ", size);
   set_timeout(timeout);
 }
+
+Communicator::~Communicator() = default;
+
+void Communicator::set_watch(std::unique_ptr<Watch> watch) { watch_ = std::move(watch); }
 
 void Communicator::set_timeout(std::chrono::milliseconds timeout) {
   ISOBAR_CHECK(timeout.count() > 0, "Communicator: the time limit must be positive, got ",
@@ -158,16 +163,28 @@ Work Communicator::barrier() { return start(Operation{}); }
 
 std::unique_ptr<Communicator> Communicator::split(int color, int key) {
   cause_->check();
-  return do_split(color, key);
+  auto part = do_split(color, key);
+  const auto split = splits_++;
+  if (part && watch_) part->set_watch(watch_->split(split, color, part->rank(), part->size()));
+  return part;
+}
+
+void Communicator::abort(const std::string& reason) { do_abort(reason); }
+
+void Communicator::do_abort(const std::string& reason) {
+  cause_->record(detail::join("rank ", rank_, " of ", size_, ": ", reason));
 }
 
 Work Communicator::start(Operation operation) {
   cause_->check();
-  auto& count = is_message(operation.kind) ? messages_ : collectives_;
+  const bool message = is_message(operation.kind);
+  auto& count = message ? messages_ : collectives_;
   operation.sequence = count;
   operation.timeout = timeout_;
-  auto work = do_start(std::move(operation));
+  const bool watched = watch_ && !message;
+  auto work = do_start(watched ? operation : std::move(operation));
   ++count;  // a call that the backend refuses is none
+  if (watched) watch_->issued(operation);
   return work;
 }
 

@@ -5,62 +5,11 @@
 // memory does.
 #include "comm/element_type.hpp"
 
-#include <isobar/core/error.hpp>
 #include <ATen/ops/empty.h>
 
 #include <algorithm>
 
 namespace isobar {
-namespace {
-
-/// Calls visit(T{}, A{}) with the element type and its accumulation type.
-template <typename Visit>
-void visit_type(at::ScalarType type, const Visit& visit) {
-  switch (type) {
-    case at::kByte:
-      return visit(uint8_t{}, uint8_t{});
-    case at::kChar:
-      return visit(int8_t{}, int8_t{});
-    case at::kShort:
-      return visit(int16_t{}, int16_t{});
-    case at::kInt:
-      return visit(int32_t{}, int32_t{});
-    case at::kLong:
-      return visit(int64_t{}, int64_t{});
-    case at::kHalf:
-      return visit(at::Half{}, float{});
-    case at::kBFloat16:
-      return visit(at::BFloat16{}, float{});
-    case at::kFloat:
-      return visit(float{}, float{});
-    case at::kDouble:
-      return visit(double{}, double{});
-    default:
-      throw UsageError("reduction of " + type_name(type) + ": this type cannot be reduced");
-  }
-}
-
-template <typename T>
-T combine_two(T a, T b, ReduceOp op) {
-  switch (op) {
-    case ReduceOp::sum:
-      return static_cast<T>(a + b);
-    case ReduceOp::minimum:
-      return b < a ? b : a;
-    case ReduceOp::maximum:
-      return a < b ? b : a;
-  }
-  return a;
-}
-
-template <typename A, typename T>
-void combine_all(A* into, const T* from, int64_t count, ReduceOp op) {
-  for (int64_t i = 0; i < count; ++i) {
-    into[i] = combine_two(into[i], static_cast<A>(from[i]), op);
-  }
-}
-
-}  // namespace
 
 std::string type_name(at::ScalarType type) { return c10::getDtypeNames(type).first; }
 
@@ -87,8 +36,14 @@ at::Tensor widened(const at::Tensor& tensor) {
 
 void combine(const at::Tensor& into, const at::Tensor& from, ReduceOp op) {
   visit_type(from.scalar_type(), [&](auto element, auto accumulator) {
-    combine_all(static_cast<decltype(accumulator)*>(into.data_ptr()),
-                static_cast<const decltype(element)*>(from.const_data_ptr()), from.numel(), op);
+    using A = decltype(accumulator);
+    auto* sums = static_cast<A*>(into.data_ptr());
+    const auto* values = static_cast<const decltype(element)*>(from.const_data_ptr());
+    visit_op(op, [&](auto combined) {
+      for (int64_t i = 0; i < from.numel(); ++i) {
+        sums[i] = combined(sums[i], static_cast<A>(values[i]));
+      }
+    });
   });
 }
 

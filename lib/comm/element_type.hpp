@@ -2,8 +2,10 @@
 #pragma once
 
 #include <isobar/comm/reduction.hpp>
+#include <isobar/core/error.hpp>
 #include <ATen/core/Tensor.h>
 
+#include <cstdint>
 #include <string>
 
 namespace isobar {
@@ -19,6 +21,46 @@ bool can_reduce(at::ScalarType type) noexcept;
 /// sum in 8 bits of mantissa loses what the ranks' gradients differ in; itself
 /// otherwise.
 at::ScalarType accumulation_type(at::ScalarType type) noexcept;
+
+/// Calls visit(T{}, A{}) with a type that can be reduced and its accumulation type.
+template <typename Visit>
+void visit_type(at::ScalarType type, const Visit& visit) {
+  switch (type) {
+    case at::kByte:
+      return visit(uint8_t{}, uint8_t{});
+    case at::kChar:
+      return visit(int8_t{}, int8_t{});
+    case at::kShort:
+      return visit(int16_t{}, int16_t{});
+    case at::kInt:
+      return visit(int32_t{}, int32_t{});
+    case at::kLong:
+      return visit(int64_t{}, int64_t{});
+    case at::kHalf:
+      return visit(at::Half{}, float{});
+    case at::kBFloat16:
+      return visit(at::BFloat16{}, float{});
+    case at::kFloat:
+      return visit(float{}, float{});
+    case at::kDouble:
+      return visit(double{}, double{});
+    default:
+      throw UsageError("reduction of " + type_name(type) + ": this type cannot be reduced");
+  }
+}
+
+/// Calls visit(op) with a function of two values, so that loops over values hold no choice.
+template <typename Visit>
+void visit_op(ReduceOp op, const Visit& visit) {
+  switch (op) {
+    case ReduceOp::sum:
+      return visit([](auto a, auto b) { return static_cast<decltype(a)>(a + b); });
+    case ReduceOp::minimum:
+      return visit([](auto a, auto b) { return b < a ? b : a; });
+    case ReduceOp::maximum:
+      return visit([](auto a, auto b) { return a < b ? b : a; });
+  }
+}
 
 /// A contiguous copy on the CPU in the accumulation type.
 at::Tensor widened(const at::Tensor& tensor);

@@ -85,6 +85,18 @@ std::optional<LaunchEnvironment> read_pmi() {
       .local_size = number({"MPI_LOCALNRANKS", "PMI_LOCAL_SIZE"}).value_or(slurm_local_size())};
 }
 
+/// torchrun's variables, and those of anybody who starts ranks by hand.
+std::optional<LaunchEnvironment> read_torchrun() {
+  const auto rank = number({"RANK"});
+  const auto size = number({"WORLD_SIZE"});
+  if (!rank || !size) return std::nullopt;
+  return LaunchEnvironment{.launcher = "torchrun",
+                           .rank = *rank,
+                           .size = *size,
+                           .local_rank = number({"LOCAL_RANK"}).value_or(0),
+                           .local_size = number({"LOCAL_WORLD_SIZE"}).value_or(1)};
+}
+
 /// A batch script has SLURM_PROCID=0 and SLURM_NTASKS=N too, though it is one
 /// process: only a step, which srun starts, counts.
 std::optional<LaunchEnvironment> read_slurm() {
@@ -102,7 +114,7 @@ std::optional<LaunchEnvironment> read_slurm() {
 
 LaunchEnvironment read_launch_environment() {
   // The launcher nearest to the process first: mpirun inside a Slurm step sees both.
-  for (auto* read : {read_openmpi, read_pmi, read_slurm}) {
+  for (auto* read : {read_openmpi, read_pmi, read_torchrun, read_slurm}) {
     if (const auto launch = read()) return checked(*launch);
   }
   return {};

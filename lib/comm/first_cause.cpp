@@ -3,14 +3,58 @@
 
 #include <isobar/core/error.hpp>
 
+#include <chrono>
+#include <condition_variable>
+#include <memory>
+#include <utility>
+
 namespace isobar {
+namespace {
+
+/// How long a verdict may take: the control connection's own limit is shorter.
+constexpr std::chrono::seconds kArbitration{5};
+
+}  // namespace
 
 bool FirstCause::record(const std::string& message) {
-  const std::lock_guard lock(mutex_);
-  if (failed_) return false;
-  message_ = message;
-  failed_.store(true, std::memory_order_release);
+  {
+    const std::lock_guard lock(mutex_);
+    if (failed_) return false;
+    message_ = message;
+    failed_.store(true, std::memory_order_release);
+  }
+  const std::lock_guard lock(subscribers_mutex_);
+  for (const auto& [id, wake] : subscribers_) wake();
   return true;
+}
+
+void FirstCause::suspect(const std::string& complaint) {
+  {
+    const std::lock_guard lock(arbiter_mutex_);
+    if (arbiter_) return arbiter_(complaint);
+  }
+  record(complaint);
+}
+
+void FirstCause::fail(const std::string& complaint) {
+  check();
+  suspect(complaint);
+  struct Wait {
+    std::mutex mutex;
+    std::condition_variable there;
+  };
+  const auto wait = std::make_shared<Wait>();
+  const int id = subscribe([wait] {
+    const std::lock_guard lock(wait->mutex);
+    wait->there.notify_all();
+  });
+  {
+    std::unique_lock lock(wait->mutex);
+    wait->there.wait_for(lock, kArbitration, [this] { return failed(); });
+  }
+  unsubscribe(id);
+  record(complaint);
+  throw CommError(message());
 }
 
 std::string FirstCause::message() const {
@@ -20,6 +64,23 @@ std::string FirstCause::message() const {
 
 void FirstCause::check() const {
   if (failed()) throw CommError(message());
+}
+
+int FirstCause::subscribe(std::function<void()> wake) {
+  const std::lock_guard lock(subscribers_mutex_);
+  if (failed()) wake();
+  subscribers_.emplace(next_id_, std::move(wake));
+  return next_id_++;
+}
+
+void FirstCause::unsubscribe(int id) {
+  const std::lock_guard lock(subscribers_mutex_);
+  subscribers_.erase(id);
+}
+
+void FirstCause::set_arbiter(std::function<void(const std::string& complaint)> arbiter) {
+  const std::lock_guard lock(arbiter_mutex_);
+  arbiter_ = std::move(arbiter);
 }
 
 }  // namespace isobar

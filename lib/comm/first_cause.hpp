@@ -2,6 +2,8 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
+#include <map>
 #include <mutex>
 #include <string>
 
@@ -10,10 +12,26 @@ namespace isobar {
 /// Why a world failed: one for a world and all communicators split from it, so
 /// that every rank and every later call reports the same first cause. Safe to
 /// use from several threads.
+///
+/// A rank that sees a connection break does not know yet who died, and two ranks
+/// may see different ends of one failure. Where an arbiter is set (the control
+/// connection), transports therefore report what they see by suspect(), and the
+/// arbiter records the one cause that all ranks get.
 class FirstCause {
  public:
-  /// Keeps `message` unless there is a cause already; true if it was kept.
+  /// Keeps `message` unless there is a cause already; true if it was kept. The
+  /// subscribers are called before it returns, without a lock of theirs held by
+  /// this object.
   bool record(const std::string& message);
+
+  /// Something failed here. Without an arbiter it is the cause at once; with one
+  /// the arbiter is asked, and records a cause within seconds. Never blocks.
+  void suspect(const std::string& complaint);
+
+  /// Throws the cause as CommError. Where there is none yet, suspect(complaint) and
+  /// blocks until there is one, at most as long as an arbitration may take; then
+  /// the complaint itself is the cause.
+  [[noreturn]] void fail(const std::string& complaint);
 
   bool failed() const noexcept { return failed_.load(std::memory_order_acquire); }
 
@@ -23,10 +41,29 @@ class FirstCause {
   /// Throws CommError with the cause if there is one.
   void check() const;
 
+  /// `wake` is called from the recording thread when the cause is there, and at
+  /// once if it is there already (twice where both happen together). It must not
+  /// block and not call this object but failed() and message().
+  int subscribe(std::function<void()> wake);
+
+  /// Afterwards the subscriber is not running and will not be called.
+  void unsubscribe(int id);
+
+  /// Who decides between suspicions; empty for nobody. It must not block.
+  void set_arbiter(std::function<void(const std::string& complaint)> arbiter);
+
  private:
   mutable std::mutex mutex_;
   std::string message_;
   std::atomic<bool> failed_{false};
+
+  /// Held while subscribers run, so that unsubscribe() waits for them.
+  std::mutex subscribers_mutex_;
+  std::map<int, std::function<void()>> subscribers_;
+  int next_id_ = 0;
+
+  std::mutex arbiter_mutex_;
+  std::function<void(const std::string&)> arbiter_;
 };
 
 }  // namespace isobar

@@ -2,26 +2,129 @@
 #include <isobar/comm/environment.hpp>
 #include <isobar/comm/make_communicator.hpp>
 #include <isobar/core/error.hpp>
+#include <isobar/core/hash.hpp>
+
+#include <algorithm>
+#include <utility>
+
+#include "comm/backend.hpp"
+#include "comm/gloo_communicator.hpp"
+#include "comm/levels.hpp"
+#include "comm/mpi_communicator.hpp"
+#include "comm/nccl_communicator.hpp"
+#include "comm/node_identity.hpp"
+#include "comm/rendezvous.hpp"
+#include "comm/shared_memory.hpp"
 
 namespace isobar {
+namespace {
+
+void check_options(const CommunicatorOptions& options) {
+  constexpr const char* kBackends[] = {"auto", "nccl", "mpi", "gloo", "shm", "self"};
+  const bool known = std::any_of(std::begin(kBackends), std::end(kBackends),
+                                 [&](const char* name) { return options.backend == name; });
+  ISOBAR_CHECK(known, "make_communicator: no backend '", options.backend,
+               "'; choose auto, nccl, mpi, gloo, shm or self");
+  ISOBAR_CHECK(options.device == "cpu" || options.device == "cuda",
+               "make_communicator: no device '", options.device, "'; choose cpu or cuda");
+  ISOBAR_CHECK(options.timeout.count() > 0, "make_communicator: timeout must be positive, got ",
+               options.timeout.count(), " ms");
+  levels_by_name(options.levels);
+}
+
+/// What `auto` is for ranks that have met.
+std::string automatic_backend(const Rendezvous& meeting, const CommunicatorOptions& options) {
+  if (options.device == "cuda") return "nccl";
+  if (meeting.on_one_node()) return "shm";
+  const bool mpi = !mpi_library_version().empty();
+  const bool starts_mpi = meeting.launch.launcher == "openmpi" || meeting.launch.launcher == "pmi";
+  if (mpi && starts_mpi && (meeting.has_fabric() || !has_gloo())) return "mpi";
+  return "gloo";
+}
+
+std::unique_ptr<Communicator> make_mpi(const Rendezvous& meeting,
+                                       const CommunicatorOptions& options) {
+  return make_mpi_communicator({.timeout = options.timeout,
+                                .deterministic = options.deterministic,
+                                .cause = meeting.cause,
+                                .tuning = {}});
+}
+
+std::unique_ptr<Communicator> make_shm(const Rendezvous& meeting,
+                                       const CommunicatorOptions& options) {
+  ISOBAR_CHECK(meeting.on_one_node(),
+               "make_communicator: backend shm wants all ranks on one node; "
+               "choose auto, gloo or mpi");
+  return make_shared_memory_communicator({.name = detail::join("isobar-", fnv1a(meeting.token)),
+                                          .rank = meeting.launch.rank,
+                                          .size = meeting.launch.size,
+                                          .timeout = options.timeout,
+                                          .cause = meeting.cause});
+}
+
+std::unique_ptr<Communicator> make_gloo(const Rendezvous& meeting,
+                                        const CommunicatorOptions& options) {
+  auto flat = make_gloo_communicator({.rank = meeting.launch.rank,
+                                      .size = meeting.launch.size,
+                                      .address = meeting.control->own_address(),
+                                      .store = meeting.control->store(),
+                                      .deterministic = options.deterministic,
+                                      .timeout = options.timeout,
+                                      .cause = meeting.cause});
+  const auto levels = options.deterministic ? Levels::flat : levels_by_name(options.levels);
+  return with_levels(
+      std::move(flat),
+      {.levels = levels, .node = node_identity(), .token = meeting.token, .cause = meeting.cause});
+}
+
+std::unique_ptr<Communicator> make_nccl(const Rendezvous& meeting,
+                                        const CommunicatorOptions& options) {
+  const int rank = meeting.launch.rank;
+  const auto id = rank == 0 ? make_nccl_unique_id() : std::vector<char>();
+  const auto first = meeting.control->gather({id.begin(), id.end()}).front();
+  return make_nccl_communicator({.rank = rank,
+                                 .size = meeting.launch.size,
+                                 .device_index = meeting.launch.local_rank,
+                                 .timeout = options.timeout,
+                                 .unique_id = {first.begin(), first.end()},
+                                 .deterministic = options.deterministic},
+                                meeting.cause);
+}
+
+std::unique_ptr<Communicator> make_backend(const std::string& backend, const Rendezvous& meeting,
+                                           const CommunicatorOptions& options) {
+  if (backend == "mpi") return make_mpi(meeting, options);
+  if (backend == "gloo") return make_gloo(meeting, options);
+  if (backend == "nccl") return make_nccl(meeting, options);
+  return make_shm(meeting, options);
+}
+
+std::unique_ptr<Communicator> make_launched(const LaunchEnvironment& launch,
+                                            const CommunicatorOptions& options) {
+  const auto meeting = meet(launch, options, options.backend == "mpi");
+  const auto backend =
+      options.backend == "auto" ? automatic_backend(meeting, options) : options.backend;
+  auto comm = make_backend(backend, meeting, options);
+  // Not reached, the others would each do the whole work by themselves.
+  ISOBAR_CHECK(comm->size() == launch.size, "make_communicator: ", launch.launcher, " started ",
+               launch.size, " ranks, but backend ", comm->backend(), " reaches ", comm->size(),
+               "; use the launcher of the library that isobar was built with");
+  BackendAccess::set_watch(*comm, meeting.control->watch(0, comm->rank(), comm->size()));
+  return comm;
+}
+
+}  // namespace
 
 std::unique_ptr<Communicator> make_communicator(const CommunicatorOptions& options) {
-  const auto& backend = options.backend;
-  ISOBAR_CHECK(backend == "auto" || backend == "mpi" || backend == "self",
-               "make_communicator: no backend '", backend, "'; choose auto, mpi or self");
+  check_options(options);
   const auto launch = read_launch_environment();
-  std::unique_ptr<Communicator> comm;
-  if (backend == "mpi" || (backend == "auto" && launch.size > 1)) {
-    comm = make_mpi_communicator(options.timeout);
-  } else {
-    comm = make_self_communicator();
-    comm->set_timeout(options.timeout);
-  }
-  // Not reached, the others would each do the whole work by themselves.
-  ISOBAR_CHECK(launch.launcher == "none" || comm->size() == launch.size,
+  ISOBAR_CHECK(options.backend != "self" || launch.size == 1,
                "make_communicator: ", launch.launcher, " started ", launch.size,
-               " ranks, but backend ", comm->backend(), " reaches ", comm->size(),
-               "; use backend mpi, and the launcher of the MPI that isobar was built with");
+               " ranks, but backend self reaches 1; use backend auto");
+  const bool needs_transport = options.backend == "mpi" || options.backend == "nccl";
+  if (launch.size > 1 || needs_transport) return make_launched(launch, options);
+  auto comm = make_self_communicator();
+  comm->set_timeout(options.timeout);
   return comm;
 }
 

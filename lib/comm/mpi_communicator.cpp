@@ -1,4 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "comm/mpi_communicator.hpp"
+
+#include <isobar/comm/agreement.hpp>
 #include <isobar/comm/make_communicator.hpp>
 #include <isobar/core/error.hpp>
 
@@ -6,77 +9,39 @@
 
 #include "comm/backend.hpp"
 #include "comm/mpi_call.hpp"
+#include "comm/mpi_handle.hpp"
+#include "comm/mpi_operation.hpp"
 #include "comm/mpi_runtime.hpp"
 
 namespace isobar {
 namespace {
 
-/// A communicator of MPI's and this rank's place in it, made on the progress thread.
-struct Handle {
-  MPI_Comm comm = MPI_COMM_NULL;
-  int rank = 0;
-  int size = 1;
-
-  void describe() {
-    if (comm == MPI_COMM_NULL) return;
-    mpi_check(MPI_Comm_set_errhandler(comm, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
-    mpi_check(MPI_Comm_rank(comm, &rank), "MPI_Comm_rank");
-    mpi_check(MPI_Comm_size(comm, &size), "MPI_Comm_size");
-  }
-};
-
-std::shared_ptr<MpiTask> make_plain_task(const std::string& place,
-                                         std::shared_ptr<FirstCause> cause,
-                                         std::chrono::milliseconds timeout) {
-  auto task = std::make_shared<MpiTask>();
-  task->place = place;
-  task->too_late = [place, timeout] { return place + ": no answer in " + in_words(timeout); };
-  task->cause = std::move(cause);
-  task->deadline = std::chrono::steady_clock::now() + timeout;
-  return task;
-}
-
-/// A copy of MPI_COMM_WORLD, so that no other library's messages meet ours.
-Handle duplicate_world(MpiRuntime& runtime, const std::shared_ptr<FirstCause>& cause,
-                       std::chrono::milliseconds timeout) {
-  const auto handle = std::make_shared<Handle>();
-  auto task = make_plain_task("make_mpi_communicator", cause, timeout);
-  task->start = [handle](auto& requests) {
-    mpi_check(MPI_Comm_idup(MPI_COMM_WORLD, &handle->comm, &requests.emplace_back()),
-              "MPI_Comm_idup");
-  };
-  task->finish = [handle](const auto&) { handle->describe(); };
-  runtime.launch(std::move(task)).synchronize();
-  return *handle;
-}
-
-/// MPI has no non-blocking split, and this one holds up the progress thread; so the ranks have met
-/// before.
-Handle split_handle(MpiRuntime& runtime, MPI_Comm parent, int color, int key,
-                    const std::shared_ptr<FirstCause>& cause, std::chrono::milliseconds timeout) {
-  const auto handle = std::make_shared<Handle>();
-  auto task = make_plain_task("split", cause, timeout);
-  task->start = [=](auto&) {
-    mpi_check(MPI_Comm_split(parent, color < 0 ? MPI_UNDEFINED : color, key, &handle->comm),
-              "MPI_Comm_split");
-    handle->describe();
-  };
-  runtime.launch(std::move(task)).synchronize();
-  return *handle;
+/// Inside a node messages are copied by the ranks themselves, at a rate that makes each of them
+/// dear.
+MpiTuning suitable_tuning(bool one_node) {
+  if (!one_node) return {};
+  MpiTuning tuning;
+  tuning.shortest_segment_bytes = 256 << 10;
+  tuning.segment_bytes = 1 << 20;
+  tuning.window_bytes = 4 << 20;
+  return tuning;
 }
 
 class MpiCommunicator final : public Communicator {
  public:
-  MpiCommunicator(MpiRuntime& runtime, const Handle& handle, std::chrono::milliseconds timeout,
-                  std::shared_ptr<FirstCause> cause)
-      : Communicator(handle.rank, handle.size, timeout, std::move(cause)),
+  MpiCommunicator(MpiRuntime& runtime, const MpiHandle& handle, std::shared_ptr<MpiFamily> family,
+                  const MpiOptions& options)
+      : Communicator(handle.rank, handle.size, options.timeout, family->cause()),
         runtime_(runtime),
-        comm_(runtime.own(handle.comm, first_cause())) {
+        family_(std::move(family)),
+        options_(options),
+        link_{runtime.own(handle.comm, family_), handle.one_node, options.deterministic,
+              options.tuning.value_or(suitable_tuning(handle.one_node))} {
     runtime_.attach();
   }
 
   ~MpiCommunicator() override {
-    comm_.reset();
+    link_.comm.reset();
     runtime_.detach();
   }
 
@@ -84,32 +49,49 @@ class MpiCommunicator final : public Communicator {
   Work do_start(Operation operation) override {
     if (size() == 1) return complete_alone(operation);
     check_on_cpu(operation, backend());
-    check_counts(operation, size());
-    return runtime_.launch(make_task(std::move(operation), comm_, rank(), size(), first_cause()));
+    const auto limit = operation.timeout;
+    return runtime_.launch(make_task({std::move(operation), rank(), size()}, link_), family_,
+                           limit);
   }
 
   std::unique_ptr<Communicator> do_split(int color, int key) override {
     agree_on_split(*this, color, key);
-    const auto handle = split_handle(runtime_, *comm_, color, key, first_cause(), timeout());
+    const auto handle = split_handle(runtime_, link_.comm, color, key, family_, timeout());
     if (handle.comm == MPI_COMM_NULL) return nullptr;
-    return std::make_unique<MpiCommunicator>(runtime_, handle, timeout(), first_cause());
+    auto options = options_;
+    options.timeout = timeout();
+    return std::make_unique<MpiCommunicator>(runtime_, handle, family_, options);
   }
 
   std::string_view do_backend() const noexcept override { return "mpi"; }
 
   MpiRuntime& runtime_;
-  std::shared_ptr<MPI_Comm> comm_;
+  std::shared_ptr<MpiFamily> family_;
+  MpiOptions options_;
+  MpiLink link_;
 };
 
 }  // namespace
 
+std::unique_ptr<Communicator> make_mpi_communicator(const MpiOptions& options) {
+  ISOBAR_CHECK(options.timeout.count() > 0,
+               "make_mpi_communicator: the time limit must be positive, got ",
+               options.timeout.count(), " ms");
+  auto& runtime = MpiRuntime::get(options.timeout);
+  const auto cause = options.cause ? options.cause : std::make_shared<FirstCause>();
+  const auto family = std::make_shared<MpiFamily>(runtime, cause);
+  const auto handle = duplicate_world(runtime, family, options.timeout);
+  return std::make_unique<MpiCommunicator>(runtime, handle, family, options);
+}
+
 std::unique_ptr<Communicator> make_mpi_communicator(std::chrono::milliseconds timeout) {
-  ISOBAR_CHECK(timeout.count() > 0, "make_mpi_communicator: the time limit must be positive, got ",
-               timeout.count(), " ms");
-  auto& runtime = MpiRuntime::get(timeout);
-  const auto cause = std::make_shared<FirstCause>();
-  const auto handle = duplicate_world(runtime, cause, timeout);
-  return std::make_unique<MpiCommunicator>(runtime, handle, timeout, cause);
+  MpiOptions options;
+  options.timeout = timeout;
+  return make_mpi_communicator(options);
+}
+
+std::vector<std::string> mpi_gather(const std::string& text, std::chrono::milliseconds timeout) {
+  return gather_texts(*make_mpi_communicator(timeout), text);
 }
 
 }  // namespace isobar

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "comm/mpi_runtime.hpp"
 
-#include <isobar/comm/environment.hpp>
 #include <isobar/core/error.hpp>
 
 #include <utility>
@@ -15,20 +14,8 @@ namespace {
 using std::chrono::steady_clock;
 using namespace std::chrono_literals;
 
-/// Where each rank has a core to spare, an answer is looked for this long without
-/// a pause; sharing cores, that would be taken from the ranks that compute.
-constexpr auto kSpin = 20us;
-/// Pauses between looks: short ones while an answer is near, then long ones.
-constexpr auto kShortNap = 50us;
-constexpr auto kLongNap = 100us;
-constexpr auto kNear = 2ms;
 /// How long the end of a failed program waits for the thread to leave MPI.
 constexpr auto kPatience = 1s;
-
-bool has_cores_to_spare() {
-  const auto ranks = static_cast<unsigned>(read_launch_environment().local_size);
-  return std::thread::hardware_concurrency() > 2 * ranks;
-}
 
 /// MPI allows this one call on any thread and at any time.
 bool is_finalised() {
@@ -37,36 +24,56 @@ bool is_finalised() {
   return finalised != 0;
 }
 
+/// Nobody waits for it. Collective by the standard, local in Open MPI and MPICH.
+class FreeTask final : public MpiCalls {
+ public:
+  explicit FreeTask(MPI_Comm comm)
+      : MpiCalls([comm](auto&) mutable { mpi_check(MPI_Comm_free(&comm), "MPI_Comm_free"); }, {}) {}
+
+  std::string place() const override { return "MPI_Comm_free"; }
+  std::string too_late() const override { return place() + ": no answer"; }
+};
+
 }  // namespace
+
+MpiFamily::MpiFamily(MpiRuntime& runtime, std::shared_ptr<FirstCause> cause)
+    : cause_(std::move(cause)),
+      subscription_(cause_->subscribe([&runtime] { runtime.wake_failed(); })) {}
+
+MpiFamily::~MpiFamily() { cause_->unsubscribe(subscription_); }
 
 /// The handle of a task.
 class MpiWork final : public WorkState {
  public:
-  MpiWork(MpiRuntime& runtime, std::shared_ptr<MpiTask> task)
-      : runtime_(runtime), task_(std::move(task)) {}
+  MpiWork(MpiRuntime& runtime, std::shared_ptr<MpiRuntime::Ticket> ticket)
+      : runtime_(runtime), ticket_(std::move(ticket)) {}
 
   bool is_completed() const override {
     const std::lock_guard lock(runtime_.mutex_);
-    return task_->done || task_->cause->failed();
+    return ticket_->done || cause().failed();
   }
 
   void wait() override {
     std::unique_lock lock(runtime_.mutex_);
-    runtime_.ended_.wait_until(lock, task_->deadline,
-                               [&] { return task_->done || task_->cause->failed(); });
-    if (task_->done) return;
+    runtime_.ended_.wait_until(lock, ticket_->deadline, [&] {
+      return ticket_->done || cause().failed() || !ticket_->complaint.empty();
+    });
+    if (ticket_->done) return;
     // The progress thread looks at the clock too, but it may be held up inside MPI.
-    const auto message = task_->too_late();
+    auto complaint = ticket_->complaint;
+    if (complaint.empty() && ticket_->task) complaint = ticket_->task->too_late();
     lock.unlock();
-    runtime_.fail(*task_->cause, message);
-    task_->cause->check();
+    cause().check();
+    cause().fail(complaint);
   }
 
   void synchronize() override { wait(); }
 
  private:
+  FirstCause& cause() const { return *ticket_->family->cause(); }
+
   MpiRuntime& runtime_;
-  std::shared_ptr<MpiTask> task_;
+  std::shared_ptr<MpiRuntime::Ticket> ticket_;
 };
 
 /// Ends the runtime when the program ends. The runtime itself is never destroyed:
@@ -107,14 +114,19 @@ void MpiRuntime::wait_ready(std::chrono::milliseconds timeout) {
   if (error_) std::rethrow_exception(error_);
 }
 
-Work MpiRuntime::launch(std::shared_ptr<MpiTask> task) {
+Work MpiRuntime::launch(std::shared_ptr<MpiTask> task, std::shared_ptr<MpiFamily> family,
+                        std::chrono::milliseconds timeout) {
+  auto ticket = std::make_shared<Ticket>();
+  ticket->family = std::move(family);
+  ticket->deadline = steady_clock::now() + timeout;
+  ticket->task = task;
   {
     const std::lock_guard lock(mutex_);
-    queue_.push_back(task);
+    queue_.push_back({std::move(task), ticket});
     ++pending_;
   }
   new_tasks_.notify_one();
-  return Work(std::make_shared<MpiWork>(*this, std::move(task)));
+  return Work(std::make_shared<MpiWork>(*this, std::move(ticket)));
 }
 
 void MpiRuntime::attach() {
@@ -133,28 +145,23 @@ void MpiRuntime::detach() {
   if (last_after_end) close();
 }
 
-std::shared_ptr<MPI_Comm> MpiRuntime::own(MPI_Comm comm, std::shared_ptr<FirstCause> cause) {
-  return {new MPI_Comm(comm), [this, cause = std::move(cause)](MPI_Comm* owned) {
-            if (!cause->failed()) free(*owned, cause);
+std::shared_ptr<MPI_Comm> MpiRuntime::own(MPI_Comm comm, std::shared_ptr<MpiFamily> family) {
+  return {new MPI_Comm(comm), [this, family = std::move(family)](MPI_Comm* owned) {
+            constexpr std::chrono::hours kNoLimit{1000};
+            if (!family->cause()->failed()) {
+              launch(std::make_shared<FreeTask>(*owned), family, kNoLimit);
+            }
             delete owned;
           }};
 }
 
-void MpiRuntime::free(MPI_Comm comm, const std::shared_ptr<FirstCause>& cause) {
-  // Collective by the standard, local in Open MPI and MPICH: nobody waits for it.
-  auto task = std::make_shared<MpiTask>();
-  task->start = [comm](auto&) mutable { mpi_check(MPI_Comm_free(&comm), "MPI_Comm_free"); };
-  task->place = "MPI_Comm_free";
-  task->cause = cause;
-  task->deadline = steady_clock::time_point::max();
-  launch(std::move(task));
-}
-
-void MpiRuntime::fail(FirstCause& cause, const std::string& message) {
-  const std::lock_guard lock(mutex_);
-  cause.record(message);
-  healthy_ = false;
+void MpiRuntime::wake_failed() {
+  {
+    const std::lock_guard lock(mutex_);
+    healthy_ = false;
+  }
   ended_.notify_all();
+  new_tasks_.notify_one();
 }
 
 void MpiRuntime::close() {
@@ -190,108 +197,131 @@ void MpiRuntime::run() {
 }
 
 void MpiRuntime::initialise() {
-  spins_ = has_cores_to_spare();
+  pace_.begin();
   int initialised = 0;
-  int level = MPI_THREAD_SINGLE;
   mpi_check(MPI_Initialized(&initialised), "MPI_Initialized");
   if (!initialised) {
-    // This thread alone calls MPI for isobar, but libraries beside it (Atlas) call it from theirs.
-    mpi_check(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_MULTIPLE, &level), "MPI_Init_thread");
+    // Splits, and libraries beside isobar (Atlas), call MPI from threads of theirs.
+    mpi_check(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_MULTIPLE, &level_), "MPI_Init_thread");
     owns_mpi_ = true;
+    // Errors that belong to no communicator go here, and would end the process.
+    mpi_check(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN),
+              "MPI_Comm_set_errhandler");
     return;
   }
-  mpi_check(MPI_Query_thread(&level), "MPI_Query_thread");
-  ISOBAR_CHECK(level >= MPI_THREAD_SERIALIZED, "backend mpi: MPI was initialised at thread level ",
-               level, ", wanted MPI_THREAD_MULTIPLE (", MPI_THREAD_MULTIPLE,
+  mpi_check(MPI_Query_thread(&level_), "MPI_Query_thread");
+  ISOBAR_CHECK(level_ >= MPI_THREAD_SERIALIZED, "backend mpi: MPI was initialised at thread level ",
+               level_, ", wanted MPI_THREAD_MULTIPLE (", MPI_THREAD_MULTIPLE,
                ") or at least MPI_THREAD_SERIALIZED (", MPI_THREAD_SERIALIZED,
                "); call MPI_Init_thread with it, or let isobar start MPI");
 }
 
 void MpiRuntime::progress() {
-  while (take_new()) nap(poll());
+  while (take_new()) {
+    if (poll()) pace_.moved();
+    if (!flying_.empty()) nap();
+  }
 }
 
-/// Waits for tasks while none is in flight, and starts the new ones; false at the end.
+/// Waits for tasks while none is in flight; false at the end.
 bool MpiRuntime::take_new() {
-  std::deque<std::shared_ptr<MpiTask>> tasks;
-  {
-    std::unique_lock lock(mutex_);
-    if (flying_.empty()) new_tasks_.wait(lock, [&] { return stop_ || !queue_.empty(); });
-    if (stop_ && queue_.empty() && flying_.empty()) return false;
-    tasks.swap(queue_);
+  std::unique_lock lock(mutex_);
+  if (flying_.empty()) {
+    new_tasks_.wait(lock, [&] { return stop_ || !queue_.empty(); });
+    pace_.restart();
   }
-  for (const auto& task : tasks) start(task);
-  if (!tasks.empty()) last_moved_ = steady_clock::now();
+  if (stop_ && queue_.empty() && flying_.empty()) return false;
+  for (; !queue_.empty(); queue_.pop_front()) flying_.push_back(std::move(queue_.front()));
   return true;
 }
 
-void MpiRuntime::start(const std::shared_ptr<MpiTask>& task) {
-  try {
-    task->cause->check();
-    task->start(task->requests);
-  } catch (const std::exception& error) {
-    fail(*task->cause, detail::join(task->place, ": ", error.what()));
-  }
-  flying_.push_back(task);
+/// True if anything has happened.
+bool MpiRuntime::poll() {
+  bool moved = start_waiting();
+  for (const auto& completion : requests_.test()) moved |= advance(completion);
+  const auto before = flying_.size();
+  std::erase_if(flying_, [&](Flight& flight) { return leaves(flight); });
+  return moved || flying_.size() < before;
 }
 
-/// True once the task is no longer in flight.
-bool MpiRuntime::test(const std::shared_ptr<MpiTask>& task) {
-  if (task->cause->failed()) {
-    abandoned_.push_back(task);
-    const std::lock_guard lock(mutex_);
-    --pending_;
+bool MpiRuntime::start_waiting() {
+  bool moved = false;
+  for (auto& flight : flying_) {
+    if (flight.started || !flight.task->may_start()) continue;
+    flight.started = moved = true;
+    try {
+      flight.ticket->family->cause()->check();
+      flight.task->start(requests_);
+    } catch (const std::exception& error) {
+      flight.broken = true;
+      complain(flight, detail::join(flight.task->place(), ": ", error.what()));
+    }
+  }
+  return moved;
+}
+
+bool MpiRuntime::advance(const MpiRequests::Completion& completion) {
+  try {
+    mpi_check(completion.error, "MPI");
+    completion.task->advance(requests_, completion.token, completion.status);
+  } catch (const std::exception& error) {
+    for (auto& flight : flying_) {
+      if (flight.task.get() != completion.task || flight.broken) continue;
+      flight.broken = true;
+      complain(flight, detail::join(flight.task->place(), ": ", error.what()));
+    }
+  }
+  return true;
+}
+
+/// True if it is no longer in flight.
+bool MpiRuntime::leaves(Flight& flight) {
+  if (flight.broken || flight.ticket->family->cause()->failed()) {
+    abandon(flight);
     return true;
   }
-  try {
-    int complete = 0;
-    std::vector<MPI_Status> statuses(task->requests.size());
-    mpi_check_all(MPI_Testall(static_cast<int>(task->requests.size()), task->requests.data(),
-                              &complete, statuses.data()),
-                  statuses, "MPI_Testall");
-    if (!complete) {
-      if (steady_clock::now() > task->deadline) fail(*task->cause, task->too_late());
-      return false;
-    }
-    if (task->finish) task->finish(statuses);
-  } catch (const std::exception& error) {
-    fail(*task->cause, detail::join(task->place, ": ", error.what()));
-    return false;
+  if (flight.started && flight.task->finished()) {
+    end(flight);
+    return true;
   }
-  end(*task);
-  return true;
+  if (steady_clock::now() > flight.ticket->deadline) complain(flight, flight.task->too_late());
+  return false;
 }
 
-void MpiRuntime::end(MpiTask& task) {
-  // What the closures hold, the tensors among it, goes once the lock is free again.
-  std::function<void(std::vector<MPI_Request>&)> start;
-  std::function<void(const std::vector<MPI_Status>&)> finish;
-  std::function<std::string()> too_late;
-  std::shared_ptr<MPI_Comm> comm;
-  const std::lock_guard lock(mutex_);
-  start.swap(task.start);
-  finish.swap(task.finish);
-  too_late.swap(task.too_late);
-  comm.swap(task.comm);
-  --pending_;
-  task.done = true;
+/// Who waits for it hears the verdict; the thread itself goes on.
+void MpiRuntime::complain(Flight& flight, const std::string& message) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (!flight.ticket->complaint.empty()) return;
+    flight.ticket->complaint = message;
+    healthy_ = false;
+  }
+  flight.ticket->family->cause()->suspect(message);
   ended_.notify_all();
 }
 
-bool MpiRuntime::poll() {
-  const auto before = flying_.size();
-  std::erase_if(flying_, [&](const auto& task) { return test(task); });
-  return flying_.size() < before;
+void MpiRuntime::end(Flight& flight) {
+  std::shared_ptr<const MpiTask> task;  // its tensors go once the lock is free again
+  const std::lock_guard lock(mutex_);
+  task.swap(flight.ticket->task);
+  flight.ticket->done = true;
+  --pending_;
+  ended_.notify_all();
 }
 
-void MpiRuntime::nap(bool moved) {
-  const auto now = steady_clock::now();
-  if (moved) last_moved_ = now;
-  if (moved || flying_.empty()) return;
-  const auto idle = now - last_moved_;
-  if (idle < kSpin && spins_) return;
+void MpiRuntime::abandon(Flight& flight) {
+  requests_.forget(*flight.task);
+  abandoned_.push_back(flight);
+  const std::lock_guard lock(mutex_);
+  --pending_;
+  ended_.notify_all();
+}
+
+void MpiRuntime::nap() {
+  const auto time = pace_.nap(requests_.load());
+  if (time.count() == 0) return std::this_thread::yield();
   std::unique_lock lock(mutex_);
-  new_tasks_.wait_for(lock, idle < kNear ? kShortNap : kLongNap, [&] { return !queue_.empty(); });
+  new_tasks_.wait_for(lock, time, [&] { return !queue_.empty(); });
 }
 
 void MpiRuntime::finalise() {

@@ -9,15 +9,37 @@
 #include <exception>
 #include <memory>
 #include <mutex>
+#include <string>
 #include <thread>
 #include <vector>
 
+#include "comm/first_cause.hpp"
+#include "comm/mpi_pace.hpp"
+#include "comm/mpi_requests.hpp"
 #include "comm/mpi_task.hpp"
 
 namespace isobar {
 
+class MpiRuntime;
+
+/// The communicators that fail together, seen by the runtime: those who wait are
+/// woken when their world has failed.
+class MpiFamily {
+ public:
+  MpiFamily(MpiRuntime& runtime, std::shared_ptr<FirstCause> cause);
+  ~MpiFamily();
+  MpiFamily(const MpiFamily&) = delete;
+  MpiFamily& operator=(const MpiFamily&) = delete;
+
+  const std::shared_ptr<FirstCause>& cause() const { return cause_; }
+
+ private:
+  std::shared_ptr<FirstCause> cause_;
+  int subscription_;
+};
+
 /// The one thread of a process that makes its MPI calls, from MPI_Init_thread to
-/// MPI_Finalize.
+/// MPI_Finalize; only MPI_Comm_split, which blocks, has a thread of its own.
 ///
 /// It is process-wide because MPI is: it is initialised once, finalised once and
 /// never again. Nothing else here is: worlds are duplicates of MPI_COMM_WORLD, and
@@ -32,7 +54,8 @@ class MpiRuntime {
   static MpiRuntime& get(std::chrono::milliseconds timeout);
 
   /// Never blocks. The Work throws the family's first cause.
-  Work launch(std::shared_ptr<MpiTask> task);
+  Work launch(std::shared_ptr<MpiTask> task, std::shared_ptr<MpiFamily> family,
+              std::chrono::milliseconds timeout);
 
   /// Counts the communicators: MPI is finalised at the end of the program if all
   /// of them are gone and none has failed.
@@ -41,16 +64,37 @@ class MpiRuntime {
 
   /// Frees `comm` on the progress thread when the last reference goes, unless it
   /// failed: operations may still be in flight then.
-  std::shared_ptr<MPI_Comm> own(MPI_Comm comm, std::shared_ptr<FirstCause> cause);
+  std::shared_ptr<MPI_Comm> own(MPI_Comm comm, std::shared_ptr<MpiFamily> family);
+
+  /// Other threads may call MPI too.
+  bool is_concurrent() const { return level_ == MPI_THREAD_MULTIPLE; }
 
  private:
+  friend class MpiFamily;
   friend class MpiWork;
   struct AtExit;
 
+  /// What a task and those who wait for it share; guarded by the mutex. A ticket is
+  /// never dropped under it: the last one may take its family along.
+  struct Ticket {
+    std::shared_ptr<MpiFamily> family;
+    std::chrono::steady_clock::time_point deadline;
+    /// Holds the tensors until the end.
+    std::shared_ptr<const MpiTask> task;
+    std::string complaint;
+    bool done = false;
+  };
+
+  struct Flight {
+    std::shared_ptr<MpiTask> task;
+    std::shared_ptr<Ticket> ticket;
+    bool started = false;
+    bool broken = false;
+  };
+
   MpiRuntime() = default;
   void wait_ready(std::chrono::milliseconds timeout);
-  void fail(FirstCause& cause, const std::string& message);
-  void free(MPI_Comm comm, const std::shared_ptr<FirstCause>& cause);
+  void wake_failed();
   void close();
 
   // On the progress thread.
@@ -58,18 +102,21 @@ class MpiRuntime {
   void initialise();
   void progress();
   bool take_new();
-  void start(const std::shared_ptr<MpiTask>& task);
-  bool test(const std::shared_ptr<MpiTask>& task);
-  void end(MpiTask& task);
   bool poll();
-  void nap(bool moved);
+  bool start_waiting();
+  bool advance(const MpiRequests::Completion& completion);
+  bool leaves(Flight& flight);
+  void complain(Flight& flight, const std::string& message);
+  void end(Flight& flight);
+  void abandon(Flight& flight);
+  void nap();
   void finalise();
 
   std::mutex mutex_;
   std::condition_variable new_tasks_;
   std::condition_variable ended_;
   // Guarded by the mutex.
-  std::deque<std::shared_ptr<MpiTask>> queue_;
+  std::deque<Flight> queue_;
   /// Tasks launched and not yet ended.
   int pending_ = 0;
   int communicators_ = 0;
@@ -80,14 +127,15 @@ class MpiRuntime {
   bool stopped_ = false;
   std::exception_ptr error_;
 
-  // The progress thread's own.
+  // The progress thread's own; the level is fixed before anyone can ask.
   bool owns_mpi_ = false;
-  bool spins_ = false;
-  std::vector<std::shared_ptr<MpiTask>> flying_;
+  int level_ = MPI_THREAD_SINGLE;
+  MpiRequests requests_;
+  std::deque<Flight> flying_;
   /// Operations of failed communicators: MPI may write to their tensors until the
   /// process ends, so they are kept.
-  std::vector<std::shared_ptr<MpiTask>> abandoned_;
-  std::chrono::steady_clock::time_point last_moved_;
+  std::vector<Flight> abandoned_;
+  MpiPace pace_;
 
   std::thread thread_;
 };

@@ -4,51 +4,74 @@
 #include <isobar/comm/operation.hpp>
 #include <mpi.h>
 
-#include <chrono>
+#include <cstdint>
 #include <functional>
-#include <memory>
 #include <string>
-#include <utility>
 #include <vector>
 
-#include "comm/first_cause.hpp"
+#include "comm/mpi_pace.hpp"
 
 namespace isobar {
 
-/// One thing that the progress thread does: started once, then tested until all
-/// its requests are complete.
-struct MpiTask {
-  /// Makes the MPI calls and adds their requests. May throw.
-  std::function<void(std::vector<MPI_Request>& requests)> start;
-  /// Runs once the requests are complete; may be empty. May throw.
-  std::function<void(const std::vector<MPI_Status>& statuses)> finish;
+class MpiRequests;
+
+/// One thing that the progress thread does: started once, then told of each of its
+/// requests that completes, when it may make further ones. Only the two texts may
+/// be asked for by another thread.
+class MpiTask {
+ public:
+  virtual ~MpiTask() = default;
+
+  /// False while it has to wait for earlier tasks.
+  virtual bool may_start() const { return true; }
+
+  /// Makes MPI calls and adds their requests. May throw.
+  virtual void start(MpiRequests& requests) = 0;
+
+  /// The request that was added with `token` is complete. May throw.
+  virtual void advance(MpiRequests& requests, int64_t token, const MPI_Status& status) = 0;
+
+  virtual bool finished() const = 0;
 
   /// "allreduce #41 on rank 3 of 8", and the message once the time is over.
-  std::string place;
-  std::function<std::string()> too_late;
-  std::shared_ptr<FirstCause> cause;
-  std::chrono::steady_clock::time_point deadline;
-
-  /// Keeps the communicator from being freed: Open MPI's collectives crash where
-  /// that happens before they are complete.
-  std::shared_ptr<MPI_Comm> comm;
-
-  /// The progress thread's own.
-  std::vector<MPI_Request> requests;
-
-  /// Guarded by the runtime's mutex: it ended well.
-  bool done = false;
+  virtual std::string place() const = 0;
+  virtual std::string too_late() const = 0;
 };
 
-/// Throws UsageError where MPI's int counts cannot express `operation`.
-void check_counts(const Operation& operation, int size);
+/// An operation of a rank, for the texts.
+struct MpiPlace {
+  Operation operation;
+  int rank = 0;
+  int size = 1;
 
-/// What carries `operation` out on `comm`. Its tensors live as long as the task.
-std::shared_ptr<MpiTask> make_task(Operation operation, std::shared_ptr<MPI_Comm> comm, int rank,
-                                   int size, std::shared_ptr<FirstCause> cause);
+  std::string place() const;
+  std::string too_late() const;
+};
 
-/// `total` elements as consecutive (offset, count) of at most `largest`; one
-/// piece of zero elements where there are none.
-std::vector<std::pair<int64_t, int>> pieces(int64_t total, int largest);
+/// Calls of the MPI library's own that end together.
+class MpiCalls : public MpiTask {
+ public:
+  /// Makes the calls and adds their requests.
+  using Start = std::function<void(std::vector<MPI_Request>& requests)>;
+  /// Runs once all are complete; may be empty.
+  using Finish = std::function<void(const std::vector<MPI_Status>& statuses)>;
+
+  /// `load` is what each request carries.
+  MpiCalls(Start start, Finish finish, const MpiLoad& load = {});
+
+  void start(MpiRequests& requests) override;
+  void advance(MpiRequests& requests, int64_t token, const MPI_Status& status) override;
+  bool finished() const override { return finished_; }
+
+ private:
+  void finish_if_all();
+
+  Start start_;
+  Finish finish_;
+  MpiLoad load_;
+  std::vector<MPI_Status> statuses_;
+  size_t complete_ = 0;
+  bool finished_ = false;
+};
 
 }  // namespace isobar

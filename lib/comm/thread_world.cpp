@@ -27,9 +27,6 @@ class ThreadCommunicator final : public Communicator {
     group_->leave(rank(), unwinding ? "an exception ended it" : "its communicator was destroyed");
   }
 
-  /// This rank's body threw; the others learn why.
-  void abort(const std::string& reason) { group_->abort(rank(), reason); }
-
  private:
   Work do_start(Operation operation) override {
     if (size() == 1) return complete_alone(operation);
@@ -46,6 +43,8 @@ class ThreadCommunicator final : public Communicator {
   }
 
   std::string_view do_backend() const noexcept override { return "threads"; }
+
+  void do_abort(const std::string& reason) override { group_->abort(rank(), reason); }
 
   std::shared_ptr<ThreadGroup> group_;
   int64_t splits_ = 0;

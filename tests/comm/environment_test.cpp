@@ -5,59 +5,13 @@
 #include <isobar/core/error.hpp>
 #include <gtest/gtest.h>
 
-#include <cstdlib>
-#include <map>
-#include <optional>
+#include <string>
 
 #include "comm/expect_error.hpp"
+#include "comm/scoped_environment.hpp"
 
 namespace isobar::test {
 namespace {
-
-using Variables = std::map<std::string, std::string>;
-
-constexpr const char* kAll[] = {"OMPI_COMM_WORLD_RANK",
-                                "OMPI_COMM_WORLD_SIZE",
-                                "OMPI_COMM_WORLD_LOCAL_RANK",
-                                "OMPI_COMM_WORLD_LOCAL_SIZE",
-                                "PMI_RANK",
-                                "PMI_SIZE",
-                                "PMIX_RANK",
-                                "MPI_LOCALRANKID",
-                                "MPI_LOCALNRANKS",
-                                "PMI_LOCAL_RANK",
-                                "PMI_LOCAL_SIZE",
-                                "SLURM_PROCID",
-                                "SLURM_NTASKS",
-                                "SLURM_LOCALID",
-                                "SLURM_NODEID",
-                                "SLURM_STEP_ID",
-                                "SLURM_STEPID",
-                                "SLURM_STEP_NUM_TASKS",
-                                "SLURM_STEP_TASKS_PER_NODE"};
-
-/// The launchers' variables are these and no others while it lives.
-class ScopedEnvironment {
- public:
-  explicit ScopedEnvironment(const Variables& variables) {
-    for (const char* name : kAll) {
-      const char* value = std::getenv(name);
-      before_[name] = value ? std::optional<std::string>(value) : std::nullopt;
-      unsetenv(name);
-    }
-    for (const auto& [name, value] : variables) setenv(name.c_str(), value.c_str(), 1);
-  }
-  ~ScopedEnvironment() {
-    for (const auto& [name, value] : before_) {
-      value ? setenv(name.c_str(), value->c_str(), 1) : unsetenv(name.c_str());
-    }
-  }
-  ScopedEnvironment(const ScopedEnvironment&) = delete;
-  ScopedEnvironment& operator=(const ScopedEnvironment&) = delete;
-
- private:
-  std::map<std::string, std::optional<std::string>> before_;
-};
 
 void expect_launch(const Variables& variables, const LaunchEnvironment& wanted) {
   const ScopedEnvironment environment(variables);
@@ -116,6 +70,16 @@ TEST(LaunchEnvironment, CountsTheTasksOfASlurmStepWithoutAStepSize) {
                 {"slurm", 1, 2, 0, 1});
 }
 
+TEST(LaunchEnvironment, ReadsTorchrunBeforeTheSlurmStepItRunsIn) {
+  expect_launch({{"RANK", "3"},
+                 {"WORLD_SIZE", "4"},
+                 {"LOCAL_RANK", "1"},
+                 {"LOCAL_WORLD_SIZE", "2"},
+                 {"SLURM_PROCID", "1"},
+                 {"SLURM_STEP_NUM_TASKS", "2"}},
+                {"torchrun", 3, 4, 1, 2});
+}
+
 TEST(LaunchEnvironment, TakesABatchScriptForOneRank) {
   expect_launch({{"SLURM_PROCID", "0"}, {"SLURM_NTASKS", "8"}, {"SLURM_LOCALID", "0"}}, {});
 }
@@ -155,7 +119,7 @@ TEST(MakeCommunicator, RefusesSelfUnderALauncherOfSeveralRanks) {
 
 TEST(MakeCommunicator, RefusesAnUnknownBackend) {
   expect_contains(error_of<UsageError>([] { make_communicator({.backend = "nccl2"}); }),
-                  "no backend 'nccl2'; choose auto, mpi or self");
+                  "no backend 'nccl2'; choose auto, nccl, mpi, gloo, shm or self");
 }
 
 }  // namespace

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // One process of a small MPI program, by name of what it shows; mpi_process.cmake looks at how it
 // ends.
+#include <isobar/comm/environment.hpp>
 #include <isobar/comm/make_communicator.hpp>
 #include <isobar/core/error.hpp>
+#include "comm/first_cause.hpp"
+#include "comm/mpi_communicator.hpp"
 #include <ATen/ATen.h>
 #include <mpi.h>
 
@@ -21,7 +24,7 @@ using namespace std::chrono_literals;
 /// Destroyed after everything that the library keeps until the end of the program.
 std::unique_ptr<Communicator> static_world;
 
-bool is_first() { return std::atoi(std::getenv("OMPI_COMM_WORLD_RANK")) == 0; }
+bool is_first() { return read_launch_environment().rank == 0; }
 
 void sleep_long() { std::this_thread::sleep_for(60s); }
 
@@ -90,6 +93,64 @@ int receives_too_little() {
   return report([&] { comm->receive(at::ones({7}), 0).wait(); });
 }
 
+/// A rank that waits for a message hears at once what another thread knows.
+int is_told_of_a_failure() {
+  MpiOptions options;
+  options.cause = std::make_shared<FirstCause>();
+  const auto comm = make_mpi_communicator(options);
+  auto work = comm->receive(at::ones({7}), 1 - comm->rank());
+  std::thread teller([&] {
+    std::this_thread::sleep_for(200ms);
+    options.cause->record("rank 7 is gone");
+  });
+  const auto start = std::chrono::steady_clock::now();
+  const auto result = report([&] { work.wait(); });
+  teller.join();
+  return std::chrono::steady_clock::now() - start < 2s ? result : 4;
+}
+
+/// What the ranks see differs, and one cause is found for both: by a judge, later.
+int asks_the_arbiter() {
+  MpiOptions options;
+  options.cause = std::make_shared<FirstCause>();
+  std::thread judge;
+  options.cause->set_arbiter([&](const std::string& complaint) {
+    if (judge.joinable()) return;
+    judge = std::thread([&, complaint] {
+      std::this_thread::sleep_for(200ms);
+      options.cause->record("judged: " + complaint);
+    });
+  });
+  const auto comm = make_mpi_communicator(options);
+  comm->set_timeout(300ms);
+  const auto result = report([&] { comm->receive(at::ones({7}), 1 - comm->rank()).wait(); });
+  if (judge.joinable()) judge.join();
+  return result;
+}
+
+/// Ranks that disagree on the length of a stream.
+int streams_of_two_lengths() {
+  const auto comm = make_mpi_communicator(5s);
+  return report([&] { comm->allreduce(at::ones({100'000 + 8 * comm->rank()})).wait(); });
+}
+
+/// The first message is whole on both sides, so that only the end can tell.
+int exchanges_of_two_lengths() {
+  MpiOptions options;
+  options.tuning.emplace().segment_bytes = 4 << 10;
+  const auto comm = make_mpi_communicator(options);
+  comm->set_timeout(5s);
+  const int64_t sent = 1 << 10;
+  const int64_t expected = comm->rank() == 0 ? 2 * sent : sent;
+  std::vector<int64_t> input_rows{0, 0};
+  std::vector<int64_t> output_rows{0, 0};
+  input_rows[1 - comm->rank()] = sent;
+  output_rows[1 - comm->rank()] = expected;
+  return report([&] {
+    comm->all_to_all(at::ones({expected}), at::ones({sent}), output_rows, input_rows).wait();
+  });
+}
+
 void use(Communicator& comm) {
   auto buffer = at::ones({7});
   comm.allreduce(buffer).wait();
@@ -138,6 +199,10 @@ const std::map<std::string, int (*)()> kPrograms{
     {"fails_in_a_group", fails_in_a_group},
     {"receives_too_much", receives_too_much},
     {"receives_too_little", receives_too_little},
+    {"is_told_of_a_failure", is_told_of_a_failure},
+    {"asks_the_arbiter", asks_the_arbiter},
+    {"streams_of_two_lengths", streams_of_two_lengths},
+    {"exchanges_of_two_lengths", exchanges_of_two_lengths},
     {"guest_at_single", guest_at_single},
     {"guest_at_multiple", guest_at_multiple},
     {"static_communicator", static_communicator},

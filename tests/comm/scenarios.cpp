@@ -3,6 +3,7 @@
 
 #include <isobar/comm/agreement.hpp>
 #include <isobar/comm/process_grid.hpp>
+#include <isobar/comm/thread_world.hpp>
 #include <isobar/core/error.hpp>
 #include <gtest/gtest.h>
 
@@ -295,7 +296,155 @@ void an_error_of_one_rank_is_everyones(Communicator& world) {
   EXPECT_TRUE(ran);
 }
 
+constexpr at::ScalarType kReduced[] = {at::kByte, at::kChar,     at::kShort, at::kInt,   at::kLong,
+                                       at::kHalf, at::kBFloat16, at::kFloat, at::kDouble};
+
+/// Small integers that no type wraps or rounds, sums of five ranks included.
+at::Tensor values(at::ScalarType type, int rank, int64_t count, int64_t first = 0) {
+  return ((at::arange(first, first + count, at::kLong) * 3 + 7 * rank) % 11).to(type);
+}
+
+at::Tensor combine(ReduceOp op, const at::Tensor& a, const at::Tensor& b) {
+  if (op == ReduceOp::sum) return a + b;
+  return op == ReduceOp::minimum ? at::minimum(a, b) : at::maximum(a, b);
+}
+
+at::Tensor combined_values(ReduceOp op, at::ScalarType type, int size, int64_t count,
+                           int64_t first = 0) {
+  auto result = values(type, 0, count, first);
+  for (int r = 1; r < size; ++r) result = combine(op, result, values(type, r, count, first));
+  return result;
+}
+
+/// Starts `issue(type, count)` for all of them, then checks what each gave.
+template <typename Issue>
+void issue_all(const std::vector<int64_t>& counts, const std::vector<at::ScalarType>& types,
+               const Issue& issue) {
+  struct Started {
+    at::Tensor result;
+    at::Tensor expected;
+    Work work;
+  };
+  for (const auto type : types) {
+    std::vector<Started> all;
+    for (const auto count : counts) {
+      auto& started = all.emplace_back();
+      started.work = issue(type, count, started.result, started.expected);
+    }
+    for (auto& started : all) {
+      started.work.wait();
+      EXPECT_TRUE(at::equal(started.result, started.expected))
+          << type << "[" << started.result.numel() << "]";
+    }
+  }
+}
+
+std::vector<at::ScalarType> moved_types() {
+  std::vector<at::ScalarType> types(std::begin(kReduced), std::end(kReduced));
+  types.push_back(at::kBool);
+  return types;
+}
+
+void check_reductions(Communicator& world, const std::vector<int64_t>& counts) {
+  const std::vector<at::ScalarType> types(std::begin(kReduced), std::end(kReduced));
+  const int size = world.size();
+  for (const auto op : kOps) {
+    SCOPED_TRACE(to_string(op));
+    issue_all(counts, types, [&](auto type, int64_t count, auto& result, auto& expected) {
+      result = values(type, world.rank(), count);
+      expected = combined_values(op, type, size, count);
+      return world.allreduce(result, op);
+    });
+    issue_all(counts, types, [&](auto type, int64_t count, auto& result, auto& expected) {
+      result = at::empty({count}, type);
+      expected = combined_values(op, type, size, count, world.rank() * count);
+      return world.reduce_scatter(result, values(type, world.rank(), size * count), op);
+    });
+  }
+}
+
+void check_moves(Communicator& world, const std::vector<int64_t>& counts) {
+  const int size = world.size();
+  issue_all(counts, moved_types(), [&](auto type, int64_t count, auto& result, auto& expected) {
+    std::vector<at::Tensor> all;
+    for (int r = 0; r < size; ++r) all.push_back(values(type, r, count));
+    expected = at::cat(all);
+    result = at::empty_like(expected);
+    return world.all_gather(result, values(type, world.rank(), count));
+  });
+  issue_all(counts, moved_types(), [&](auto type, int64_t count, auto& result, auto& expected) {
+    const int root = static_cast<int>(count) % size;
+    result = values(type, world.rank(), count);
+    expected = values(type, root, count);
+    return world.broadcast(result, root);
+  });
+}
+
+void check_exchanges(Communicator& world, const std::vector<int64_t>& counts) {
+  const int me = world.rank();
+  issue_all(counts, moved_types(), [&](auto type, int64_t count, auto& result, auto& expected) {
+    std::vector<int64_t> input_rows;
+    std::vector<int64_t> output_rows;
+    std::vector<at::Tensor> sent;
+    std::vector<at::Tensor> wanted;
+    for (int r = 0; r < world.size(); ++r) {
+      input_rows.push_back((me + 2 * r) % 3 * count);
+      output_rows.push_back((r + 2 * me) % 3 * count);
+      sent.push_back(values(type, me, input_rows.back(), 100 * r));
+      wanted.push_back(values(type, r, output_rows.back(), 100 * me));
+    }
+    expected = at::cat(wanted);
+    result = at::empty_like(expected);
+    return world.all_to_all(result, at::cat(sent), output_rows, input_rows);
+  });
+}
+
+/// Values of very different magnitude, so that another order gives other bits.
+at::Tensor awkward(at::ScalarType type, int rank, int64_t count) {
+  const auto index = at::arange(count, at::kDouble);
+  return (at::sin(index * (rank + 1.5)) * at::exp(at::cos(index + 7 * rank) * 4)).to(type);
+}
+
+/// What rank `rank` of a world of threads gets from the same values.
+struct Bits {
+  at::Tensor sum;
+  at::Tensor scattered;
+};
+
+Bits bits_of_sums(Communicator& world, at::ScalarType type, int64_t count) {
+  Bits bits;
+  bits.sum = awkward(type, world.rank(), count);
+  bits.scattered = at::empty({count}, type);
+  auto sum = world.allreduce(bits.sum);
+  const auto input = awkward(type, world.rank(), world.size() * count);
+  auto scatter = world.reduce_scatter(bits.scattered, input);
+  sum.wait();
+  scatter.wait();
+  return bits;
+}
+
 }  // namespace
+
+void check_sizes(Communicator& world, const std::vector<int64_t>& counts) {
+  check_reductions(world, counts);
+  check_moves(world, counts);
+  check_exchanges(world, counts);
+}
+
+void check_bits(Communicator& world, const std::vector<int64_t>& counts) {
+  for (const auto type : {at::kHalf, at::kBFloat16, at::kFloat, at::kDouble}) {
+    for (const auto count : counts) {
+      Bits expected;
+      run_ranks(world.size(), [&](Communicator& threads) {
+        auto bits = bits_of_sums(threads, type, count);
+        if (threads.rank() == world.rank()) expected = std::move(bits);
+      });
+      const auto got = bits_of_sums(world, type, count);
+      EXPECT_TRUE(at::equal(got.sum, expected.sum)) << type << "[" << count << "]";
+      EXPECT_TRUE(at::equal(got.scattered, expected.scattered)) << type << "[" << count << "]";
+    }
+  }
+}
 
 std::vector<Scenario> scenarios() {
   return {

@@ -17,6 +17,14 @@ struct Scenario {
 
 std::vector<Scenario> scenarios();
 
+/// Every collective with every type it takes and `count` elements a rank, against a
+/// plain reference: for the sizes around which a backend changes its ways.
+void check_sizes(Communicator& world, const std::vector<int64_t>& counts);
+
+/// allreduce and reduce_scatter of floats that no sum represents, against the bits
+/// that ranks as threads get from the same values: what `deterministic` promises.
+void check_bits(Communicator& world, const std::vector<int64_t>& counts);
+
 inline std::ostream& operator<<(std::ostream& out, const Scenario& scenario) {
   return out << scenario.name;
 }

@@ -8,6 +8,7 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -15,6 +16,9 @@ namespace isobar {
 
 /// Why a world failed; shared by its communicators, private to the backends.
 class FirstCause;
+
+/// Where a communicator reports what it issues; private to the backends.
+class Watch;
 
 /// A fixed, ordered set of ranks that exchange tensors.
 ///
@@ -33,7 +37,7 @@ class FirstCause;
 /// A communicator of size one works everywhere and sends nothing.
 class Communicator {
  public:
-  virtual ~Communicator() = default;
+  virtual ~Communicator();
   Communicator(const Communicator&) = delete;
   Communicator& operator=(const Communicator&) = delete;
 
@@ -86,6 +90,12 @@ class Communicator {
   /// takes part and returns null.
   std::unique_ptr<Communicator> split(int color, int key);
 
+  /// Fails the world for `reason`, unless it has failed already: every rank's waits
+  /// end with CommError "rank 2 of 8: <reason>". For a rank that cannot go on; it
+  /// does not throw. The others learn it at once or, on transports without a control
+  /// connection, when their time limit has passed.
+  void abort(const std::string& reason);
+
  protected:
   /// `cause` comes from the communicator this one is split from; a world of its
   /// own has none.
@@ -94,11 +104,17 @@ class Communicator {
 
   const std::shared_ptr<FirstCause>& first_cause() const noexcept { return cause_; }
 
+  /// Reports this communicator's collectives there from now on.
+  void set_watch(std::unique_ptr<Watch> watch);
+
  private:
+  friend struct BackendAccess;
+
   /// Starts `operation` and returns its handle; must not block.
   virtual Work do_start(Operation operation) = 0;
   virtual std::unique_ptr<Communicator> do_split(int color, int key) = 0;
   virtual std::string_view do_backend() const noexcept = 0;
+  virtual void do_abort(const std::string& reason);
 
   Work start(Operation operation);
   void check_tensor(OperationKind kind, const at::Tensor& tensor, std::string_view role) const;
@@ -110,8 +126,10 @@ class Communicator {
   int size_;
   std::chrono::milliseconds timeout_;
   std::shared_ptr<FirstCause> cause_;
+  std::unique_ptr<Watch> watch_;
   int64_t collectives_ = 0;
   int64_t messages_ = 0;
+  int64_t splits_ = 0;
 };
 
 /// The time limit of operations unless one is set: half an hour is PyTorch's

@@ -7,7 +7,7 @@ namespace isobar {
 
 /// What a launcher told this process about its place, before any communication.
 struct LaunchEnvironment {
-  /// "openmpi", "pmi", "slurm" or "none".
+  /// "openmpi", "pmi", "torchrun", "slurm" or "none".
   std::string launcher = "none";
   int rank = 0;
   int size = 1;
@@ -17,8 +17,8 @@ struct LaunchEnvironment {
 };
 
 /// Reads the environment variables of Open MPI's mpirun, PMI/PMIx launchers
-/// (MPICH, Cray) and Slurm's srun. Throws UsageError where a variable is there
-/// but not a number.
+/// (MPICH, Cray), torchrun (RANK, WORLD_SIZE, ...) and Slurm's srun. Throws UsageError where a
+/// variable is there but not a number.
 LaunchEnvironment read_launch_environment();
 
 }  // namespace isobar

@@ -10,25 +10,61 @@
 namespace isobar {
 
 struct CommunicatorOptions {
-  /// "auto", "mpi" or "self". `auto` is MPI under a launcher (mpirun, srun) that
-  /// started more than one rank, and self otherwise.
+  /// "auto", "nccl", "mpi", "gloo", "shm" (ranks of one node, over shared memory) or
+  /// "self" (one rank).
+  ///
+  /// `auto` is self for one rank and NCCL for tensors on GPUs. On CPUs it is shared
+  /// memory where all ranks are on one node, MPI where the nodes have a fabric that
+  /// MPI drives (InfiniBand, Slingshot, Omni-Path) and a launcher that it starts
+  /// from, and Gloo over TCP otherwise.
   std::string backend = "auto";
+  /// Where the tensors lie: "cpu" or "cuda". For `auto`, and for NCCL's GPU: the
+  /// rank's place on its node, modulo the GPUs that it sees.
+  std::string device = "cpu";
+  /// Floating-point sums have the bits of a sum in the order of ranks, whatever the
+  /// transport, the layout of nodes and the place of a value in its buffer. Costs
+  /// bandwidth. Off, results are only the same on every rank.
+  bool deterministic = false;
+  /// "flat": an allreduce goes over all ranks at once. "node": it is summed inside
+  /// each node first, and each rank of a node takes its share across. "auto" measures
+  /// both, by size, and remembers the faster. For Gloo with as many ranks on each of
+  /// several nodes; everything else is flat.
+  std::string levels = "auto";
+  /// The longest that an operation may take.
   std::chrono::milliseconds timeout = kDefaultTimeout;
+  /// How long the ranks may take to come together.
+  std::chrono::milliseconds start_timeout{120'000};
+  /// How long a rank may be silent (stopped, cut off) before it counts as lost. A
+  /// rank that dies is noticed at once.
+  std::chrono::milliseconds silence_limit{60'000};
 };
 
-/// The world of this process, as its launcher set it up. Collective over the
-/// launched processes. Throws UsageError for a backend that is unknown or not
-/// built in, and for a launcher whose ranks the backend cannot reach (a program
-/// built without MPI under mpirun would train N times the same).
+/// The world of this process, as its launcher set it up: mpirun, srun, or anything
+/// that sets RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT as torchrun does.
+/// Collective over the launched processes; blocks until all have come.
+///
+/// Beside the transport the ranks keep a control connection to rank 0: a rank that
+/// dies, stops, stays away or issues something else is named on every rank, in the
+/// same words, by the CommError of whatever they wait for.
+///
+/// Throws UsageError for a backend that is unknown or not built in, and for a launcher
+/// whose ranks it cannot reach; CommError naming ranks that have not come.
 std::unique_ptr<Communicator> make_communicator(const CommunicatorOptions& options = {});
 
-/// The MPI world; the file no_mpi.cpp throws UsageError. MPI is initialised by
-/// the first call and finalised when the program ends in good order.
+/// The MPI world without a control connection: a lost rank is noticed when the time
+/// limit has passed. MPI is initialised by the first call and finalised when the
+/// program ends in good order.
 std::unique_ptr<Communicator> make_mpi_communicator(
     std::chrono::milliseconds timeout = kDefaultTimeout);
 
 /// What the MPI library calls itself, such as "Open MPI v4.1.4"; empty where
 /// isobar was built without MPI. Does not initialise MPI.
 std::string mpi_library_version();
+
+/// Such as "NCCL 2.28.9"; empty where isobar was built without NCCL.
+std::string nccl_library_version();
+
+/// True where isobar was built with the Gloo backend.
+bool has_gloo() noexcept;
 
 }  // namespace isobar

@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "bench/harness/arguments.hpp"
+#include "bench/harness/subject.hpp"
+
+namespace isobar::bench {
+
+/// This process's place, from RANK and WORLD_SIZE or the variables of the MPI
+/// launcher or srun; 0 of 1 where there are none.
+struct LaunchPlace {
+  int rank = 0;
+  int size = 1;
+};
+
+LaunchPlace read_launch_place();
+
+/// What `main` of a peer does: reads the common options and those that
+/// `add_own_options` adds, makes the peer, measures, and says errors in one line.
+/// Returns the exit code: 0 for right results, 2 for wrong usage, 1 otherwise.
+int run_peer(int argc, char** argv, const std::string& description,
+             const std::function<void(CLI::App&)>& add_own_options,
+             const std::function<std::unique_ptr<Subject>(const Arguments&)>& make);
+
+}  // namespace isobar::bench

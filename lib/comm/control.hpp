@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <isobar/comm/operation.hpp>
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "comm/first_cause.hpp"
+#include "comm/key_value.hpp"
+#include "comm/watch.hpp"
+
+namespace isobar {
+
+/// Rank 0's door: where the control connections of the others arrive.
+class ControlListener {
+ public:
+  /// Listens on `port` of all addresses, or on one that the system chooses for 0.
+  /// Throws CommError with address and port where that is taken.
+  explicit ControlListener(int port = 0);
+  ~ControlListener();
+  ControlListener(const ControlListener&) = delete;
+  ControlListener& operator=(const ControlListener&) = delete;
+
+  int port() const noexcept { return port_; }
+
+ private:
+  friend class Control;
+  int socket_ = -1;
+  int port_ = 0;
+};
+
+struct ControlOptions {
+  int rank = 0;
+  int size = 1;
+  /// This node's name, for messages.
+  std::string host;
+  /// Rank 0's numeric addresses, tried in turn, and its port; unused on rank 0.
+  std::vector<std::string> addresses;
+  int port = 0;
+  /// The same on all ranks of one job and on no other job's: a rank 0 with another
+  /// token is not ours.
+  std::string token;
+  /// How long all ranks may take to come.
+  std::chrono::milliseconds start_timeout{60'000};
+  /// How long a rank may say nothing before it counts as lost.
+  std::chrono::milliseconds silence_limit{60'000};
+};
+
+/// The control connection: every rank's line to rank 0, beside the data.
+///
+/// It carries heartbeats, what each rank has issued, and the first cause of a
+/// failure. Rank 0 decides: it sees who is gone (its connection closed), who is
+/// silent, who issued something else and who has not come, and tells all ranks one
+/// first cause within seconds, which `cause` records. Without rank 0 every rank
+/// says the same of rank 0.
+class Control : public std::enable_shared_from_this<Control> {
+ public:
+  /// Collective; blocks until all ranks are there. Throws CommError naming the
+  /// ranks that have not come, and UsageError for two processes of one rank or
+  /// sizes that differ, naming both hosts. `listener` is rank 0's, null elsewhere.
+  static std::shared_ptr<Control> open(const ControlOptions& options,
+                                       std::unique_ptr<ControlListener> listener,
+                                       std::shared_ptr<FirstCause> cause);
+
+  /// Says goodbye, unless the world has failed: afterwards a closed connection is
+  /// no failure. Does not wait for the others.
+  ~Control();
+
+  /// Every rank's text, in the order of ranks. Collective; blocks; for set-up.
+  std::vector<std::string> gather(const std::string& text);
+
+  /// Where ranks leave each other what they need to connect, at rank 0. Keeps this alive.
+  std::shared_ptr<KeyValueStore> store();
+
+  /// This rank's own address on its control connection, which the others' network
+  /// can reach; on rank 0 the one that most ranks came by.
+  std::string own_address() const;
+
+  /// Watches the communicator `id` of `size` ranks, in which this process is `rank`.
+  /// Ids are equal on the members and unique in the world at any time.
+  std::unique_ptr<Watch> watch(uint64_t id, int rank, int size);
+
+ private:
+  struct Impl;
+  explicit Control(std::unique_ptr<Impl> impl);
+
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace isobar

@@ -1,0 +1,356 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "comm/control_diagnosis.hpp"
+
+#include "comm/expect_error.hpp"
+
+#include <gtest/gtest.h>
+
+#include <numeric>
+
+namespace isobar::control {
+namespace {
+
+using std::chrono::milliseconds;
+using test::expect_contains;
+
+constexpr uint64_t kWorld = 1;
+constexpr auto kNow = Time(std::chrono::hours(1));
+
+Call allreduce(int64_t count) {
+  return {.count = count,
+          .kind = static_cast<uint8_t>(OperationKind::allreduce),
+          .type = static_cast<uint8_t>(at::kFloat)};
+}
+
+/// A world of `size` that rank 0 hears, with its time.
+class World {
+ public:
+  explicit World(int size, Patience patience = {milliseconds(10'000), milliseconds(60'000)})
+      : size_(size), diagnosis_(roster(size), patience, kNow) {
+    for (int r = 0; r < size; ++r) says(r, Watching{kWorld, r, size});
+  }
+
+  static Roster roster(int size) {
+    std::vector<Process> processes;
+    for (int r = 0; r < size; ++r) processes.push_back({"n" + std::to_string(r), 100 + r});
+    return Roster(processes);
+  }
+
+  void says(int rank, const Message& message) { diagnosis_.received(rank, message, now_); }
+  void closes(int rank) { diagnosis_.closed(rank, now_); }
+
+  /// `rank` issues allreduces of these sizes, starting with number `first`.
+  void issues(int rank, int64_t first, const std::vector<int64_t>& counts, uint64_t id = kWorld) {
+    Calls calls{.id = id, .first = first, .calls = {}};
+    for (const auto count : counts) calls.calls.push_back(allreduce(count));
+    says(rank, calls);
+  }
+
+  void all_issue(int64_t first, const std::vector<int64_t>& counts) {
+    for (int r = 0; r < size_; ++r) issues(r, first, counts);
+  }
+
+  /// Time passes, in which all but `silent` are heard.
+  std::string after(milliseconds time, const std::vector<int>& silent = {}) {
+    for (const auto end = now_ + time; now_ < end; now_ += milliseconds(50)) {
+      for (int r = 0; r < size_; ++r) {
+        if (std::count(silent.begin(), silent.end(), r) == 0) says(r, Alive{});
+      }
+      if (auto verdict = diagnosis_.verdict(now_)) return *verdict;
+    }
+    return {};
+  }
+
+  Diagnosis& diagnosis() { return diagnosis_; }
+  Time now() const { return now_; }
+
+ private:
+  int size_;
+  Time now_ = kNow;
+  Diagnosis diagnosis_;
+};
+
+TEST(Diagnosis, HasNoVerdictOnAWorldThatWorks) {
+  World world(4);
+  world.all_issue(0, {8, 16, 24});
+  EXPECT_EQ(world.after(milliseconds(60'000)), "");
+  for (int r = 0; r < 4; ++r) {
+    world.says(r, Goodbye{});
+    world.closes(r);
+  }
+  EXPECT_EQ(world.after(milliseconds(60'000)), "");
+}
+
+TEST(Diagnosis, NamesARankWhoseConnectionCloses) {
+  World world(4);
+  world.all_issue(0, {8, 16});
+  world.closes(2);
+  const auto text = world.after(milliseconds(200));
+  EXPECT_EQ(text,
+            "rank 2 of 4 on n2 (pid 102) is gone: its control connection closed; last collective "
+            "known of rank 2: allreduce #1 (allreduce sum float32[16])");
+}
+
+TEST(Diagnosis, NamesAllThatDieTogether) {
+  World world(4);
+  world.closes(3);
+  EXPECT_EQ(world.after(milliseconds(50)), "");
+  world.closes(1);
+  expect_contains(world.after(milliseconds(200)),
+                  "rank 1 of 4 on n1 (pid 101), rank 3 of 4 on n3 (pid 103) are gone");
+}
+
+TEST(Diagnosis, QuotesWhatADeadRankComplainedOf) {
+  World world(3);
+  world.says(1, Complaint{"broken pipe"});
+  world.closes(1);
+  expect_contains(world.after(milliseconds(200)), "before it ended it said: broken pipe");
+}
+
+TEST(Diagnosis, NamesARankThatIsSilent) {
+  World world(4);
+  EXPECT_EQ(world.after(milliseconds(9'000), {2}), "");
+  EXPECT_EQ(
+      world.after(milliseconds(2'000), {2}),
+      "rank 2 of 4 on n2 (pid 102) has been silent for 10 s (stopped, swapped out or cut off)");
+}
+
+TEST(Diagnosis, NamesAllRanksOfASilentNode) {
+  World world(4);
+  EXPECT_EQ(world.after(milliseconds(500), {2}), "");
+  expect_contains(world.after(milliseconds(11'000), {2, 3}),
+                  "rank 2 of 4 on n2 (pid 102), rank 3 of 4 on n3 (pid 103) have been silent");
+}
+
+TEST(Diagnosis, DoesNotMindASilenceThatEndsInTime) {
+  World world(4);
+  EXPECT_EQ(world.after(milliseconds(9'900), {2}), "");
+  EXPECT_EQ(world.after(milliseconds(9'900)), "");
+}
+
+TEST(Diagnosis, ForgivesTheOthersWhatItMissedItself) {
+  World world(2);
+  world.after(milliseconds(1'000), {1});
+  world.diagnosis().forgive(milliseconds(30'000));
+  for (const int late : {30'000, 30'200}) {
+    EXPECT_EQ(world.diagnosis().verdict(world.now() + milliseconds(late)), std::nullopt);
+  }
+}
+
+TEST(Diagnosis, NamesBothCallsThatDiffer) {
+  World world(2);
+  world.all_issue(0, {8, 8});
+  world.issues(0, 2, {1024});
+  world.issues(1, 2, {2048});
+  EXPECT_EQ(world.after(milliseconds(200)),
+            "collective #2: rank 0 of 2 calls 'allreduce sum float32[1024]', rank 1 calls "
+            "'allreduce sum float32[2048]'; all ranks must issue the same collectives in the same "
+            "order");
+}
+
+TEST(Diagnosis, SaysByMajorityWhoDiffers) {
+  World world(4);
+  world.issues(2, 0, {2048, 1});
+  for (const int rank : {0, 1, 3}) world.issues(rank, 0, {1024, 2});
+  const auto text = world.after(milliseconds(50));
+  expect_contains(text, "collective #0: rank 0 of 4 calls 'allreduce sum float32[1024]', rank 2 ");
+  expect_contains(text, "(rank 2 differs from the 3 others)");
+}
+
+TEST(Diagnosis, NamesTheFirstOfSeveralCallsThatDiffer) {
+  World world(3);
+  world.issues(0, 0, {1, 2, 3});
+  world.issues(1, 0, {1, 2, 4});
+  world.issues(2, 0, {1, 5, 3});
+  const auto text = world.after(milliseconds(200));
+  expect_contains(text, "collective #1: rank 0 of 3");
+  expect_contains(text, "rank 2 differs from the 2 others");
+}
+
+TEST(Diagnosis, BlamesCallsThatDifferRatherThanTheCrashTheyMake) {
+  World world(4);
+  world.closes(1);
+  world.issues(0, 0, {8});
+  world.issues(2, 0, {9});
+  expect_contains(world.after(milliseconds(200)), "collective #0: rank 0 of 4");
+}
+
+TEST(Diagnosis, AsksAllToReportOnceThereIsEvidence) {
+  World world(3);
+  EXPECT_FALSE(world.diagnosis().take_probe());
+  world.closes(1);
+  EXPECT_TRUE(world.diagnosis().take_probe());
+  EXPECT_FALSE(world.diagnosis().take_probe());
+}
+
+TEST(Diagnosis, WaitsForADeathThatExplainsAComplaint) {
+  World world(4);
+  world.says(0, Complaint{"connection to rank 2 is broken"});
+  EXPECT_EQ(world.after(milliseconds(1'000)), "");
+  world.closes(2);
+  expect_contains(world.after(milliseconds(200)), "rank 2 of 4 on n2 (pid 102) is gone");
+}
+
+TEST(Diagnosis, TakesAComplaintThatNothingExplains) {
+  World world(4);
+  world.all_issue(0, {8});
+  world.says(3, Complaint{"connection to rank 2 is broken"});
+  world.says(0, Complaint{"another"});
+  EXPECT_EQ(world.after(milliseconds(1'450)), "");
+  EXPECT_EQ(world.after(milliseconds(200)), "connection to rank 2 is broken");
+}
+
+TEST(Diagnosis, NamesWhoHasNotCalledWhatOthersWaitFor) {
+  World world(4);
+  world.all_issue(0, {8});
+  for (const int rank : {0, 1, 3}) world.issues(rank, 1, {16});
+  world.says(0, Complaint{"allreduce #1 on rank 0 of 4: no answer in 30 s"});
+  EXPECT_EQ(world.after(milliseconds(2'000)),
+            "allreduce #1 on rank 0 of 4: no answer in 30 s; allreduce #1 (allreduce sum "
+            "float32[16]) not called by rank 2 (its last: allreduce #0)");
+}
+
+TEST(Diagnosis, NamesWhoDoesNotAnswerWhenAnotherComplains) {
+  World world(4);
+  world.after(milliseconds(1'000));
+  world.says(0, Complaint{"allreduce #1 on rank 0 of 4: no answer in 1 s"});
+  expect_contains(world.after(milliseconds(2'000), {2}),
+                  "no answer in 1 s; rank 2 of 4 on n2 (pid 102) does not answer");
+}
+
+TEST(Diagnosis, NamesARankThatLeftEarly) {
+  World world(4);
+  world.all_issue(0, {8});
+  world.says(2, Goodbye{.reason = "an exception ended it", .progress = {}});
+  EXPECT_EQ(world.after(milliseconds(1'000)), "");
+  world.issues(0, 1, {16});
+  EXPECT_EQ(world.after(milliseconds(200)),
+            "rank 2 of 4 on n2 (pid 102) left before allreduce #1 (allreduce sum float32[16]): an "
+            "exception ended it");
+}
+
+TEST(Diagnosis, NamesARankThatLeftWithoutEverTakingPart) {
+  World world(3);
+  constexpr uint64_t kOther = 2;
+  for (const int rank : {0, 1}) world.says(rank, Watching{kOther, rank, 3});
+  world.says(2, Goodbye{});
+  world.issues(1, 0, {4}, kOther);
+  expect_contains(world.after(milliseconds(200)),
+                  "rank 2 of 3 on n2 (pid 102) left before allreduce #0");
+}
+
+TEST(Diagnosis, NamesARankThatDroppedItsCommunicator) {
+  World world(2);
+  world.says(1, Unwatched{kWorld, "its communicator was destroyed"});
+  world.issues(0, 0, {8});
+  expect_contains(world.after(milliseconds(200)),
+                  "#0 (allreduce sum float32[8]): its communicator");
+}
+
+TEST(Diagnosis, KeepsCommunicatorsApart) {
+  World world(4);
+  constexpr uint64_t kPair = 7;
+  world.says(3, Watching{kPair, 0, 2});
+  world.says(1, Watching{kPair, 1, 2});
+  world.issues(3, 0, {5}, kPair);
+  world.issues(1, 0, {6}, kPair);
+  world.all_issue(0, {8});
+  expect_contains(world.after(milliseconds(200)),
+                  "collective #0 of the communicator of ranks 1, 3: rank 1 of 4 calls");
+}
+
+TEST(Diagnosis, ForgetsCommunicatorsThatAreOver) {
+  World world(2);
+  for (uint64_t id = 2; id < 50; ++id) {
+    for (int r = 0; r < 2; ++r) {
+      world.says(r, Watching{id, r, 2});
+      world.issues(r, 0, {static_cast<int64_t>(id)}, id);
+      world.says(r, Unwatched{id, "its communicator was destroyed"});
+    }
+  }
+  EXPECT_EQ(world.diagnosis().progress_of(0).size(), 1u);
+  EXPECT_EQ(world.after(milliseconds(200)), "");
+}
+
+TEST(Diagnosis, WatchesNoCommunicatorsThatItCannotTellApart) {
+  World world(4);
+  for (const int rank : {0, 1, 2, 3}) world.says(rank, Watching{9, rank % 2, 2});
+  for (const int rank : {0, 1, 2, 3}) world.issues(rank, 0, {rank}, 9);
+  EXPECT_EQ(world.after(milliseconds(1'000)), "");
+}
+
+TEST(Diagnosis, ComparesAgainAfterACallThatWasRefused) {
+  World world(2);
+  world.issues(0, 0, {8});  // refused there: the next call has the same number
+  world.issues(0, 0, {16});
+  world.issues(1, 0, {16});
+  EXPECT_EQ(world.after(milliseconds(1'000)), "");
+}
+
+TEST(Diagnosis, BoundsItsMemoryOfARankThatLags) {
+  World world(2);
+  const std::vector<int64_t> many(4096, 8);
+  int64_t count = 0;
+  while (count < 300'000) {
+    world.issues(0, count, many);
+    count += 4096;
+  }
+  for (int64_t done = 0; done < count; done += 4096) world.issues(1, done, many);
+  EXPECT_EQ(world.after(milliseconds(1'000)), "");
+  world.issues(0, count, {8});
+  world.issues(1, count, {9});
+  expect_contains(world.after(milliseconds(200)), "rank 0 of 2 calls 'allreduce sum float32[8]'");
+}
+
+TEST(Diagnosis, SaysOfARankFarBehindThatNotAllCallsWereCompared) {
+  World world(2);
+  const std::vector<int64_t> many(Ledger::kWindow + 10, 8);
+  world.issues(0, 0, many);
+  world.says(0, Complaint{"slow"});
+  expect_contains(world.after(milliseconds(2'000)),
+                  "collective #0 not called by rank 1 (its last: none), too far behind");
+}
+
+TEST(Diagnosis, GathersOneTextOfEachRank) {
+  World world(3);
+  for (const int rank : {2, 0, 1}) {
+    EXPECT_FALSE(world.diagnosis().take_gathered());
+    world.says(rank, Contribution{0, std::to_string(rank)});
+  }
+  const auto gathered = world.diagnosis().take_gathered();
+  ASSERT_TRUE(gathered);
+  EXPECT_EQ(gathered->texts, (std::vector<std::string>{"0", "1", "2"}));
+}
+
+TEST(Diagnosis, NamesWhoDoesNotComeToAGather) {
+  World world(3, {milliseconds(10'000), milliseconds(2'000)});
+  world.says(0, Contribution{0, "a"});
+  world.says(2, Contribution{0, "c"});
+  EXPECT_EQ(world.after(milliseconds(2'500)),
+            "gather on the control connection: rank 1 of 3 on n1 (pid 101) has not come in 2 s");
+}
+
+TEST(Diagnosis, NamesWhoLeftBeforeAGather) {
+  World world(3);
+  world.says(1, Goodbye{});
+  world.says(0, Contribution{0, "a"});
+  EXPECT_EQ(world.after(milliseconds(200)),
+            "rank 1 of 3 on n1 (pid 101) left before gather on the control connection");
+}
+
+TEST(Diagnosis, TakesOverACauseThatARankRecordedAlready) {
+  World world(3);
+  world.says(1, Verdict{"DataError on rank 1"});
+  world.closes(1);
+  EXPECT_EQ(world.after(milliseconds(50)), "DataError on rank 1");
+}
+
+TEST(Diagnosis, JudgesAtOnceWhenThereWillBeNoMoreEvidence) {
+  World world(3);
+  EXPECT_FALSE(world.diagnosis().last_verdict(world.now()));
+  world.closes(1);
+  EXPECT_TRUE(world.diagnosis().last_verdict(world.now()));
+}
+
+}  // namespace
+}  // namespace isobar::control

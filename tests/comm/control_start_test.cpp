@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0
+// How a world comes to be, and how it does not.
+#include "comm/control_join.hpp"
+
+#include <isobar/core/error.hpp>
+
+#include "comm/control_world.hpp"
+#include "comm/expect_error.hpp"
+
+#include <gtest/gtest.h>
+
+namespace isobar {
+namespace {
+
+using namespace std::chrono_literals;
+using test::control_options;
+using test::ControlRank;
+using test::error_of;
+using test::expect_contains;
+
+/// Opens one rank in a thread; the message of the `E` that it throws.
+template <typename E>
+std::future<std::string> refusal(const ControlOptions& options,
+                                 std::unique_ptr<ControlListener> listener = nullptr) {
+  return std::async(
+      std::launch::async,
+      [options](std::unique_ptr<ControlListener> door) {
+        return error_of<E>(
+            [&] { Control::open(options, std::move(door), std::make_shared<FirstCause>()); });
+      },
+      std::move(listener));
+}
+
+std::future<std::shared_ptr<Control>> opening(const ControlOptions& options,
+                                              std::unique_ptr<ControlListener> listener = nullptr) {
+  return std::async(
+      std::launch::async,
+      [options](std::unique_ptr<ControlListener> door) {
+        return Control::open(options, std::move(door), std::make_shared<FirstCause>());
+      },
+      std::move(listener));
+}
+
+TEST(ControlListener, NamesAPortThatIsTaken) {
+  const ControlListener first;
+  const auto text = error_of<CommError>([&] { ControlListener second(first.port()); });
+  expect_contains(text, std::to_string(first.port()));
+  expect_contains(text, "Address already in use");
+}
+
+TEST(ControlStart, NamesTheRanksThatHaveNotComeOnEveryRank) {
+  auto listener = std::make_unique<ControlListener>();
+  const int port = listener->port();
+  auto options = control_options(0, 5, port);
+  options.start_timeout = 500ms;
+  auto rank_0 = refusal<CommError>(options, std::move(listener));
+  options.rank = 2;
+  auto rank_2 = refusal<CommError>(options);
+  const auto text = rank_0.get();
+  expect_contains(text, "control connection on rank 0 of 5: ranks 1, 3, 4 have not come in 500 ms");
+  EXPECT_EQ(rank_2.get(), text);
+}
+
+TEST(ControlStart, NamesBothProcessesThatCallThemselvesTheSame) {
+  auto listener = std::make_unique<ControlListener>();
+  auto options = control_options(0, 4, listener->port());
+  auto rank_0 = refusal<UsageError>(options, std::move(listener));
+  options.rank = 1;
+  auto rank_1 = refusal<UsageError>(options);
+  options.rank = 2;
+  options.host = "a";
+  auto one = refusal<UsageError>(options);
+  options.host = "b";
+  auto other = refusal<UsageError>(options);
+  const auto text = rank_0.get();
+  expect_contains(text, "rank 2 of 4 is there twice, on ");
+  expect_contains(text, "on a (pid ");
+  expect_contains(text, "on b (pid ");
+  for (auto* rank : {&rank_1, &one, &other}) EXPECT_EQ(rank->get(), text);
+}
+
+TEST(ControlStart, NamesARankOfAnotherWorldSize) {
+  auto listener = std::make_unique<ControlListener>();
+  const int port = listener->port();
+  auto rank_0 = refusal<UsageError>(control_options(0, 2, port), std::move(listener));
+  auto rank_1 = refusal<UsageError>(control_options(1, 3, port));
+  const auto text = rank_0.get();
+  expect_contains(text, "was started as rank 1 of 3, n0 (pid ");
+  expect_contains(text, ") as rank 0 of 2");
+  EXPECT_EQ(rank_1.get(), text);
+}
+
+TEST(ControlStart, TurnsAStrangersTokenAwayAndGoesOn) {
+  auto listener = std::make_unique<ControlListener>();
+  const int port = listener->port();
+  auto rank_0 = opening(control_options(0, 2, port), std::move(listener));
+  auto strange = control_options(1, 2, port);
+  strange.token = "another job";
+  strange.start_timeout = 300ms;
+  expect_contains(refusal<CommError>(strange).get(), "is not this job's rank 0");
+  auto rank_1 = opening(control_options(1, 2, port));
+  EXPECT_TRUE(rank_1.get());
+  EXPECT_TRUE(rank_0.get());
+}
+
+TEST(ControlStart, DoesNotMindStrangersAtTheDoor) {
+  auto listener = std::make_unique<ControlListener>();
+  const int port = listener->port();
+  auto rank_0 = opening(control_options(0, 2, port), std::move(listener));
+  std::vector<control::Line> strangers;
+  for (int i = 0; i < 20; ++i) {
+    std::string error;
+    strangers.emplace_back(
+        control::connect_to("127.0.0.1", port, control::Clock::now() + 2s, error));
+    strangers.back().send_frame(i % 2 ? "GET / HTTP/1.1\r\n\r\n" : "");
+  }
+  auto rank_1 = opening(control_options(1, 2, port));
+  EXPECT_TRUE(rank_1.get());
+  EXPECT_TRUE(rank_0.get());
+}
+
+TEST(ControlStart, WaitsForARank0ThatComesLater) {
+  int port = 0;
+  {
+    const ControlListener probe;
+    port = probe.port();
+  }
+  auto rank_1 = opening(control_options(1, 2, port));
+  std::this_thread::sleep_for(300ms);
+  auto rank_0 = opening(control_options(0, 2, port), std::make_unique<ControlListener>(port));
+  EXPECT_TRUE(rank_1.get());
+  EXPECT_TRUE(rank_0.get());
+}
+
+TEST(ControlStart, SaysWhereItLookedForRank0) {
+  int port = 0;
+  {
+    const ControlListener probe;
+    port = probe.port();
+  }
+  auto options = control_options(1, 2, port);
+  options.start_timeout = 200ms;
+  const auto text = refusal<CommError>(options).get();
+  expect_contains(text, "control connection on rank 1 of 2: rank 0 not reached in 200 ms");
+  expect_contains(text, "127.0.0.1 port " + std::to_string(port) + ": Connection refused");
+}
+
+TEST(ControlStart, TakesARankBackThatLostItsConnection) {
+  auto listener = std::make_unique<ControlListener>();
+  const int port = listener->port();
+  auto rank_0 = opening(control_options(0, 3, port), std::move(listener));
+  {
+    std::string error;
+    control::Line lost(control::connect_to("127.0.0.1", port, control::Clock::now() + 2s, error));
+    control::Hello hello{.token = "job", .instance = 7, .rank = 1, .size = 3, .process = {"x", 1}};
+    lost.send(hello);
+    std::this_thread::sleep_for(200ms);
+  }
+  std::this_thread::sleep_for(300ms);
+  auto rank_1 = opening(control_options(1, 3, port));
+  auto rank_2 = opening(control_options(2, 3, port));
+  EXPECT_TRUE(rank_1.get());
+  EXPECT_TRUE(rank_2.get());
+  EXPECT_TRUE(rank_0.get());
+}
+
+TEST(ControlStart, TurnsAwayWhoComesToACompleteWorld) {
+  auto listener = std::make_unique<ControlListener>();
+  const int port = listener->port();
+  auto rank_0 = opening(control_options(0, 2, port), std::move(listener));
+  const auto control_1 = opening(control_options(1, 2, port)).get();
+  const auto control_0 = rank_0.get();
+  auto late = control_options(1, 2, port);
+  late.host = "late";
+  const auto text = refusal<UsageError>(late).get();
+  expect_contains(text, "rank 1 of 2 on n1 (pid ");
+  expect_contains(text, "is there already, and another came from late (pid ");
+}
+
+}  // namespace
+}  // namespace isobar

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+// Ranks are threads, each with its own connections over loopback.
+#include "comm/gloo_communicator.hpp"
+
+#include <isobar/comm/thread_world.hpp>
+#include <isobar/core/error.hpp>
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "comm/expect_error.hpp"
+#include "comm/scenarios.hpp"
+#include "comm/values.hpp"
+
+namespace isobar::test {
+namespace {
+
+using namespace std::chrono_literals;
+
+/// Runs `body` once a rank, on a Gloo world over loopback.
+void run_gloo_ranks(int size, const std::function<void(Communicator&)>& body,
+                    GlooOptions options = {}) {
+  options.size = size;
+  options.address = "127.0.0.1";
+  options.store = std::make_shared<MemoryStore>();
+  options.timeout = 20s;
+  std::vector<std::thread> threads;
+  for (int r = 0; r < size; ++r) {
+    threads.emplace_back([=]() mutable {
+      options.rank = r;
+      options.cause = std::make_shared<FirstCause>();
+      at::set_num_threads(1);
+      body(*make_gloo_communicator(options));
+    });
+  }
+  for (auto& thread : threads) thread.join();
+}
+
+class OnGloo : public testing::TestWithParam<Scenario> {};
+
+TEST_P(OnGloo, BehavesAsEveryBackend) {
+  for (const int size : {1, 2, 3, 4, 5}) {
+    SCOPED_TRACE("world of " + std::to_string(size));
+    run_gloo_ranks(size, GetParam().run);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Loopback, OnGloo, testing::ValuesIn(scenarios()),
+                         [](const auto& info) { return std::string(info.param.name); });
+
+TEST_P(OnGloo, BehavesSoWhereItIsDeterministic) {
+  GlooOptions options;
+  options.deterministic = true;
+  run_gloo_ranks(3, GetParam().run, options);
+}
+
+/// Values whose sum depends on the order in which they are added.
+at::Tensor rounding_values(at::ScalarType type, int rank, int64_t count) {
+  return (at::sin(at::arange(0, count, at::kDouble) * (1 + rank)) * 1e-3).to(type);
+}
+
+/// Every rank's sum on a world of threads, whose order is that of the ranks.
+at::Tensor sum_of_threads(at::ScalarType type, int size, int64_t count) {
+  at::Tensor result;
+  run_ranks(size, [&](Communicator& comm) {
+    auto values = rounding_values(type, comm.rank(), count);
+    comm.allreduce(values).wait();
+    if (comm.rank() == 0) result = values;
+  });
+  return result;
+}
+
+TEST(GlooWorld, GivesTheBitsOfThreadsWhereItIsDeterministic) {
+  GlooOptions options;
+  options.deterministic = true;
+  for (const auto type : {at::kFloat, at::kDouble, at::kBFloat16, at::kHalf}) {
+    // One element, around a round of owners' segments, and several rounds with a rest.
+    for (const int64_t count : {1, 5, 65535, 65536 * 3, 65536 * 3 + 1, 1'000'003}) {
+      const auto expected = sum_of_threads(type, 3, count);
+      run_gloo_ranks(
+          3,
+          [&](Communicator& comm) {
+            auto values = rounding_values(type, comm.rank(), count);
+            comm.allreduce(values).wait();
+            EXPECT_TRUE(at::equal(values, expected)) << type << " " << count;
+          },
+          options);
+    }
+  }
+}
+
+TEST(GlooWorld, RefusesRowsThatTheOtherRankDoesNotSend) {
+  run_gloo_ranks(2, [](Communicator& comm) {
+    comm.set_timeout(10s);
+    auto input = at::ones({4, 2});
+    auto output = at::empty({comm.rank() == 0 ? 3 : 4, 2});
+    const std::vector<int64_t> sent{2, 2};
+    const std::vector<int64_t> expected{comm.rank() == 0 ? 2 : 2, comm.rank() == 0 ? 1 : 2};
+    auto work = comm.all_to_all(output, input, expected, sent);
+    if (comm.rank() == 1) return;
+    expect_contains(error_of<CommError>([&] { work.wait(); }),
+                    "all_to_all #0 on rank 0 of 2: rank 1 sends 2 rows to rank 0, which expects 1");
+  });
+}
+
+}  // namespace
+}  // namespace isobar::test

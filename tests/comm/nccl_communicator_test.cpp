@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "comm/nccl_communicator.hpp"
+
+#include <isobar/comm/thread_world.hpp>
+#include <isobar/core/error.hpp>
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "comm/expect_error.hpp"
+#include "comm/nccl_double.hpp"
+#include "comm/scenarios.hpp"
+#include "comm/values.hpp"
+
+namespace isobar::test {
+namespace {
+
+using std::chrono::milliseconds;
+
+void expect_clean(const NcclDouble& nccl) {
+  EXPECT_EQ(nccl.violations(), std::vector<std::string>());
+  EXPECT_EQ(nccl.communicators(), 0);
+}
+
+class NcclScenarios : public testing::TestWithParam<Scenario> {};
+
+TEST_P(NcclScenarios, Behave) {
+  for (const bool deterministic : {false, true}) {
+    for (const int size : {1, 2, 3, 4}) {
+      SCOPED_TRACE("world of " + std::to_string(size) + (deterministic ? ", deterministic" : ""));
+      NcclDouble nccl(size);
+      run_on_double(nccl, size, {.deterministic = deterministic}, GetParam().run);
+      expect_clean(nccl);
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(OverADouble, NcclScenarios, testing::ValuesIn(scenarios()),
+                         [](const auto& info) { return std::string(info.param.name); });
+
+/// Values whose sum depends on the order and on where it is rounded.
+at::Tensor rough(at::ScalarType type, int rank, int64_t count) {
+  const auto x =
+      at::sin(at::arange(0, count, at::kDouble) * (1.7 + rank)) * (1 + 1000 * (rank % 2));
+  return x.to(type);
+}
+
+/// Each rank's results of an allreduce and a reduce_scatter.
+std::vector<at::Tensor> sums(Communicator& world, at::ScalarType type) {
+  auto all = rough(type, world.rank(), 101);
+  auto input = rough(type, world.rank(), 33 * world.size());
+  auto part = at::empty({33}, type);
+  world.allreduce(all).wait();
+  world.reduce_scatter(part, input).wait();
+  return {all, part};
+}
+
+using Results = std::vector<std::vector<at::Tensor>>;
+
+Results on_threads(int size, at::ScalarType type) {
+  Results results(size);
+  run_ranks(size, [&](Communicator& world) { results[world.rank()] = sums(world, type); });
+  return results;
+}
+
+Results on_nccl(int size, at::ScalarType type, bool deterministic) {
+  Results results(size);
+  NcclDouble nccl(size);
+  run_on_double(nccl, size, {.deterministic = deterministic},
+                [&](Communicator& world) { results[world.rank()] = sums(world, type); });
+  return results;
+}
+
+bool equal(const Results& a, const Results& b) {
+  for (size_t r = 0; r < a.size(); ++r) {
+    for (size_t i = 0; i < a[r].size(); ++i) {
+      if (!at::equal(a[r][i], b[r][i])) return false;
+    }
+  }
+  return true;
+}
+
+TEST(NcclCommunicator, DeterministicGivesTheBitsOfTheThreadsBackend) {
+  for (const auto type : {at::kFloat, at::kDouble, at::kHalf, at::kBFloat16}) {
+    for (const int size : {2, 3, 4}) {
+      EXPECT_TRUE(equal(on_nccl(size, type, true), on_threads(size, type)))
+          << type << " in a world of " << size;
+    }
+  }
+}
+
+TEST(NcclCommunicator, SixteenBitFloatsAreRoundedOnce) {
+  for (const auto type : {at::kHalf, at::kBFloat16}) {
+    EXPECT_TRUE(equal(on_nccl(4, type, false), on_threads(4, type))) << type;
+  }
+}
+
+// Says that the tests above can fail.
+TEST(NcclCommunicator, TheDoubleSumsInAnotherOrderByItself) {
+  EXPECT_FALSE(equal(on_nccl(4, at::kFloat, false), on_threads(4, at::kFloat)));
+}
+
+TEST(NcclCommunicator, SmallIntegersThatNcclLacksAreCombined) {
+  NcclDouble nccl(3);
+  run_on_double(nccl, 3, {}, [](Communicator& world) {
+    for (const auto op : {ReduceOp::sum, ReduceOp::minimum, ReduceOp::maximum}) {
+      auto values = at::full({5}, 10 - world.rank(), at::kShort);
+      world.allreduce(values, op).wait();
+      const int wanted = op == ReduceOp::sum ? 27 : op == ReduceOp::minimum ? 8 : 10;
+      EXPECT_EQ(values[4].item<int>(), wanted);
+    }
+  });
+}
+
+TEST(NcclCommunicator, ThreadsOfARankIssueInOneOrderForAllCommunicators) {
+  NcclDouble nccl(3);
+  run_on_double(nccl, 3, {}, [](Communicator& world) {
+    const auto other = world.split(0, 0);
+    std::vector<Work> works;
+    auto buffer = at::ones({7});
+    auto second = at::ones({7});
+    for (int i = 0; i < 20; ++i) {
+      works.push_back(world.allreduce(buffer));
+      works.push_back(other->broadcast(second, i % 3));
+    }
+    for (auto& work : works) work.wait();
+  });
+  EXPECT_EQ(nccl.issued(1), nccl.issued(0));
+  EXPECT_EQ(nccl.issued(2), nccl.issued(0));
+  expect_clean(nccl);
+}
+
+int most_at_once_with_two_communicators(bool serialise) {
+  NcclDouble nccl(2);
+  run_on_double(nccl, 2, {.serialise = serialise}, [&](Communicator& world) {
+    const auto other = world.split(0, 0);
+    auto first = at::ones({4});
+    auto second = at::ones({4});
+    if (world.rank() == 1) std::this_thread::sleep_for(milliseconds(100));
+    auto first_work = world.allreduce(first);
+    auto second_work = other->allreduce(second);
+    first_work.wait();
+    second_work.wait();
+  });
+  return nccl.most_at_once(0);
+}
+
+TEST(NcclCommunicator, OperationsOfTwoCommunicatorsAreNeverOnTheDeviceTogether) {
+  EXPECT_EQ(most_at_once_with_two_communicators(true), 1);
+  EXPECT_EQ(most_at_once_with_two_communicators(false), 2);
+}
+
+TEST(NcclCommunicator, StartingNeverBlocks) {
+  NcclDouble nccl(2, {.answers_in_progress = 20});
+  run_on_double(nccl, 2, {}, [](Communicator& world) {
+    auto buffer = at::ones({4});
+    if (world.rank() == 1) std::this_thread::sleep_for(milliseconds(300));
+    const auto start = std::chrono::steady_clock::now();
+    auto work = world.allreduce(buffer);
+    EXPECT_LT(std::chrono::steady_clock::now() - start, milliseconds(100));
+    if (world.rank() == 0) {
+      EXPECT_FALSE(work.is_completed());
+    }
+    work.wait();
+    EXPECT_TRUE(work.is_completed());
+  });
+}
+
+TEST(NcclCommunicator, WaitingOrdersTheCallersStreamAndNotTheHost) {
+  NcclDouble nccl(2);
+  run_on_double(nccl, 2, {}, [&](Communicator& world) {
+    CallerStream stream(nccl, world.rank());
+    auto buffer = at::zeros({3});
+    auto doubled = at::zeros({3});
+    const auto start = std::chrono::steady_clock::now();
+    stream.put([&] {
+      std::this_thread::sleep_for(milliseconds(300));
+      buffer.fill_(1);
+    });
+    auto work = world.allreduce(buffer);
+    work.wait();
+    stream.put([&] { doubled.copy_(buffer * 2); });
+    EXPECT_LT(std::chrono::steady_clock::now() - start, milliseconds(200));
+    world.barrier().wait();  // behind all of it
+    EXPECT_EQ(doubled[2].item<float>(), 4);
+  });
+}
+
+TEST(NcclCommunicator, TensorsLiveUntilTheDeviceHasPassedThem) {
+  NcclDouble nccl(2);
+  std::atomic<bool> freed{false};
+  run_on_double(nccl, 2, {}, [&](Communicator& world) {
+    if (world.rank() == 1) {
+      std::this_thread::sleep_for(milliseconds(200));
+      EXPECT_FALSE(freed);
+      auto buffer = at::ones({3});
+      world.allreduce(buffer).wait();
+      return;
+    }
+    std::vector<float> memory(3, 1);
+    const auto release = [&](void*) { freed = true; };
+    { const auto dropped = world.allreduce(at::from_blob(memory.data(), {3}, release)); }
+    for (int i = 0; i < 5000 && !freed; ++i) std::this_thread::sleep_for(milliseconds(1));
+    EXPECT_TRUE(freed);
+    EXPECT_EQ(memory[2], 2);
+  });
+}
+
+TEST(NcclCommunicator, ACommunicatorMayGoBeforeItsLastOperationHasEnded) {
+  NcclDouble nccl(2);
+  run_on_double(nccl, 2, {}, [](Communicator& world) {
+    auto group = world.split(0, 0);
+    auto buffer = at::ones({3});
+    if (world.rank() == 1) std::this_thread::sleep_for(milliseconds(100));
+    auto work = group->allreduce(buffer);
+    group.reset();
+    work.wait();
+    EXPECT_EQ(buffer[0].item<float>(), 2);
+  });
+  expect_clean(nccl);
+}
+
+TEST(NcclCommunicator, MessagesBothWaysGoTogether) {
+  NcclDouble nccl(2);
+  run_on_double(nccl, 2, {}, [](Communicator& world) {
+    const int peer = 1 - world.rank();
+    auto received = at::zeros({1000});
+    auto sent = world.send(at::full({1000}, world.rank() + 1.0F), peer);
+    auto receipt = world.receive(received, peer);
+    sent.wait();
+    receipt.wait();
+    EXPECT_EQ(received[999].item<float>(), static_cast<float>(peer + 1));
+  });
+  EXPECT_EQ(nccl.issued(0), std::vector<std::string>{"messages on 0"});
+}
+
+TEST(NcclCommunicator, ATensorOfAnotherDeviceIsRefused) {
+  NcclDouble nccl(2);
+  run_on_double(nccl, 2, {}, [](Communicator& world) {
+    auto elsewhere = at::empty({3}, at::TensorOptions().device(at::kMeta));
+    const auto error = error_of<UsageError>([&] { (void)world.allreduce(elsewhere); });
+    expect_contains(error, "the tensor is on meta");
+  });
+}
+
+}  // namespace
+}  // namespace isobar::test

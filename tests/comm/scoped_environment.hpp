@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdlib>
+#include <map>
+#include <optional>
+#include <string>
+
+namespace isobar::test {
+
+using Variables = std::map<std::string, std::string>;
+
+/// What launchers set and isobar reads.
+inline constexpr const char* kLaunchVariables[] = {"OMPI_COMM_WORLD_RANK",
+                                                   "OMPI_COMM_WORLD_SIZE",
+                                                   "OMPI_COMM_WORLD_LOCAL_RANK",
+                                                   "OMPI_COMM_WORLD_LOCAL_SIZE",
+                                                   "PMI_RANK",
+                                                   "PMI_SIZE",
+                                                   "PMIX_RANK",
+                                                   "MPI_LOCALRANKID",
+                                                   "MPI_LOCALNRANKS",
+                                                   "PMI_LOCAL_RANK",
+                                                   "PMI_LOCAL_SIZE",
+                                                   "SLURM_PROCID",
+                                                   "SLURM_NTASKS",
+                                                   "SLURM_LOCALID",
+                                                   "SLURM_NODEID",
+                                                   "SLURM_STEP_ID",
+                                                   "SLURM_STEPID",
+                                                   "SLURM_STEP_NUM_TASKS",
+                                                   "SLURM_STEP_TASKS_PER_NODE",
+                                                   "SLURM_STEP_NODELIST",
+                                                   "SLURM_JOB_ID",
+                                                   "SLURM_RESTART_COUNT",
+                                                   "RANK",
+                                                   "WORLD_SIZE",
+                                                   "LOCAL_RANK",
+                                                   "LOCAL_WORLD_SIZE",
+                                                   "MASTER_ADDR",
+                                                   "MASTER_PORT",
+                                                   "TORCHELASTIC_RUN_ID"};
+
+/// The launchers' variables are these and no others while it lives.
+class ScopedEnvironment {
+ public:
+  explicit ScopedEnvironment(const Variables& variables) {
+    for (const char* name : kLaunchVariables) {
+      const char* value = std::getenv(name);
+      before_[name] = value ? std::optional<std::string>(value) : std::nullopt;
+      unsetenv(name);
+    }
+    for (const auto& [name, value] : variables) setenv(name.c_str(), value.c_str(), 1);
+  }
+  ~ScopedEnvironment() {
+    for (const auto& [name, value] : before_) {
+      value ? setenv(name.c_str(), value->c_str(), 1) : unsetenv(name.c_str());
+    }
+  }
+  ScopedEnvironment(const ScopedEnvironment&) = delete;
+  ScopedEnvironment& operator=(const ScopedEnvironment&) = delete;
+
+ private:
+  std::map<std::string, std::optional<std::string>> before_;
+};
+
+}  // namespace isobar::test

@@ -1,0 +1,363 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "comm/shared_memory.hpp"
+
+#include <isobar/comm/thread_world.hpp>
+#include <isobar/core/error.hpp>
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <chrono>
+#include <functional>
+#include <string>
+#include <thread>
+
+#include "comm/expect_error.hpp"
+#include "comm/scenarios.hpp"
+#include "comm/shared_memory_segment.hpp"
+#include "comm/shared_memory_sums.hpp"
+
+namespace isobar::test {
+namespace {
+
+using namespace std::chrono_literals;
+
+using Body = std::function<void(Communicator&)>;
+
+double seconds_of(const std::function<void()>& act) {
+  const auto start = std::chrono::steady_clock::now();
+  act();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+/// Runs `body` for each rank on a thread of its own; it must not throw.
+void on_threads(int size, const std::function<void(int rank)>& body) {
+  std::vector<std::thread> threads;
+  for (int r = 0; r < size; ++r) {
+    threads.emplace_back([&body, r] {
+      at::set_num_threads(1);
+      try {
+        body(r);
+      } catch (const std::exception& error) {
+        ADD_FAILURE() << "rank " << r << ": " << error.what();
+      }
+    });
+  }
+  for (auto& thread : threads) thread.join();
+}
+
+/// All ranks see the memory at one address.
+void run_shared(int size, const Body& body, std::chrono::milliseconds timeout = 20s) {
+  auto world = make_shared_memory_threads(size, timeout);
+  on_threads(size, [&](int rank) {
+    const auto comm = std::move(world[rank]);
+    body(*comm);
+  });
+}
+
+std::string unused_name() {
+  static std::atomic<int> names{0};
+  return "isobar-test-" + std::to_string(getpid()) + "-" + std::to_string(names++);
+}
+
+/// Each rank maps the memory for itself, as a process does.
+void run_attached(int size, const std::string& name, const Body& body) {
+  on_threads(size, [&](int rank) {
+    body(*make_shared_memory_communicator({name, rank, size, 20s, nullptr}));
+  });
+}
+
+bool has_name(const std::string& name) { return access(("/dev/shm/" + name).c_str(), F_OK) == 0; }
+
+class OnSharedMemory : public testing::TestWithParam<Scenario> {};
+
+TEST_P(OnSharedMemory, BehavesAsEveryBackend) {
+  for (const int size : {1, 2, 3, 4, 5}) {
+    SCOPED_TRACE("world of " + std::to_string(size));
+    run_shared(size, GetParam().run);
+  }
+  run_attached(3, unused_name(), GetParam().run);
+}
+
+INSTANTIATE_TEST_SUITE_P(Threads, OnSharedMemory, testing::ValuesIn(scenarios()),
+                         [](const auto& info) { return std::string(info.param.name); });
+
+TEST(SharedMemory, GivesTheBitsOfTheThreadsBackend) {
+  for (const int size : {2, 3, 4}) run_shared(size, expect_bits_of_threads);
+}
+
+TEST(SharedMemory, MovesBuffersOfManyPieces) { run_shared(3, expect_large_moves); }
+
+TEST(SharedMemory, LeavesNoNameBehind) {
+  const auto name = unused_name();
+  run_attached(3, name, [&](Communicator& comm) {
+    comm.barrier().wait();
+    EXPECT_FALSE(has_name(name));
+    EXPECT_EQ(comm.backend(), "shm");
+  });
+}
+
+TEST(SharedMemory, NamesTheRanksThatDoNotAttach) {
+  const auto name = unused_name();
+  on_threads(2, [&](int i) {
+    const SharedMemoryOptions options{name, i == 0 ? 0 : 2, 4, 200ms, nullptr};
+    const auto message =
+        error_of<CommError>([&] { (void)make_shared_memory_communicator(options); });
+    expect_contains(message, "not attached within 200 ms: ranks 1, 3");
+  });
+  EXPECT_FALSE(has_name(name));
+}
+
+TEST(SharedMemory, NamesRankZeroThatDoesNotCome) {
+  const SharedMemoryOptions options{unused_name(), 1, 2, 50ms, nullptr};
+  expect_contains(error_of<CommError>([&] { (void)make_shared_memory_communicator(options); }),
+                  "on rank 1 of 2: not attached within 50 ms: rank 0");
+}
+
+TEST(SharedMemory, RefusesAnotherSize) {
+  const auto name = unused_name();
+  on_threads(2, [&](int rank) {
+    const SharedMemoryOptions options{name, rank, 2 + rank, 300ms, nullptr};
+    EXPECT_THROW((void)make_shared_memory_communicator(options), CommError);
+  });
+  EXPECT_FALSE(has_name(name));
+}
+
+TEST(SharedMemory, NamesBothCallsOnEveryRank) {
+  const double seconds = seconds_of([] {
+    run_shared(3, [](Communicator& comm) {
+      comm.barrier().wait();
+      const auto message =
+          error_of<CommError>([&] { comm.allreduce(at::ones({comm.rank() == 1 ? 8 : 7})).wait(); });
+      EXPECT_EQ(message,
+                "collective #1: rank 0 of 3 calls 'allreduce sum float32[7]', rank 1 calls "
+                "'allreduce sum float32[8]'; all ranks must issue the same collectives in the "
+                "same order");
+      EXPECT_EQ(error_of<CommError>([&] { (void)comm.barrier(); }), message);
+    });
+  });
+  EXPECT_LT(seconds, 10);
+}
+
+TEST(SharedMemory, RefusesRowsOnWhichTwoRanksDisagree) {
+  run_shared(2, [](Communicator& comm) {
+    const int64_t rows = comm.rank() == 0 ? 3 : 5;
+    std::vector<int64_t> counts{1, 1};
+    counts[1 - comm.rank()] = rows;
+    const auto message = error_of<CommError>([&] {
+      comm.all_to_all(at::empty({rows + 1, 2}), at::ones({rows + 1, 2}), counts, counts).wait();
+    });
+    EXPECT_EQ(message, "all_to_all #0: rank 0 sends 3 rows to rank 1, which expects 5");
+  });
+}
+
+TEST(SharedMemory, TellsBothRanksOfAMessageOfAnotherSize) {
+  run_shared(2, [](Communicator& comm) {
+    const auto message = error_of<CommError>([&] {
+      if (comm.rank() == 0) comm.send(at::ones({8}), 1).wait();
+      if (comm.rank() == 1) comm.receive(at::ones({7}), 0).wait();
+      comm.barrier().wait();
+    });
+    EXPECT_EQ(message,
+              "message from rank 0 to rank 1 tag 0: sent send float32[8], wanted receive "
+              "float32[7]");
+  });
+}
+
+TEST(SharedMemory, NamesTheRanksThatDoNotComeOnAll) {
+  run_shared(
+      4,
+      [](Communicator& comm) {
+        if (comm.rank() % 2 == 1) std::this_thread::sleep_for(500ms);
+        const auto message = error_of<CommError>([&] { comm.barrier().wait(); });
+        expect_contains(message, "barrier #0 on rank ");
+        expect_contains(message, " of 4: no answer in 200 ms (barrier); not arrived: ranks 1, 3");
+      },
+      200ms);
+}
+
+TEST(SharedMemory, NamesTheSenderThatDoesNotCome) {
+  run_shared(
+      3,
+      [](Communicator& comm) {
+        if (comm.rank() == 0) std::this_thread::sleep_for(500ms);
+        if (comm.rank() != 2) return;
+        const auto message = error_of<CommError>([&] { comm.receive(at::ones({7}), 0, 5).wait(); });
+        EXPECT_EQ(message,
+                  "receive #0 from 0 tag 5 on rank 2 of 3: no answer in 100 ms "
+                  "(receive float32[7]); not arrived: rank 0");
+      },
+      100ms);
+}
+
+TEST(SharedMemory, NamesTheRankThatLeft) {
+  run_shared(2, [](Communicator& comm) {
+    if (comm.rank() == 1) return;
+    EXPECT_EQ(error_of<CommError>([&] { comm.barrier().wait(); }),
+              "rank 1 of 2 left before barrier #0 (barrier): its communicator was destroyed");
+  });
+}
+
+TEST(SharedMemory, TellsTheOthersOfAnAbort) {
+  run_shared(3, [](Communicator& comm) {
+    if (comm.rank() == 2) {
+      std::this_thread::sleep_for(50ms);
+      comm.abort("loss is nan");
+    }
+    EXPECT_EQ(error_of<CommError>([&] { comm.barrier().wait(); }), "rank 2 of 3: loss is nan");
+  });
+}
+
+TEST(SharedMemory, CarriesOutWhatADestroyedCommunicatorIssued) {
+  auto world = make_shared_memory_threads(2, 10s);
+  auto buffer = at::ones({3});
+  (void)world[0]->allreduce(at::ones({3}));
+  (void)world[0]->send(at::ones({100'000}), 1);
+  world[0].reset();
+  world[1]->allreduce(buffer).wait();
+  EXPECT_EQ(buffer[0].item<float>(), 2);
+  auto message = at::zeros({100'000});
+  world[1]->receive(message, 0).wait();
+  EXPECT_TRUE(at::equal(message, at::ones({100'000})));
+}
+
+TEST(SharedMemory, WorkOutlivesItsCommunicator) {
+  auto world = make_shared_memory_threads(2, 10s);
+  auto buffer = at::ones({3});
+  auto work = world[0]->allreduce(buffer);
+  world[0].reset();
+  world[1]->allreduce(at::ones({3})).wait();
+  work.wait();
+  EXPECT_EQ(buffer[0].item<float>(), 2);
+}
+
+TEST(SharedMemory, EndsQuicklyWhereARankThrows) {
+  const double seconds = seconds_of([] {
+    run_shared(
+        2, [](Communicator&) {}, 10s);  // threads and pages are warm
+    auto world = make_shared_memory_threads(2, 10s);
+    try {
+      const auto comm = std::move(world[0]);
+      (void)comm->barrier();
+      throw DataError("truncated file");
+    } catch (const DataError&) {
+    }
+    const auto message = error_of<CommError>([&] {
+      for (int i = 0; i < 2; ++i) world[1]->barrier().wait();  // rank 0 may have come to the first
+    });
+    expect_contains(message, "rank 0 of 2 left before barrier #");
+    expect_contains(message, "(barrier): an exception ended it");
+  });
+  EXPECT_LT(seconds, 5);
+}
+
+TEST(SharedMemory, StartsWithoutBeingWaitedFor) {
+  run_shared(2, [](Communicator& comm) {
+    for (const auto pause : {0ms, 30ms}) {
+      for (int i = 0; i < 300; ++i) comm.barrier().wait();  // the habit of waiting at once
+      std::this_thread::sleep_for(pause);
+      auto work = comm.allreduce(at::ones({3}));
+      const auto limit = std::chrono::steady_clock::now() + 5s;
+      while (!work.is_completed() && std::chrono::steady_clock::now() < limit) {
+        std::this_thread::sleep_for(1ms);
+      }
+      EXPECT_TRUE(work.is_completed());
+    }
+  });
+}
+
+TEST(SharedMemory, HasAThousandOperationsInFlight) {
+  run_shared(3, [](Communicator& comm) {
+    std::vector<at::Tensor> buffers;
+    std::vector<Work> works;
+    for (int i = 0; i < 1000; ++i) {
+      buffers.push_back(at::full({1 + i % 50}, i, at::kLong));
+      works.push_back(comm.allreduce(buffers.back()));
+    }
+    for (int i = 999; i >= 0; --i) {
+      works[i].wait();
+      ASSERT_EQ(buffers[i][i % 50].item<int64_t>(), 3 * i);
+    }
+  });
+}
+
+TEST(SharedMemory, SendsLargeMessagesBothWaysAtOnce) {
+  run_shared(3, [](Communicator& comm) {
+    std::vector<Work> works;
+    std::vector<at::Tensor> received;
+    for (int r = 0; r < 3; ++r) {
+      if (r == comm.rank()) continue;
+      works.push_back(comm.send(at::full({500'001}, comm.rank()), r, 1));
+    }
+    for (auto& work : works) work.wait();
+    for (int r = 0; r < 3; ++r) {
+      if (r == comm.rank()) continue;
+      auto buffer = at::empty({500'001}, at::full({1}, r).scalar_type());
+      comm.receive(buffer, r, 1).wait();
+      EXPECT_TRUE(at::equal(buffer, at::full({500'001}, r)));
+    }
+  });
+}
+
+TEST(SharedMemory, MatchesATagBehindALargeMessageOfAnother) {
+  run_shared(2, [](Communicator& comm) {
+    if (comm.rank() == 0) {
+      auto large = comm.send(at::ones({300'000}), 1, 1);
+      comm.send(at::full({3}, 2.0F), 1, 2).wait();
+      return large.wait();
+    }
+    auto small = at::zeros({3});
+    comm.receive(small, 0, 2).wait();
+    EXPECT_EQ(small[0].item<float>(), 2);
+    auto large = at::zeros({300'000});
+    comm.receive(large, 0, 1).wait();
+    EXPECT_TRUE(at::equal(large, at::ones({300'000})));
+  });
+}
+
+TEST(SharedMemory, MessagesPassACollectiveThatWaits) {
+  run_shared(2, [](Communicator& comm) {
+    const int peer = 1 - comm.rank();
+    std::vector<Work> works;
+    if (comm.rank() == 0) works.push_back(comm.barrier());
+    for (int i = 0; i < 1000; ++i) {
+      auto sent = comm.send(at::full({100}, i, at::kLong), peer, i % 7);
+      auto buffer = at::empty({100}, at::kLong);
+      comm.receive(buffer, peer, i % 7).wait();
+      ASSERT_EQ(buffer[99].item<int64_t>(), i);
+      sent.wait();
+    }
+    if (comm.rank() == 1) works.push_back(comm.barrier());
+    for (auto& work : works) work.wait();
+  });
+}
+
+TEST(SharedMemory, HasTwoWorldsBesideEachOther) {
+  auto other = make_shared_memory_threads(2, 20s);
+  run_shared(2, [&](Communicator& comm) {
+    auto in_other = at::ones({50'000});
+    auto in_this = at::ones({50'000});
+    auto first = other[comm.rank()]->allreduce(in_other);
+    auto second = comm.allreduce(in_this, ReduceOp::maximum);
+    second.wait();
+    first.wait();
+    EXPECT_EQ(in_other[49'999].item<float>(), 2);
+    EXPECT_EQ(in_this[49'999].item<float>(), 1);
+  });
+}
+
+TEST(SharedMemory, SaysThatThereIsNoRoom) {
+  const auto name = unused_name();
+  const int size = 1'000'000;  // some terabytes, if it were only promised
+  const auto message = error_of<CommError>([&] {
+    (void)make_shared_memory_communicator({name, 0, size, 100ms, nullptr});
+  });
+  expect_contains(message, name);
+  EXPECT_FALSE(has_name(name));
+}
+
+}  // namespace
+}  // namespace isobar::test

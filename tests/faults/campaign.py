@@ -1,0 +1,168 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Hurts one rank of four while they do collectives, and looks at what the others say, and when.
+
+  tests/faults/campaign.py PROGRAM --backends gloo,mpi,shm --faults kill,stop,size --repeats 20 [--json FILE]
+
+Every survivor has to name the rank that was hurt, all in the same words, within the limit of the fault. Rows: backend,
+fault, repeats, detected_s of the slowest survivor (median, maximum), failures.
+"""
+import argparse
+import json
+import os
+import random
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import threading
+import time
+
+RANKS = 4
+# Seconds in which every survivor has to know: those of the goals.
+LIMIT_S = {"kill": 8, "stop": 10, "size": 10, "operation": 10, "type": 10, "leave": 10, "throw": 10}
+SILENCE_MS = 5000
+
+
+def free_port():
+    with socket.socket() as door:
+        door.bind(("127.0.0.1", 0))
+        return door.getsockname()[1]
+
+
+def launch(program, backend, arguments):
+    """The processes to wait for; the ranks are they, or their children."""
+    command = [program, backend, str(SILENCE_MS), *arguments]
+    environment = dict(os.environ, OMP_NUM_THREADS="1")
+    if backend == "mpi":
+        environment.update(OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
+        mpirun = ["mpirun", "--bind-to", "none", "--oversubscribe", "-n", str(RANKS)]
+        return [start([*mpirun, *command], environment)]
+    environment.update(WORLD_SIZE=str(RANKS), LOCAL_WORLD_SIZE=str(RANKS), MASTER_ADDR="127.0.0.1",
+                       MASTER_PORT=str(free_port()))
+    return [start(command, dict(environment, RANK=str(r), LOCAL_RANK=str(r))) for r in range(RANKS)]
+
+
+def start(command, environment):
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                            start_new_session=True)
+
+
+class Listener:
+    """What the ranks have said, by the key of the line."""
+
+    def __init__(self, processes):
+        self.ready = {}
+        self.errors = {}
+        self.noise = []
+        self.changed = threading.Condition()
+        self.threads = [threading.Thread(target=self.read, args=(stream,), daemon=True)
+                        for process in processes for stream in (process.stdout, process.stderr)]
+        for thread in self.threads:
+            thread.start()
+
+    def read(self, stream):
+        for text in stream:
+            try:
+                line = json.loads(text)
+            except ValueError:
+                self.noise.append(text.rstrip())
+                continue
+            with self.changed:
+                if "ready" in line:
+                    self.ready[line["ready"]] = line
+                else:
+                    self.errors[line["rank"]] = line
+                self.changed.notify_all()
+
+    def wait(self, condition, limit_s):
+        with self.changed:
+            return self.changed.wait_for(condition, timeout=limit_s)
+
+
+def end(processes, listener):
+    for rank in listener.ready.values():
+        try:
+            os.kill(rank["pid"], signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+    for process in processes:
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        process.wait()
+
+
+def trial(program, backend, fault, draw):
+    """Seconds until the last survivor knew, and what is wrong; one of them None."""
+    victim = draw.randrange(RANKS)
+    outside = fault in ("kill", "stop")
+    processes = launch(program, backend, [] if outside else [fault, str(victim)])
+    listener = Listener(processes)
+    try:
+        if not listener.wait(lambda: len(listener.ready) == RANKS, 60):
+            return None, f"the ranks did not start: {listener.errors} {listener.noise[-3:]}"
+        begin = max(line["time_s"] for line in listener.ready.values())
+        if outside:
+            time.sleep(draw.uniform(0.1, 1.0))
+            begin = time.time()
+            os.kill(listener.ready[victim]["pid"], signal.SIGKILL if fault == "kill" else signal.SIGSTOP)
+        survivors = [r for r in range(RANKS) if r != victim]
+        listener.wait(lambda: all(r in listener.errors for r in survivors), LIMIT_S[fault] + 5)
+        return judge(listener, survivors, victim, fault, begin, [process.poll() for process in processes])
+    finally:
+        end(processes, listener)
+
+
+def judge(listener, survivors, victim, fault, begin, codes):
+    missing = [r for r in survivors if r not in listener.errors]
+    if missing:
+        return None, f"victim {victim}: ranks {missing} said nothing; exit codes {codes} {listener.noise[-3:]}"
+    texts = {listener.errors[r]["error"] for r in survivors}
+    if len(texts) != 1:
+        return None, f"victim {victim}: different causes: {sorted(texts)}"
+    text = texts.pop()
+    if f"rank {victim}" not in text:
+        return None, f"victim {victim} is not named: {text}"
+    seconds = max(listener.errors[r]["time_s"] for r in survivors) - begin
+    if seconds > LIMIT_S[fault]:
+        return None, f"victim {victim}: {seconds:.1f} s, allowed {LIMIT_S[fault]} s: {text}"
+    return seconds, None
+
+
+def run(arguments):
+    draw = random.Random(arguments.seed)
+    rows = []
+    for backend in arguments.backends.split(","):
+        for fault in arguments.faults.split(","):
+            trials = [trial(arguments.program, backend, fault, draw) for _ in range(arguments.repeats)]
+            times = [seconds for seconds, problem in trials if problem is None]
+            problems = [problem for _, problem in trials if problem is not None]
+            rows.append({"backend": backend, "fault": fault, "repeats": arguments.repeats,
+                         "median_s": statistics.median(times) if times else None,
+                         "maximum_s": max(times, default=None), "failures": len(problems)})
+            print(f"{backend:6} {fault:10} {len(times)} of {arguments.repeats} named, median "
+                  f"{rows[-1]['median_s'] or 0:.2f} s, worst {rows[-1]['maximum_s'] or 0:.2f} s", flush=True)
+            for problem in problems:
+                print(f"  {problem}", flush=True)
+    if arguments.json:
+        with open(arguments.json, "w", encoding="utf-8") as file:
+            json.dump({"schema": "isobar.faults.1", "command": sys.argv, "rows": rows}, file, indent=1)
+    return 1 if any(row["failures"] for row in rows) else 0
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("program")
+    parser.add_argument("--backends", default="gloo,mpi,shm")
+    parser.add_argument("--faults", default="kill,stop,size,operation,type,leave,throw")
+    parser.add_argument("--repeats", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--json")
+    return run(parser.parse_args())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
