@@ -24,9 +24,16 @@ void read_run(const Config& config, Experiment& e) {
                          ? c10::Device(c10::kCUDA)
                          : c10::Device(c10::kCPU);
   const auto comm = config.child("comm");
-  e.comm.backend = comm.one_of("backend", {"auto", "mpi", "self"}, "auto");
-  e.comm.timeout =
-      std::chrono::milliseconds(static_cast<int64_t>(1000 * comm.get<double>("timeout_s", 300.0)));
+  const auto time = [&](const char* key, std::chrono::milliseconds otherwise) {
+    const auto seconds = comm.get<double>(key, static_cast<double>(otherwise.count()) / 1000.0);
+    return std::chrono::milliseconds(static_cast<int64_t>(1000 * seconds));
+  };
+  e.comm.backend = comm.one_of("backend", {"auto", "nccl", "mpi", "gloo", "shm", "self"}, "auto");
+  e.comm.deterministic = comm.get<bool>("deterministic", false);
+  e.comm.levels = comm.one_of("levels", {"auto", "flat", "node"}, "auto");
+  e.comm.timeout = time("timeout_s", e.comm.timeout);
+  e.comm.start_timeout = time("start_timeout_s", e.comm.start_timeout);
+  e.comm.silence_limit = time("silence_limit_s", e.comm.silence_limit);
 }
 
 void read_data(const Config& config, Experiment& e) {

@@ -151,7 +151,7 @@ int run_train(const TrainArguments& arguments) {
     if (reading.error) std::rethrow_exception(reading.error);
   });
   require_equal(*world, "configuration", reading.experiment->lines);
-  TrainingRun(*world, *reading.experiment, arguments).run();
+  run_or_abort(*world, [&] { TrainingRun(*world, *reading.experiment, arguments).run(); });
   return 0;
 }
 

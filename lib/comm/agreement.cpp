@@ -120,6 +120,19 @@ void run_agreed(Communicator& comm, const std::function<void()>& stage) {
   throw_outcome(failed->front(), message);
 }
 
+void run_or_abort(Communicator& comm, const std::function<void()>& stage) {
+  try {
+    stage();
+  } catch (const Error& error) {
+    if (!error.known_to_all()) comm.abort(error.what());
+    throw;
+  } catch (const std::exception& error) {
+    const std::string text = error.what();
+    comm.abort(text.substr(0, text.find('\n')));
+    throw;
+  }
+}
+
 std::vector<std::string> gather_texts(Communicator& comm, const std::string& text) {
   const auto lengths = gather_numbers(comm, static_cast<int64_t>(text.size()));
   const auto longest = *std::max_element(lengths.begin(), lengths.end());

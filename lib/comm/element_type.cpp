@@ -5,6 +5,7 @@
 // memory does.
 #include "comm/element_type.hpp"
 
+#include "comm/half_float.hpp"
 #include <ATen/ops/empty.h>
 
 #include <algorithm>
@@ -29,7 +30,9 @@ at::Tensor widened(const at::Tensor& tensor) {
   auto wide = at::empty({tensor.numel()}, accumulation_type(tensor.scalar_type()));
   visit_type(tensor.scalar_type(), [&](auto element, auto accumulator) {
     const auto* from = static_cast<const decltype(element)*>(tensor.const_data_ptr());
-    std::copy_n(from, tensor.numel(), static_cast<decltype(accumulator)*>(wide.data_ptr()));
+    auto* to = static_cast<decltype(accumulator)*>(wide.data_ptr());
+    std::transform(from, from + tensor.numel(), to,
+                   [](auto value) { return widened_value<decltype(accumulator)>(value); });
   });
   return wide;
 }
@@ -41,7 +44,7 @@ void combine(const at::Tensor& into, const at::Tensor& from, ReduceOp op) {
     const auto* values = static_cast<const decltype(element)*>(from.const_data_ptr());
     visit_op(op, [&](auto combined) {
       for (int64_t i = 0; i < from.numel(); ++i) {
-        sums[i] = combined(sums[i], static_cast<A>(values[i]));
+        sums[i] = combined(sums[i], widened_value<A>(values[i]));
       }
     });
   });
@@ -50,7 +53,8 @@ void combine(const at::Tensor& into, const at::Tensor& from, ReduceOp op) {
 void narrow_into(const at::Tensor& to, const at::Tensor& from, int64_t first) {
   visit_type(to.scalar_type(), [&](auto element, auto accumulator) {
     const auto* wide = static_cast<const decltype(accumulator)*>(from.const_data_ptr()) + first;
-    std::copy_n(wide, to.numel(), static_cast<decltype(element)*>(to.data_ptr()));
+    std::transform(wide, wide + to.numel(), static_cast<decltype(element)*>(to.data_ptr()),
+                   [](auto value) { return narrowed_value<decltype(element)>(value); });
   });
 }
 

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "comm/element_type.hpp"
+#include "comm/half_float.hpp"
 
 namespace isobar {
 namespace {
@@ -24,11 +25,11 @@ template <ReduceOp op, typename A, size_t N, typename To, typename First, typena
 void pass(To* to, const First* first, const T* const* rest, int64_t count) {
 #pragma GCC ivdep
   for (int64_t i = 0; i < count; ++i) {
-    auto sum = static_cast<A>(first[i]);
-    if constexpr (N > 0) sum = combine_two<op>(sum, static_cast<A>(rest[0][i]));
-    if constexpr (N > 1) sum = combine_two<op>(sum, static_cast<A>(rest[1][i]));
-    if constexpr (N > 2) sum = combine_two<op>(sum, static_cast<A>(rest[2][i]));
-    to[i] = static_cast<To>(sum);
+    auto sum = widened_value<A>(first[i]);
+    if constexpr (N > 0) sum = combine_two<op>(sum, widened_value<A>(rest[0][i]));
+    if constexpr (N > 1) sum = combine_two<op>(sum, widened_value<A>(rest[1][i]));
+    if constexpr (N > 2) sum = combine_two<op>(sum, widened_value<A>(rest[2][i]));
+    to[i] = narrowed_value<To>(sum);
   }
 }
 

@@ -14,7 +14,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-/// How long it stays awake: about what falling asleep and being woken costs both sides.
+/// How long it stays awake: a few times what falling asleep and being woken costs (about 20 us).
 constexpr std::chrono::microseconds kAwake{100};
 
 }  // namespace

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "comm/shared_memory_queue.hpp"
 
+#include <sched.h>
+
 #include <chrono>
 #include <exception>
 #include <utility>
@@ -15,7 +17,7 @@ using Clock = std::chrono::steady_clock;
 /// A caller that has waited so often at once will do so again: its pushes do not wake the thread,
 /// which takes a core from somebody, finds nothing to do and sleeps again. In case it computes
 /// instead this time, the thread looks by itself after a nap.
-constexpr int kHabit = 16;
+constexpr int kHabit = 4;
 constexpr std::chrono::microseconds kNap{300};
 /// With nothing pushed for so many naps it sleeps until it is told.
 constexpr int kIdleNaps = 10;
@@ -121,8 +123,17 @@ void SharedQueue::run() {
       return;
     } else {
       doze(lock);
+      give_way(lock);
     }
   }
+}
+
+// Who has just pushed may be about to wait, and then runs the job better itself.
+void SharedQueue::give_way(Lock& lock) {
+  if (jobs_.size() != 1 || runs_) return;
+  lock.unlock();
+  sched_yield();
+  lock.lock();
 }
 
 void SharedQueue::doze(Lock& lock) {

@@ -51,6 +51,7 @@ class SharedQueue : public std::enable_shared_from_this<SharedQueue> {
   void wait(const JobPtr& job);
   void run_next(Lock& lock);
   void doze(Lock& lock);
+  void give_way(Lock& lock);
 
   std::shared_ptr<SharedGate> gate_;
   std::shared_ptr<FirstCause> cause_;

@@ -36,20 +36,21 @@ class UnitsTest(unittest.TestCase):
 
 class MeasurementTest(unittest.TestCase):
     def test_accepts_a_link_at_the_ceiling_of_tcp(self):
-        self.assertEqual(measurement.complaint(1e9, short=0.97, long=0.95), "")
+        self.assertEqual(measurement.complaint(1e9, 2**18, short=0.97, long=0.95), "")
 
     def test_refuses_a_burst_that_flatters_short_messages(self):
-        self.assertIn("flatters", measurement.complaint(1e9, short=1.01, long=0.95))
+        self.assertIn("flatters", measurement.complaint(1e9, 2**18, short=1.01, long=0.95))
 
     def test_refuses_a_link_that_is_slower_than_it_says(self):
-        self.assertIn("slow", measurement.complaint(1e9, short=0.89, long=0.89))
+        self.assertIn("slow", measurement.complaint(1e9, 2**18, short=0.89, long=0.89))
 
     def test_only_reports_a_fast_link_that_the_processor_cannot_fill(self):
-        self.assertEqual(measurement.complaint(10e9, short=5.0, long=4.0), "")
+        self.assertEqual(measurement.complaint(10e9, 2**18, short=5.0, long=4.0), "")
 
     def test_a_burst_is_little_beside_the_shortest_message(self):
         for rate in (1e7, 1e8, 1e9):
-            self.assertLess(network.burst_bytes(rate), 0.075 * measurement.SHORT_BYTES)
+            for fair_from in (2**18, 2**20, 2**22):
+                self.assertLess(network.burst_bytes(rate, fair_from), 0.075 * fair_from)
 
 
 def checksum(tcp, source, target):

@@ -19,6 +19,11 @@ namespace isobar {
 /// that throws in the middle of a collective would leave the others in it.
 void run_agreed(Communicator& comm, const std::function<void()>& stage);
 
+/// Runs `stage`, which may communicate, and rethrows what it throws. An error that the
+/// other ranks cannot know (not Error::known_to_all()) fails the world first, so that
+/// they do not wait for this rank.
+void run_or_abort(Communicator& comm, const std::function<void()>& stage);
+
 /// Every rank's text, in the order of ranks. Collective; blocks.
 std::vector<std::string> gather_texts(Communicator& comm, const std::string& text);
 

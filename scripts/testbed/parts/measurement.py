@@ -9,7 +9,6 @@ from . import stream
 from .common import Failure, checked, rate_text
 from .network import address
 
-SHORT_BYTES = 256 * 2**10
 LONG_BYTES = 64 * 2**20
 LONG_S = 0.6
 PAUSE_S = 1.0
@@ -50,17 +49,17 @@ def row(bytes_, seconds):
 
 def rows(testbed):
     """Payload rates, of short and of long messages."""
-    sizes = {"short": SHORT_BYTES, "long": long_bytes(testbed.shape.rate_bit_s)}
+    sizes = {"short": testbed.shape.fair_from, "long": long_bytes(testbed.shape.rate_bit_s)}
     seconds = stream_seconds(testbed, [sizes[kind] for kind in ORDER])
     return [row(sizes[kind], [taken for which, taken in zip(ORDER, seconds) if which == kind])
             for kind in ("short", "long")]
 
 
-def complaint(rate_bit_s, short, long):
+def complaint(rate_bit_s, fair_from, short, long):
     """Why such rates are not those of a link of this rate; empty where they are."""
     link = rate_bit_s * 1e-9
     if short > MOST_FLATTERY * max(long, LEAST_SHARE * link):
-        return (f"a burst flatters short messages: {SHORT_BYTES >> 10} KiB after a pause ran at {short:.3f} Gbit/s, "
+        return (f"a burst flatters short messages: {fair_from >> 10} KiB after a pause ran at {short:.3f} Gbit/s, "
                 f"long ones at {long:.3f}")
     if long < LEAST_SHARE * link and rate_bit_s <= SURE_RATE_BIT_S:
         return (f"the link is slow: long messages ran at {long:.3f} of {link:g} Gbit/s "
@@ -73,7 +72,7 @@ def take(testbed, rounds=ROUNDS):
     rate = testbed.shape.rate_bit_s
     for _ in range(rounds):
         result = rows(testbed)
-        why_not = complaint(rate, *(line["median_gbit_s"] for line in result)) if rate else ""
+        why_not = complaint(rate, testbed.shape.fair_from, *(line["median_gbit_s"] for line in result)) if rate else ""
         if not why_not:
             break
     document = {"schema": "isobar.testbed.measure/1", "testbed": testbed.name, "rate_bit_s": rate,

@@ -14,6 +14,8 @@ NAMESPACES = ["--net", "--mount", "--uts", "--ipc"]
 # time is taken (256 KiB); it also bridges the moments in which the kernel is late. Found by trying: less loses rate.
 BURST_S = 150e-6
 SMALLEST_BURST_BYTES = 6000
+# Twice what TCP hands down in one piece at most: longer ones save nothing.
+MOST_BURST_BYTES = 131072
 # At the switch it gives nothing away to one sender, who is held at the node. Less than this stalls what comes in jerks.
 SWITCH_BURSTS = 4
 QUEUE_S = 0.032
@@ -45,15 +47,17 @@ def address(node):
     return f"{SUBNET}.{node.lstrip('n')}"
 
 
-def burst_bytes(rate_bit_s):
-    return max(int(rate_bit_s / 8 * BURST_S), SMALLEST_BURST_BYTES)
+def burst_bytes(rate_bit_s, fair_from):
+    """What an idle link gives away: little beside the shortest message whose time has to be right."""
+    return max(int(rate_bit_s / 8 * BURST_S), SMALLEST_BURST_BYTES, min(fair_from // 32, MOST_BURST_BYTES))
 
 
-def limiter(device, rate_bit_s, bursts=1):
+def limiter(device, shape, bursts=1):
     """The line for `tc -batch` that gives a device its rate."""
-    queue = max(int(rate_bit_s / 8 * QUEUE_S), 30 * SMALLEST_BURST_BYTES)
-    return (f"qdisc replace dev {device} root tbf rate {rate_bit_s:.0f}bit "
-            f"burst {bursts * burst_bytes(rate_bit_s)}b limit {queue}b\n")
+    burst = burst_bytes(shape.rate_bit_s, shape.fair_from)
+    queue = max(int(shape.rate_bit_s / 8 * QUEUE_S), 30 * SMALLEST_BURST_BYTES)
+    return (f"qdisc replace dev {device} root tbf rate {shape.rate_bit_s:.0f}bit "
+            f"burst {bursts * burst}b limit {queue}b\n")
 
 
 def batch(testbed, node, tool, lines):
@@ -112,14 +116,14 @@ def cable(testbed, node):
 
 def limit(testbed, node):
     """Gives both ends of a node's cable their rate."""
-    rate = testbed.shape.rate_bit_s
-    if rate is None:
+    shape = testbed.shape
+    if shape.rate_bit_s is None:
         return
     # What TCP hands down in one piece has to fit into the burst, twice: a late wake-up then costs no rate.
-    piece = min(65536, burst_bytes(rate) // 2)
+    piece = min(65536, burst_bytes(shape.rate_bit_s, shape.fair_from) // 2)
     batch(testbed, node, "ip", f"link set eth0 gso_max_size {piece}\n")
-    batch(testbed, node, "tc", limiter("eth0", rate))
-    batch(testbed, "switch", "tc", limiter(node, rate, SWITCH_BURSTS))
+    batch(testbed, node, "tc", limiter("eth0", shape))
+    batch(testbed, "switch", "tc", limiter(node, shape, SWITCH_BURSTS))
 
 
 def build(testbed, join="", export=""):

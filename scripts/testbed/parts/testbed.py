@@ -32,6 +32,8 @@ class Shape:
     slurm: bool = False
     cluster: str = "isobar"
     gpus: int = 0
+    # The shortest message, in bytes, whose time is that of such a link.
+    fair_from: int = 256 * 2**10
 
 
 class Testbed:
