@@ -183,9 +183,9 @@ TEST_P(ControlProcesses, NameTheOneThatCallsSomethingElse) {
 INSTANTIATE_TEST_SUITE_P(EveryRank, ControlProcesses, testing::Values(0, 1, 3));
 
 TEST(ControlProcess, AllStoppedAndResumedOneByOneAccuseNobody) {
-  ProcessWorld world(1s);
+  ProcessWorld world(3s);
   for (int rank = 0; rank < 4; ++rank) world[rank].signal(SIGSTOP);
-  std::this_thread::sleep_for(2s);
+  std::this_thread::sleep_for(4s);
   for (int rank = 3; rank >= 0; --rank) {
     world[rank].signal(SIGCONT);
     std::this_thread::sleep_for(100ms);
