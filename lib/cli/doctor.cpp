@@ -104,9 +104,10 @@ Finding find_cores() {
 
 std::string version_text() {
   const auto mpi = mpi_library_version();
-  return fmt::format(
-      "isobar {} (commit {})\nLibTorch {}\nMPI {}\nNCCL none\nHDF5 {}\ncompiler {}\n", version(),
-      commit(), torch_version(), mpi.empty() ? "none" : mpi, hdf5_info().version, compiler());
+  const auto nccl = nccl_library_version();
+  return fmt::format("isobar {} (commit {})\nLibTorch {}\nMPI {}\nNCCL {}\nHDF5 {}\ncompiler {}\n",
+                     version(), commit(), torch_version(), mpi.empty() ? "none" : mpi,
+                     nccl.empty() ? "none" : nccl, hdf5_info().version, compiler());
 }
 
 int run_doctor(const std::string& json, const std::vector<std::string>& command) {

@@ -50,6 +50,12 @@ Work complete_alone(const Operation& operation) {
   return Work();
 }
 
+int64_t row_bytes(const at::Tensor& tensor) {
+  auto bytes = static_cast<int64_t>(tensor.element_size());
+  for (int64_t d = 1; d < tensor.dim(); ++d) bytes *= tensor.size(d);
+  return bytes;
+}
+
 SplitPlace agree_on_split(Communicator& comm, int color, int key) {
   auto mine = at::empty({2}, at::kLong);
   mine.data_ptr<int64_t>()[0] = color;

@@ -39,6 +39,9 @@ void check_on_cpu(const Operation& operation, std::string_view backend);
 /// GPU the copies are ordered on the current stream.
 Work complete_alone(const Operation& operation);
 
+/// Bytes of an entry of dimension 0.
+int64_t row_bytes(const at::Tensor& tensor);
+
 /// This rank's place in a communicator that split() makes.
 struct SplitPlace {
   int rank = 0;

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <isobar/comm/reduction.hpp>
 #include <isobar/core/error.hpp>
 #include <ATen/core/Tensor.h>
 
@@ -48,28 +47,5 @@ void visit_type(at::ScalarType type, const Visit& visit) {
       throw UsageError("reduction of " + type_name(type) + ": this type cannot be reduced");
   }
 }
-
-/// Calls visit(op) with a function of two values, so that loops over values hold no choice.
-template <typename Visit>
-void visit_op(ReduceOp op, const Visit& visit) {
-  switch (op) {
-    case ReduceOp::sum:
-      return visit([](auto a, auto b) { return static_cast<decltype(a)>(a + b); });
-    case ReduceOp::minimum:
-      return visit([](auto a, auto b) { return b < a ? b : a; });
-    case ReduceOp::maximum:
-      return visit([](auto a, auto b) { return a < b ? b : a; });
-  }
-}
-
-/// A contiguous copy on the CPU in the accumulation type.
-at::Tensor widened(const at::Tensor& tensor);
-
-/// into[i] = into[i] op from[i], `into` in the accumulation type of `from`'s.
-void combine(const at::Tensor& into, const at::Tensor& from, ReduceOp op);
-
-/// Copies elements [first, first + to.numel()) of `from`, in the accumulation
-/// type, rounded to the type of `to`.
-void narrow_into(const at::Tensor& to, const at::Tensor& from, int64_t first = 0);
 
 }  // namespace isobar

@@ -37,8 +37,7 @@ std::string automatic_backend(const Rendezvous& meeting, const CommunicatorOptio
   if (options.device == "cuda") return "nccl";
   if (meeting.on_one_node()) return "shm";
   const bool mpi = !mpi_library_version().empty();
-  const bool starts_mpi = meeting.launch.launcher == "openmpi" || meeting.launch.launcher == "pmi";
-  if (mpi && starts_mpi && (meeting.has_fabric() || !has_gloo())) return "mpi";
+  if (mpi && starts_mpi(meeting.launch) && (meeting.has_fabric() || !has_gloo())) return "mpi";
   return "gloo";
 }
 

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "comm/backend.hpp"
 #include "comm/mpi_schedule.hpp"
 
 namespace isobar {
@@ -15,12 +16,6 @@ constexpr int64_t kSegments = 8;
 constexpr int64_t kAhead = 3;
 
 char* bytes_of(const at::Tensor& tensor) { return static_cast<char*>(tensor.data_ptr()); }
-
-int64_t row_bytes(const at::Tensor& tensor) {
-  auto bytes = static_cast<int64_t>(tensor.element_size());
-  for (int64_t d = 1; d < tensor.dim(); ++d) bytes *= tensor.size(d);
-  return bytes;
-}
 
 /// Where each rank's rows begin, in bytes, and where the last one's end.
 std::vector<int64_t> offsets(const std::vector<int64_t>& rows, int64_t row) {

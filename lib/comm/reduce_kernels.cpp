@@ -1,4 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
+// Plain loops over memory instead of LibTorch's operations: these run on a progress thread and on
+// ranks that share cores, where an intra-op thread pool of their own would take cores from the
+// ranks that compute, and they leave autograd's version counters alone as a transport that writes
+// memory does.
 #include "comm/reduce_kernels.hpp"
 
 #include <algorithm>

@@ -82,10 +82,6 @@ Endpoint endpoint_by_environment(const LaunchEnvironment& launch) {
   return endpoint;
 }
 
-bool starts_mpi(const LaunchEnvironment& launch) {
-  return launch.launcher == "openmpi" || launch.launcher == "pmi";
-}
-
 ControlOptions control_options(const LaunchEnvironment& launch, const CommunicatorOptions& options,
                                const Endpoint& endpoint) {
   return {.rank = launch.rank,
@@ -99,6 +95,10 @@ ControlOptions control_options(const LaunchEnvironment& launch, const Communicat
 }
 
 }  // namespace
+
+bool starts_mpi(const LaunchEnvironment& launch) {
+  return launch.launcher == "openmpi" || launch.launcher == "pmi";
+}
 
 bool Rendezvous::on_one_node() const {
   return std::all_of(nodes.begin(), nodes.end(),

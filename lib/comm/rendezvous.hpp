@@ -36,6 +36,9 @@ struct Endpoint {
   std::string token;
 };
 
+/// True for a launcher from which MPI can start.
+bool starts_mpi(const LaunchEnvironment& launch);
+
 /// Finds rank 0 by MASTER_ADDR and MASTER_PORT, else by Slurm's variables, else by
 /// MPI, which `by_mpi` takes at once; then opens the control connection. Collective;
 /// blocks.

@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <numeric>
 
+#include "comm/backend.hpp"
+
 namespace isobar {
 namespace {
 
@@ -29,12 +31,6 @@ Announcement announcement_of(const Operation& operation) {
 bool have_same_signature(Announcement a, const Announcement& b) {
   a.sequence = b.sequence;
   return a == b;
-}
-
-int64_t row_bytes(const at::Tensor& tensor) {
-  auto bytes = static_cast<int64_t>(tensor.element_size());
-  for (int64_t d = 1; d < tensor.dim(); ++d) bytes *= tensor.size(d);
-  return bytes;
 }
 
 }  // namespace

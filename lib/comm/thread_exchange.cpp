@@ -5,7 +5,8 @@
 
 #include <cstring>
 
-#include "comm/element_type.hpp"
+#include "comm/backend.hpp"
+#include "comm/reduce_kernels.hpp"
 
 namespace isobar {
 namespace {
@@ -21,23 +22,28 @@ void copy_bytes(const at::Tensor& to, int64_t to_offset, const at::Tensor& from,
               static_cast<size_t>(count));
 }
 
-/// The combination of all ranks' values, rank 0 first.
-at::Tensor combined(const std::vector<Operation>& parts, at::Tensor Operation::*values) {
-  auto sum = widened(parts.front().*values);
-  for (size_t r = 1; r < parts.size(); ++r) combine(sum, parts[r].*values, parts[r].reduce);
-  return sum;
+/// to = all ranks' values from element `first` on, combined in the order of ranks.
+void combine(const std::vector<Operation>& parts, at::Tensor Operation::*values, int64_t first,
+             const at::Tensor& to) {
+  const auto offset = first * static_cast<int64_t>(to.element_size());
+  std::vector<const void*> sources;
+  for (const auto& part : parts) sources.push_back(bytes_of(part.*values) + offset);
+  combine_in_order(to.data_ptr(), sources, to.numel(), to.scalar_type(), parts.front().reduce);
 }
 
 void allreduce(const std::vector<Operation>& parts) {
-  const auto result = combined(parts, &Operation::output);
-  for (const auto& part : parts) narrow_into(part.output, result);
+  const auto& result = parts.front().output;
+  combine(parts, &Operation::output, 0, result);
+  for (const auto& part : parts) {
+    if (part.output.const_data_ptr() == result.const_data_ptr()) continue;
+    copy_bytes(part.output, 0, result, 0, static_cast<int64_t>(result.nbytes()));
+  }
 }
 
 void reduce_scatter(const std::vector<Operation>& parts) {
-  const auto result = combined(parts, &Operation::input);
   int64_t first = 0;
   for (const auto& part : parts) {
-    narrow_into(part.output, result, first);
+    combine(parts, &Operation::input, first, part.output);
     first += part.output.numel();
   }
 }
@@ -59,12 +65,6 @@ void broadcast(const std::vector<Operation>& parts) {
     if (part.output.const_data_ptr() == root.const_data_ptr()) continue;
     copy_bytes(part.output, 0, root, 0, static_cast<int64_t>(root.nbytes()));
   }
-}
-
-int64_t row_bytes(const at::Tensor& tensor) {
-  auto bytes = static_cast<int64_t>(tensor.element_size());
-  for (int64_t d = 1; d < tensor.dim(); ++d) bytes *= tensor.size(d);
-  return bytes;
 }
 
 void check_rows_agree(const std::vector<Operation>& parts) {
