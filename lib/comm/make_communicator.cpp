@@ -8,13 +8,13 @@
 #include <utility>
 
 #include "comm/backend.hpp"
-#include "comm/gloo_communicator.hpp"
-#include "comm/levels.hpp"
-#include "comm/mpi_communicator.hpp"
-#include "comm/nccl_communicator.hpp"
+#include "comm/gloo/communicator.hpp"
+#include "comm/levels/levels.hpp"
+#include "comm/mpi/communicator.hpp"
+#include "comm/nccl/communicator.hpp"
 #include "comm/node_identity.hpp"
 #include "comm/rendezvous.hpp"
-#include "comm/shared_memory.hpp"
+#include "comm/shared_memory/shared_memory.hpp"
 
 namespace isobar {
 namespace {

@@ -13,7 +13,7 @@
 #include <sstream>
 #include <utility>
 
-#include "comm/mpi_communicator.hpp"
+#include "comm/mpi/communicator.hpp"
 #include "comm/node_identity.hpp"
 
 namespace isobar {

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "comm/control.hpp"
+#include "comm/control/control.hpp"
 #include "comm/first_cause.hpp"
 
 namespace isobar {

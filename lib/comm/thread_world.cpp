@@ -10,7 +10,7 @@
 #include <utility>
 
 #include "comm/backend.hpp"
-#include "comm/thread_group.hpp"
+#include "comm/threads/group.hpp"
 
 namespace isobar {
 namespace {

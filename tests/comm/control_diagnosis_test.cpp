@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "comm/control_diagnosis.hpp"
+#include "comm/control/diagnosis.hpp"
 
 #include "comm/expect_error.hpp"
 

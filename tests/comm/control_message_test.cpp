@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "comm/control_message.hpp"
+#include "comm/control/message.hpp"
 
 #include <ATen/ops/empty.h>
 

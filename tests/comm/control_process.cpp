@@ -13,7 +13,7 @@
 #include <stdexcept>
 #include <thread>
 
-#include "comm/control.hpp"
+#include "comm/control/control.hpp"
 
 namespace {
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Worlds of real processes: what becomes of them when one is killed or stopped.
-#include "comm/control.hpp"
+#include "comm/control/control.hpp"
 
 #include "comm/expect_error.hpp"
 

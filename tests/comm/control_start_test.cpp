@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // How a world comes to be, and how it does not.
-#include "comm/control_join.hpp"
+#include "comm/control/join.hpp"
 
 #include <isobar/core/error.hpp>
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "comm/control.hpp"
+#include "comm/control/control.hpp"
 
 #include <isobar/core/error.hpp>
 
-#include "comm/control_join.hpp"
+#include "comm/control/join.hpp"
 #include "comm/control_world.hpp"
 #include "comm/expect_error.hpp"
 

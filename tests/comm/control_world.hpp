@@ -11,7 +11,7 @@
 #include <utility>
 #include <vector>
 
-#include "comm/control.hpp"
+#include "comm/control/control.hpp"
 
 namespace isobar::test {
 

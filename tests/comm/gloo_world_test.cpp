@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Ranks are threads, each with its own connections over loopback.
-#include "comm/gloo_communicator.hpp"
+#include "comm/gloo/communicator.hpp"
 
 #include <isobar/comm/thread_world.hpp>
 #include <isobar/core/error.hpp>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "comm/level_choice.hpp"
+#include "comm/levels/level_choice.hpp"
 
 #include <gtest/gtest.h>
 

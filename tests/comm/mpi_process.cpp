@@ -5,7 +5,7 @@
 #include <isobar/comm/make_communicator.hpp>
 #include <isobar/core/error.hpp>
 #include "comm/first_cause.hpp"
-#include "comm/mpi_communicator.hpp"
+#include "comm/mpi/communicator.hpp"
 #include <ATen/ATen.h>
 #include <mpi.h>
 

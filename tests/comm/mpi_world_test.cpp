@@ -11,8 +11,8 @@
 #include <string>
 
 #include "comm/expect_error.hpp"
-#include "comm/mpi_communicator.hpp"
-#include "comm/mpi_operation.hpp"
+#include "comm/mpi/communicator.hpp"
+#include "comm/mpi/operation.hpp"
 #include "comm/scenarios.hpp"
 
 namespace isobar::test {
@@ -68,7 +68,7 @@ TEST(MpiPieces, CoverTheBufferInOrder) {
 
 /// Little messages, so that buffers of a few elements pass every switch point.
 MpiOptions in_little_messages(int64_t segment_bytes = 128) {
-  MpiTuning tuning;
+  ScheduleTuning tuning;
   tuning.small_bytes = 64;
   tuning.small_bytes_each_rank = 0;
   tuning.owner_bytes_each_rank = 512;

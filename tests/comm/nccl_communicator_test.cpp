@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "comm/nccl_communicator.hpp"
+#include "comm/nccl/communicator.hpp"
 
 #include <isobar/comm/thread_world.hpp>
 #include <isobar/core/error.hpp>

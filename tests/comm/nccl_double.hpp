@@ -9,8 +9,8 @@
 #include <string>
 #include <vector>
 
-#include "comm/nccl_api.hpp"
-#include "comm/nccl_communicator.hpp"
+#include "comm/nccl/api.hpp"
+#include "comm/nccl/communicator.hpp"
 
 namespace isobar::test {
 

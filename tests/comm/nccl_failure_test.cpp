@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "comm/expect_error.hpp"
-#include "comm/nccl_communicator.hpp"
+#include "comm/nccl/communicator.hpp"
 #include "comm/nccl_double.hpp"
 
 namespace isobar::test {

@@ -4,7 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "comm/expect_error.hpp"
-#include "comm/nccl_communicator.hpp"
+#include "comm/nccl/communicator.hpp"
 
 namespace isobar::test {
 namespace {

@@ -17,7 +17,7 @@
 #include <thread>
 
 #include "comm/scenarios.hpp"
-#include "comm/shared_memory.hpp"
+#include "comm/shared_memory/shared_memory.hpp"
 #include "comm/shared_memory_sums.hpp"
 
 namespace isobar::test {

@@ -7,8 +7,8 @@
 #include <numeric>
 #include <vector>
 
-#include "comm/shared_memory_segment.hpp"
-#include "comm/thread_exchange.hpp"
+#include "comm/shared_memory/segment.hpp"
+#include "comm/threads/exchange.hpp"
 #include "comm/values.hpp"
 
 namespace isobar::test {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "comm/shared_memory.hpp"
+#include "comm/shared_memory/shared_memory.hpp"
 
 #include <isobar/comm/thread_world.hpp>
 #include <isobar/core/error.hpp>
@@ -17,7 +17,7 @@
 
 #include "comm/expect_error.hpp"
 #include "comm/scenarios.hpp"
-#include "comm/shared_memory_segment.hpp"
+#include "comm/shared_memory/segment.hpp"
 #include "comm/shared_memory_sums.hpp"
 
 namespace isobar::test {

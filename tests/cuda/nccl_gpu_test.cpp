@@ -25,7 +25,7 @@
 #include <unistd.h>
 
 #include "comm/expect_error.hpp"
-#include "comm/nccl_communicator.hpp"
+#include "comm/nccl/communicator.hpp"
 #include "comm/scenarios.hpp"
 #include "cuda/staged_communicator.hpp"
 

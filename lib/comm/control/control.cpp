@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "comm/control/control.hpp"
+
+#include <isobar/core/error.hpp>
+#include <isobar/core/hash.hpp>
+#include <unistd.h>
+
+#include <exception>
+#include <utility>
+
+#include "comm/control/line.hpp"
+#include "comm/control/loop.hpp"
+
+namespace isobar {
+namespace {
+
+void check(const ControlOptions& options, const ControlListener* listener) {
+  const auto where =
+      detail::join("control connection on rank ", options.rank, " of ", options.size);
+  ISOBAR_CHECK(options.size > 0 && options.rank >= 0 && options.rank < options.size, where,
+               ": no such rank");
+  ISOBAR_CHECK(options.start_timeout.count() > 0 && options.silence_limit.count() > 0, where,
+               ": start_timeout and silence_limit must be positive, got ",
+               options.start_timeout.count(), " and ", options.silence_limit.count(), " ms");
+  if (options.size == 1) return;
+  ISOBAR_CHECK((options.rank == 0) == (listener != nullptr), where,
+               ": rank 0 and no other rank has a listener");
+  ISOBAR_CHECK(options.rank == 0 || !options.addresses.empty(), where,
+               ": no address of rank 0 was given");
+}
+
+/// Why something ends that is being destroyed.
+std::string reason_now(const std::string& otherwise) {
+  return std::uncaught_exceptions() > 0 ? "an exception ended it" : otherwise;
+}
+
+/// A world of one has nobody to tell.
+class NoWatch final : public Watch {
+ public:
+  void issued(const Operation&) noexcept override {}
+  std::unique_ptr<Watch> split(int64_t, int, int, int) override {
+    return std::make_unique<NoWatch>();
+  }
+};
+
+class ControlStore final : public KeyValueStore {
+ public:
+  ControlStore(std::shared_ptr<Control> control, control::Loop& loop)
+      : control_(std::move(control)), loop_(loop) {}
+
+  void set(const std::string& key, const std::string& value) override {
+    loop_.tell(control::Stored{key, value});
+  }
+  std::string get(const std::string& key, std::chrono::milliseconds timeout) override {
+    return loop_.get(key, timeout);
+  }
+
+ private:
+  std::shared_ptr<Control> control_;
+  control::Loop& loop_;
+};
+
+class ControlWatch final : public Watch {
+ public:
+  ControlWatch(std::shared_ptr<Control> control, control::Reports& reports, uint64_t id)
+      : control_(std::move(control)), reports_(reports), id_(id) {}
+
+  ~ControlWatch() override {
+    reports_.add(
+        control::Unwatched{.id = id_, .reason = reason_now("its communicator was destroyed")});
+  }
+
+  void issued(const Operation& operation) noexcept override {
+    reports_.issued(id_, operation.sequence, control::call_of(operation));
+  }
+
+  /// Equal on the members, since they split alike.
+  std::unique_ptr<Watch> split(int64_t split, int color, int rank, int size) override {
+    return control_->watch(fnv1a(detail::join(id_, " ", split, " ", color)), rank, size);
+  }
+
+ private:
+  std::shared_ptr<Control> control_;  // says goodbye when the last communicator is gone
+  control::Reports& reports_;
+  uint64_t id_;
+};
+
+}  // namespace
+
+ControlListener::ControlListener(int port) {
+  auto socket = control::listen_on(port);
+  port_ = control::port_of(socket);
+  socket_ = socket.release();
+}
+
+ControlListener::~ControlListener() { close(socket_); }
+
+struct Control::Impl {
+  ControlOptions options;
+  std::unique_ptr<ControlListener> listener;
+  std::string own_address = "127.0.0.1";
+  /// Null in a world of one.
+  std::unique_ptr<control::Loop> loop;
+};
+
+Control::Control(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+
+std::shared_ptr<Control> Control::open(const ControlOptions& options,
+                                       std::unique_ptr<ControlListener> listener,
+                                       std::shared_ptr<FirstCause> cause) {
+  check(options, listener.get());
+  auto impl = std::make_unique<Impl>();
+  impl->options = options;
+  impl->listener = std::move(listener);
+  if (options.size > 1) {
+    impl->loop = options.rank == 0
+                     ? control::make_coordinator(options, impl->listener->socket_, std::move(cause),
+                                                 impl->own_address)
+                     : control::make_member(options, std::move(cause), impl->own_address);
+    impl->loop->start();
+  }
+  return std::shared_ptr<Control>(new Control(std::move(impl)));
+}
+
+Control::~Control() {
+  if (impl_->loop) impl_->loop->stop(reason_now({}));
+}
+
+std::vector<std::string> Control::gather(const std::string& text) {
+  if (!impl_->loop) return {text};
+  const auto limit = control::kMessageBytes / 2 / static_cast<size_t>(impl_->options.size);
+  ISOBAR_CHECK(text.size() <= limit, "gather on rank ", impl_->options.rank, " of ",
+               impl_->options.size, ": got a text of ", text.size(), " bytes, wanted at most ",
+               limit);
+  return impl_->loop->gather(text);
+}
+
+std::shared_ptr<KeyValueStore> Control::store() {
+  if (!impl_->loop) return std::make_shared<MemoryStore>();
+  return std::make_shared<ControlStore>(shared_from_this(), *impl_->loop);
+}
+
+std::string Control::own_address() const { return impl_->own_address; }
+
+std::unique_ptr<Watch> Control::watch(uint64_t id, int rank, int size) {
+  if (!impl_->loop) return std::make_unique<NoWatch>();
+  auto& reports = impl_->loop->reports();
+  reports.add(control::Watching{.id = id, .rank = rank, .size = size});
+  return std::make_unique<ControlWatch>(shared_from_this(), reports, id);
+}
+
+}  // namespace isobar

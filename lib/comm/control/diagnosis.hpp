@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "comm/control/ledger.hpp"
+#include "comm/control/message.hpp"
+#include "comm/control/roster.hpp"
+
+namespace isobar::control {
+
+/// How long things may take before they are a failure.
+struct Patience {
+  Milliseconds silence{60'000};
+  Milliseconds gather{60'000};
+
+  /// Between two signs of life.
+  Milliseconds interval() const;
+};
+
+/// Finds the one cause of a failure from what rank 0 hears, without sockets and with
+/// the time handed in: events go in, and verdict() says what comes of them.
+///
+/// Evidence is not judged at once: what is seen first is often an echo. After a first
+/// sign the others get a moment; then the strongest decides: calls that differ (they
+/// crash transports), then closed connections, then silence, then ranks that left
+/// early, then what a rank complained of.
+class Diagnosis {
+ public:
+  Diagnosis(Roster roster, Patience patience, Time now);
+  Diagnosis(const Diagnosis&) = delete;
+  Diagnosis& operator=(const Diagnosis&) = delete;
+
+  /// `message` came from `rank`; those of the start and from rank 0 to others are
+  /// ignored.
+  void received(int rank, const Message& message, Time now);
+  void closed(int rank, Time now);
+
+  /// Rank 0 itself did not run for `gap`, and knows nothing about it.
+  void forgive(Clock::duration gap);
+
+  /// The verdict, if it is time for one.
+  std::optional<std::string> verdict(Time now);
+
+  /// The verdict on what is known, since there will be no more.
+  std::optional<std::string> last_verdict(Time now);
+
+  /// When verdict() may change its mind without an event.
+  Time next_decision() const;
+
+  /// True once for each new evidence: all should report now.
+  bool take_probe() { return std::exchange(wants_probe_, false); }
+
+  /// A round of gather() that is complete.
+  std::optional<Gathered> take_gathered();
+
+  std::vector<Progress> progress_of(int rank) const { return ledger_.progress_of(rank); }
+  const Roster& roster() const noexcept { return roster_; }
+
+ private:
+  enum class State { there, gone, left };
+
+  struct Rank {
+    State state = State::there;
+    Time heard;
+    std::string complaint;
+  };
+
+  struct Round {
+    std::vector<std::optional<std::string>> texts;
+    Time since;
+  };
+
+  void handle(int rank, const Verdict& verdict, Time now);
+  void handle(int rank, const Complaint& complaint, Time now);
+  void handle(int rank, const Goodbye& goodbye, Time now);
+  void handle(int rank, const Contribution& contribution, Time now);
+  void handle(int rank, const Watching& watching, Time) { ledger_.watch(rank, watching); }
+  void handle(int rank, const Calls& calls, Time) { ledger_.issued(rank, calls); }
+  void handle(int rank, const Unwatched& unwatched, Time) { ledger_.unwatch(rank, unwatched); }
+  template <typename Other>
+  void handle(int, const Other&, Time) {}
+
+  void decide_by(Time time);
+  void look_around(Time now);
+  std::optional<std::string> judge(Time now) const;
+  std::vector<int> ranks_in(State state) const;
+  std::vector<int> silent_for(Clock::duration limit, Time now) const;
+  std::string gone(const std::vector<int>& ranks) const;
+  std::string complaint(Time now) const;
+  std::optional<std::string> incomplete_round(Time now) const;
+
+  Roster roster_;
+  Patience patience_;
+  Ledger ledger_;
+  std::vector<Rank> ranks_;
+  std::optional<Time> decide_at_;
+  std::optional<std::string> given_;
+  std::string complaint_;
+  Time complained_at_;
+  bool wants_probe_ = false;
+  std::optional<Round> round_;
+  int rounds_ = 0;
+};
+
+}  // namespace isobar::control

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "comm/control/join.hpp"
+
+#include <isobar/core/error.hpp>
+#include <unistd.h>
+
+#include <algorithm>
+#include <random>
+#include <thread>
+#include <utility>
+
+#include "comm/backend.hpp"
+
+namespace isobar::control {
+namespace {
+
+constexpr std::chrono::seconds kConnectLimit{2};
+/// Rank 0 answers a hello at once; a stranger may never.
+constexpr std::chrono::seconds kAnswerLimit{3};
+/// Rank 0's clock started after this one at the latest, and it says who is missing.
+constexpr std::chrono::seconds kSlack{5};
+
+uint64_t make_instance() {
+  std::random_device device;
+  return uint64_t{device()} << 32 | device();
+}
+
+/// The messages of one line in order, each awaited by name.
+class Conversation {
+ public:
+  explicit Conversation(Line& line) : line_(line) {}
+
+  /// True once an `M` has come; false where the line ended or the time was over.
+  template <typename M>
+  bool await(Time deadline, M& into) {
+    while (messages_.empty()) {
+      if (!line_.is_open() || Clock::now() >= deadline) return false;
+      wait_readable(line_.socket().fd(), deadline);
+      for (auto& message : line_.receive()) messages_.push_back(std::move(message));
+    }
+    const auto message = std::move(messages_.front());
+    messages_.erase(messages_.begin());
+    if (const auto* refused = std::get_if<Refused>(&message)) throw_as_told(*refused);
+    const auto* wanted = std::get_if<M>(&message);
+    if (wanted) into = *wanted;
+    return wanted != nullptr;
+  }
+
+  std::vector<Message> rest() { return std::move(messages_); }
+
+ private:
+  [[noreturn]] static void throw_as_told(const Refused& refused) {
+    if (refused.is_usage) throw UsageError(refused.text);
+    throw CommError(refused.text);
+  }
+
+  Line& line_;
+  std::vector<Message> messages_;
+};
+
+class Joining {
+ public:
+  explicit Joining(const ControlOptions& options)
+      : options_(options),
+        hello_{.token = options.token,
+               .instance = make_instance(),
+               .rank = options.rank,
+               .size = options.size,
+               .process = {options.host, getpid()}},
+        deadline_(Clock::now() + options.start_timeout) {}
+
+  Joined run() {
+    Joined joined;
+    for (auto nap = Milliseconds(10); Clock::now() < deadline_; nap = std::min(2 * nap, kMaxNap)) {
+      for (const auto& address : options_.addresses) {
+        if (try_address(address, joined)) return joined;
+      }
+      std::this_thread::sleep_for(nap);
+    }
+    throw CommError(detail::join("control connection on rank ", options_.rank, " of ",
+                                 options_.size, ": rank 0 not reached in ",
+                                 in_words(options_.start_timeout), "; last: ", last_));
+  }
+
+ private:
+  static constexpr Milliseconds kMaxNap{200};
+
+  bool try_address(const std::string& address, Joined& joined) {
+    std::string error;
+    const auto limit = std::min<Time>(deadline_, Clock::now() + kConnectLimit);
+    Line line(connect_to(address, options_.port, limit, error), kMessageBytes);
+    if (!line.is_open()) return note(address, error);
+    line.send(hello_);
+    Conversation talk(line);
+    Accepted accepted;
+    if (!talk.await(Clock::now() + kAnswerLimit, accepted)) {
+      return note(address, "who answers there is not this job's rank 0");
+    }
+    Welcome welcome;
+    if (!talk.await(Clock::now() + options_.start_timeout + kSlack, welcome)) {
+      return note(address, "rank 0 was there and is gone");
+    }
+    if (std::cmp_not_equal(welcome.processes.size(), options_.size)) {
+      return note(address, "rank 0 has a world of another size");
+    }
+    joined.roster = Roster(std::move(welcome.processes));
+    joined.early = talk.rest();
+    joined.lines.push_back(std::move(line));
+    return true;
+  }
+
+  bool note(const std::string& address, const std::string& error) {
+    last_ = detail::join(address, " port ", options_.port, ": ", error);
+    return false;
+  }
+
+  const ControlOptions& options_;
+  Hello hello_;
+  Time deadline_;
+  std::string last_ = "no address was given";
+};
+
+}  // namespace
+
+Joined join_rank_0(const ControlOptions& options) { return Joining(options).run(); }
+
+}  // namespace isobar::control

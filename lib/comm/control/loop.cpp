@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "comm/control/loop.hpp"
+
+#include <isobar/core/error.hpp>
+#include <pthread.h>
+
+#include <algorithm>
+#include <csignal>
+#include <utility>
+
+#include "comm/backend.hpp"
+
+namespace isobar::control {
+namespace {
+
+constexpr Milliseconds kTick{50};
+/// A round of gather() ends by rank 0's clock, whose answer needs time to come.
+constexpr std::chrono::seconds kSlack{5};
+
+/// Threads started meanwhile take no signals: those are for the program's own.
+class BlockSignals {
+ public:
+  BlockSignals() {
+    sigset_t all;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before_);
+  }
+  ~BlockSignals() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+  BlockSignals(const BlockSignals&) = delete;
+  BlockSignals& operator=(const BlockSignals&) = delete;
+
+ private:
+  sigset_t before_{};
+};
+
+}  // namespace
+
+Loop::Loop(const ControlOptions& options, std::shared_ptr<FirstCause> cause)
+    : options_(options),
+      cause_(std::move(cause)),
+      patience_{.silence = options.silence_limit, .gather = options.start_timeout} {}
+
+void Loop::start() {
+  {
+    const BlockSignals block;
+    thread_ = std::thread([this] { run(); });
+  }
+  subscription_ = cause_->subscribe([this] {
+    poller_.wake();
+    const std::lock_guard lock(gather_mutex_);
+    gather_changed_.notify_all();
+  });
+  cause_->set_arbiter([this](const std::string& complaint) { tell(Complaint{complaint}); });
+}
+
+void Loop::stop(const std::string& reason) {
+  cause_->set_arbiter(nullptr);
+  reason_ = reason;
+  stops_ = true;
+  poller_.wake();
+  thread_.join();
+  cause_->unsubscribe(subscription_);
+}
+
+void Loop::tell(Message message) {
+  reports_.add(std::move(message));
+  poller_.wake();
+}
+
+void Loop::run() {
+  try {
+    auto before = Clock::now();
+    while (!stops_) turn(before);
+    turn(before);
+    leave(reason_, Clock::now());
+  } catch (const std::exception& error) {
+    cause_->record(detail::join("control connection on rank ", options_.rank, " of ", options_.size,
+                                ": ", error.what()));
+  }
+}
+
+void Loop::turn(Time& before) {
+  const auto rest = std::chrono::ceil<Milliseconds>(next_turn(before) - Clock::now());
+  const auto tags =
+      poller_.wait(stops_ ? Milliseconds(0) : std::clamp(rest, Milliseconds(1), kTick));
+  const auto now = Clock::now();
+  if (now - before > 3 * patience_.interval()) forgive(now - before);
+  before = now;
+  // What came while this process was stopped speaks before any limit does.
+  for (const int tag : tags) serve(tag, now);
+  tick(now);
+}
+
+void Loop::deliver(Gathered gathered) {
+  const std::lock_guard lock(gather_mutex_);
+  gathered_ = std::move(gathered);
+  gather_changed_.notify_all();
+}
+
+void Loop::deliver(Found found) {
+  const std::lock_guard lock(gather_mutex_);
+  found_[found.key] = std::move(found.value);
+  gather_changed_.notify_all();
+}
+
+std::string Loop::get(const std::string& key, Milliseconds timeout) {
+  tell(Wanted{key});
+  std::unique_lock lock(gather_mutex_);
+  gather_changed_.wait_for(lock, timeout, [&] { return found_.contains(key) || cause_->failed(); });
+  if (found_.contains(key)) return found_[key];
+  lock.unlock();
+  cause_->fail(detail::join("rank ", options_.rank, " of ", options_.size, ": no rank has stored ",
+                            key, " in ", in_words(timeout)));
+}
+
+std::vector<std::string> Loop::gather(const std::string& text) {
+  const auto round = rounds_++;
+  tell(Contribution{.round = round, .text = text});
+  std::unique_lock lock(gather_mutex_);
+  const auto is_there = [&] { return gathered_ && gathered_->round == round; };
+  gather_changed_.wait_for(lock, patience_.gather + kSlack,
+                           [&] { return is_there() || cause_->failed(); });
+  if (is_there()) return std::exchange(gathered_, std::nullopt)->texts;
+  lock.unlock();
+  cause_->fail(detail::join("gather on rank ", options_.rank, " of ", options_.size,
+                            ": no answer in ", in_words(patience_.gather)));
+}
+
+}  // namespace isobar::control

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "comm/control/control.hpp"
+#include "comm/control/diagnosis.hpp"
+#include "comm/control/reports.hpp"
+#include "comm/control/socket.hpp"
+
+namespace isobar::control {
+
+/// What the control threads of all ranks have in common: a thread that waits for the
+/// sockets, and the doors through which the process's other threads reach it.
+class Loop {
+ public:
+  Loop(const ControlOptions& options, std::shared_ptr<FirstCause> cause);
+  virtual ~Loop() = default;
+  Loop(const Loop&) = delete;
+  Loop& operator=(const Loop&) = delete;
+
+  /// From here on the cause is arbitrated.
+  void start();
+
+  /// Ends the thread, which takes leave of the others first; `reason` is empty for a
+  /// normal end.
+  void stop(const std::string& reason);
+
+  Reports& reports() noexcept { return reports_; }
+
+  /// Reports `message` without delay.
+  void tell(Message message);
+
+  std::vector<std::string> gather(const std::string& text);
+
+  /// Waits until some rank has stored `key`.
+  std::string get(const std::string& key, Milliseconds timeout);
+
+ protected:
+  /// What came by the socket added as `tag` of poller().
+  virtual void serve(int tag, Time now) = 0;
+  /// All that does not come by a socket; at least every kTick.
+  virtual void tick(Time now) = 0;
+  /// This process did not run for `gap`.
+  virtual void forgive(Clock::duration gap) = 0;
+  virtual void leave(const std::string& reason, Time now) = 0;
+  /// How long nothing needs to be done here.
+  virtual Time next_turn(Time now) const = 0;
+
+  Poller& poller() noexcept { return poller_; }
+  FirstCause& cause() noexcept { return *cause_; }
+  const Patience& patience() const noexcept { return patience_; }
+  void deliver(Gathered gathered);
+  void deliver(Found found);
+
+ private:
+  void run();
+  void turn(Time& before);
+
+  ControlOptions options_;
+  std::shared_ptr<FirstCause> cause_;
+  Patience patience_;
+  Poller poller_;
+  Reports reports_;
+  int subscription_ = -1;
+
+  std::mutex gather_mutex_;
+  std::condition_variable gather_changed_;
+  std::map<std::string, std::string> found_;
+  std::optional<Gathered> gathered_;
+  int rounds_ = 0;
+
+  std::atomic<bool> stops_{false};
+  std::string reason_;
+  std::thread thread_;
+};
+
+/// Rank 0's, which has a line to every rank, and the others', which have one to rank 0.
+std::unique_ptr<Loop> make_coordinator(const ControlOptions& options, int listener,
+                                       std::shared_ptr<FirstCause> cause, std::string& own_address);
+std::unique_ptr<Loop> make_member(const ControlOptions& options, std::shared_ptr<FirstCause> cause,
+                                  std::string& own_address);
+
+}  // namespace isobar::control

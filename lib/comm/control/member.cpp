@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+#include <map>
+#include <utility>
+
+#include "comm/control/join.hpp"
+#include "comm/control/loop.hpp"
+
+namespace isobar::control {
+namespace {
+
+/// Calls are reported at this pace, slower in large worlds so that rank 0 gets some
+/// hundred messages a second from all; what matters is asked for when it does.
+constexpr Milliseconds kPace{50};
+constexpr Milliseconds kPaceARank{5};
+constexpr Milliseconds kMaxPace{2000};
+
+/// A suspicion is answered sooner by a rank 0 that runs.
+constexpr std::chrono::seconds kAnswerLimit{3};
+
+class Member final : public Loop {
+ public:
+  Member(const ControlOptions& options, std::shared_ptr<FirstCause> cause, Joined joined)
+      : Loop(options, std::move(cause)),
+        roster_(std::move(joined.roster)),
+        line_(std::move(joined.lines.front())),
+        early_(std::move(joined.early)),
+        pace_(std::clamp<Milliseconds>(options.size * kPaceARank, kPace, kMaxPace)),
+        heard_(Clock::now()) {
+    if (line_.is_open()) poller().add(line_.socket().fd(), 0);
+  }
+
+ private:
+  void serve(int, Time now) override {
+    heard_ = now;
+    for (const auto& message : line_.receive()) {
+      if (!is_over_) handle(message, now);
+    }
+  }
+
+  void handle(const Message& message, Time now) {
+    if (const auto* verdict = std::get_if<Verdict>(&message)) return obey(*verdict);
+    if (const auto* gathered = std::get_if<Gathered>(&message)) return deliver(*gathered);
+    if (const auto* found = std::get_if<Found>(&message)) return deliver(*found);
+    if (const auto* goodbye = std::get_if<Goodbye>(&message)) return part(*goodbye);
+    if (!std::holds_alternative<Probe>(message)) return;
+    report(now);
+    line_.send(Alive{});
+  }
+
+  void tick(Time now) override {
+    for (const auto& message : std::exchange(early_, {})) handle(message, now);
+    collect(now);
+    if (is_over_) return;
+    if (cause().failed()) return tell_and_finish(cause().message());
+    if (parted_) return go_on_alone();
+    if (!line_.is_open()) return finish(roster_.gone({0}));
+    if (now - heard_ >= patience().silence) {
+      return tell_and_finish(roster_.silent({0}, patience().silence));
+    }
+    if (complained_at_ && now - *complained_at_ >= kAnswerLimit) {
+      return tell_and_finish(roster_.unanswering({0}));
+    }
+    if (is_urgent_ || now >= next_report_) report(now);
+    if (now >= next_sign_) sign(now);
+    line_.flush();
+  }
+
+  void forgive(Clock::duration gap) override {
+    heard_ += gap;
+    if (complained_at_) *complained_at_ += gap;
+  }
+
+  Time next_turn(Time now) const override {
+    return line_.has_output() ? now + Milliseconds(5) : std::min(next_report_, next_sign_);
+  }
+
+  void leave(const std::string& reason, Time now) override {
+    if (!is_over_ && !parted_) {
+      report(now);
+      line_.send(Goodbye{.reason = reason, .progress = {}});
+    }
+    close_politely({&line_});
+  }
+
+  /// Takes over what the other threads have to say, and counts for itself.
+  void collect(Time now) {
+    for (auto& message : reports().take()) {
+      if (const auto* calls = std::get_if<Calls>(&message)) {
+        counts_[calls->id] = calls->first + static_cast<int64_t>(calls->calls.size());
+      }
+      if (const auto* complaint = std::get_if<Complaint>(&message)) {
+        complaint_ = complaint->text;
+        complained_at_ = complained_at_.value_or(now);
+      }
+      is_urgent_ |= !std::holds_alternative<Calls>(message);
+      waiting_.push_back(std::move(message));
+    }
+  }
+
+  void report(Time now) {
+    collect(now);
+    for (const auto& message : std::exchange(waiting_, {})) line_.send(message);
+    is_urgent_ = false;
+    next_report_ = now + pace_;
+  }
+
+  void sign(Time now) {
+    line_.send(Alive{});
+    next_sign_ = now + patience().interval();
+  }
+
+  /// Rank 0 ended its part: nobody arbitrates any more.
+  void part(const Goodbye& goodbye) {
+    parted_ = goodbye;
+    line_.close();
+  }
+
+  void go_on_alone() {
+    waiting_.clear();
+    for (const auto& [id, count] : parted_->progress) {
+      const auto own = counts_.find(id);
+      if (own == counts_.end() || own->second <= count) continue;
+      return finish(
+          roster_.left_before(0, "collective #" + std::to_string(count), parted_->reason));
+    }
+    if (complained_at_) finish(complaint_);
+  }
+
+  /// Rank 0 waits for the line to close, so that its verdict is known to have come.
+  void obey(const Verdict& verdict) {
+    line_.close();
+    finish(verdict.text);
+  }
+
+  /// Rank 0 may yet be able to read it.
+  void tell_and_finish(const std::string& text) {
+    line_.send(Verdict{text});
+    finish(text);
+  }
+
+  void finish(const std::string& text) {
+    is_over_ = true;
+    cause().record(text);
+  }
+
+  Roster roster_;
+  Line line_;
+  std::vector<Message> early_;
+  Milliseconds pace_;
+  Time heard_;
+  Time next_report_;
+  Time next_sign_;
+  std::vector<Message> waiting_;
+  bool is_urgent_ = false;
+  std::map<uint64_t, int64_t> counts_;
+  std::string complaint_;
+  std::optional<Time> complained_at_;
+  std::optional<Goodbye> parted_;
+  bool is_over_ = false;
+};
+
+}  // namespace
+
+std::unique_ptr<Loop> make_member(const ControlOptions& options, std::shared_ptr<FirstCause> cause,
+                                  std::string& own_address) {
+  auto joined = join_rank_0(options);
+  own_address = local_address(joined.lines.front().socket());
+  return std::make_unique<Member>(options, std::move(cause), std::move(joined));
+}
+
+}  // namespace isobar::control

@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+// Rank 0's side of control/join.hpp.
+#include <isobar/core/error.hpp>
+#include <unistd.h>
+
+#include <algorithm>
+#include <optional>
+#include <utility>
+
+#include "comm/backend.hpp"
+#include "comm/control/join.hpp"
+
+namespace isobar::control {
+namespace {
+
+constexpr Milliseconds kTurn{5};
+/// How often those who came are looked at for having left again.
+constexpr Milliseconds kRound{100};
+/// The processes of a job start within this of each other, mostly: who comes later
+/// than it after a mistake was found is not told what it was.
+constexpr Milliseconds kGrace{2000};
+
+class Reception {
+ public:
+  Reception(const ControlOptions& options, Door& door)
+      : options_(options), door_(door), guests_(static_cast<size_t>(options.size)) {
+    Hello own;
+    own.process = {options.host, getpid()};
+    guests_[0] = Guest{Line(Socket()), std::move(own)};
+  }
+
+  Joined run() {
+    const auto deadline = Clock::now() + options_.start_timeout;
+    auto last_came = Clock::now();
+    while (!(is_complete() && !mistake_)) {
+      const auto now = Clock::now();
+      if (now >= deadline) refuse_latecomers();
+      if (mistake_ && now - last_came >= kGrace) throw UsageError(*mistake_);
+      for (auto& newcomer : door_.newcomers(now)) {
+        last_came = now;
+        admit(std::move(newcomer));
+      }
+      notice_leavers(now);
+      door_.wait(now + kTurn);
+    }
+    return welcome();
+  }
+
+ private:
+  using Guest = Newcomer;
+
+  void admit(Newcomer newcomer) {
+    newcomer.line.send(Accepted{});
+    if (!mistake_) mistake_ = mistake_of(newcomer.hello);
+    if (!mistake_) {
+      auto& place = guests_[static_cast<size_t>(newcomer.hello.rank)];
+      place = std::move(newcomer);
+      return;
+    }
+    auto lines = lines_of_guests();
+    lines.push_back(&newcomer.line);
+    refuse(lines, {.is_usage = 1, .text = *mistake_});
+  }
+
+  std::vector<Line*> lines_of_guests() {
+    std::vector<Line*> lines;
+    for (auto& guest : guests_) {
+      if (guest) lines.push_back(&guest->line);
+    }
+    return lines;
+  }
+
+  std::optional<std::string> mistake_of(const Hello& hello) const {
+    const auto where = to_string(hello.process);
+    const auto& own = guests_[0]->hello.process;
+    if (hello.size != options_.size || hello.rank < 0 || hello.rank >= options_.size) {
+      return detail::join("control connection: ", where, " was started as rank ", hello.rank,
+                          " of ", hello.size, ", ", to_string(own), " as rank 0 of ", options_.size,
+                          "; start all ranks by one launch");
+    }
+    const auto& there = guests_[static_cast<size_t>(hello.rank)];
+    if (!there || (there->hello.instance == hello.instance && hello.rank != 0)) return std::nullopt;
+    return detail::join("control connection: rank ", hello.rank, " of ", hello.size,
+                        " is there twice, on ", to_string(there->hello.process), " and on ", where,
+                        "; give every process a rank of its own");
+  }
+
+  /// One that waits has nothing to say: whatever comes is its end.
+  void notice_leavers(Time now) {
+    if (now < next_round_) return;
+    next_round_ = now + kRound;
+    for (size_t r = 1; r < guests_.size(); ++r) {
+      if (!guests_[r]) continue;
+      guests_[r]->line.receive();
+      if (!guests_[r]->line.is_open() && !mistake_) guests_[r].reset();
+    }
+  }
+
+  bool is_complete() const {
+    return std::all_of(guests_.begin(), guests_.end(), [](const auto& g) { return g.has_value(); });
+  }
+
+  static void refuse(const std::vector<Line*>& lines, const Refused& refusal) {
+    for (auto* line : lines) line->send(refusal);
+    close_politely(lines);
+  }
+
+  [[noreturn]] void refuse_latecomers() {
+    if (mistake_) throw UsageError(*mistake_);
+    std::vector<int> missing;
+    for (size_t r = 0; r < guests_.size(); ++r) {
+      if (!guests_[r]) missing.push_back(static_cast<int>(r));
+    }
+    const auto text = detail::join("control connection on rank 0 of ", options_.size, ": ",
+                                   rank_list(missing), missing.size() == 1 ? " has" : " have",
+                                   " not come in ", in_words(options_.start_timeout),
+                                   "; check that they run and can reach ", options_.host);
+    refuse(lines_of_guests(), {.is_usage = 0, .text = text});
+    throw CommError(text);
+  }
+
+  Joined welcome() {
+    Welcome message;
+    for (const auto& guest : guests_) message.processes.push_back(guest->hello.process);
+    Joined joined{.roster = Roster(message.processes), .lines = {}};
+    const auto frame = encode(message);
+    for (auto& guest : guests_) {
+      guest->line.send_frame(frame);
+      joined.lines.push_back(std::move(guest->line));
+    }
+    return joined;
+  }
+
+  const ControlOptions& options_;
+  Door& door_;
+  std::vector<std::optional<Guest>> guests_;
+  std::optional<std::string> mistake_;
+  Time next_round_;
+};
+
+}  // namespace
+
+Joined receive_all(const ControlOptions& options, Door& door) {
+  return Reception(options, door).run();
+}
+
+}  // namespace isobar::control

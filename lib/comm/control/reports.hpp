@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "comm/control/message.hpp"
+
+namespace isobar::control {
+
+/// What the threads of a process have to tell rank 0, until its control thread takes
+/// it. Nothing blocks but for a lock that is held for well under a microsecond (take()
+/// swaps the lists under it).
+class Reports {
+ public:
+  /// Calls beyond this wait for nobody: the oldest are forgotten.
+  static constexpr size_t kMaxCalls = 1 << 16;
+
+  void issued(uint64_t id, int64_t sequence, const Call& call) noexcept;
+  void add(Message message);
+
+  /// All since the last time, in an order in which they make sense.
+  std::vector<Message> take();
+
+ private:
+  struct Issued {
+    uint64_t id;
+    int64_t sequence;
+    Call call;
+  };
+
+  std::mutex mutex_;
+  std::vector<Message> before_;
+  std::vector<Issued> issued_;
+  std::vector<Message> after_;
+};
+
+}  // namespace isobar::control

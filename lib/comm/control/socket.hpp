@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "comm/control/roster.hpp"
+
+namespace isobar::control {
+
+/// A socket or another descriptor that is closed with its owner. All made here
+/// are non-blocking and not inherited by programs that this process starts.
+class Socket {
+ public:
+  Socket() = default;
+  explicit Socket(int fd) : fd_(fd) {}
+  ~Socket();
+  Socket(Socket&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  Socket& operator=(Socket&& other) noexcept {
+    std::swap(fd_, other.fd_);
+    return *this;
+  }
+
+  int fd() const noexcept { return fd_; }
+  /// The caller closes it.
+  int release() noexcept { return std::exchange(fd_, -1); }
+  explicit operator bool() const noexcept { return fd_ >= 0; }
+
+ private:
+  int fd_ = -1;
+};
+
+/// Listens on all addresses of both families, or of IPv4 where there is no IPv6;
+/// throws CommError.
+Socket listen_on(int port);
+int port_of(const Socket& socket);
+
+/// The next connection that waits, if any.
+Socket accept_from(int listener);
+
+/// A connection to a numeric address; none with the reason in `error`.
+Socket connect_to(const std::string& address, int port, Time deadline, std::string& error);
+
+/// This side's address, an IPv4 one without the prefix of the mapped form.
+std::string local_address(const Socket& socket);
+
+/// Blocks until the socket can be read or the time is over.
+void wait_readable(int fd, Time deadline);
+
+/// Blocks for what happens to sockets, each known by a number.
+class Poller {
+ public:
+  Poller();
+
+  void add(int fd, int tag);
+
+  /// Ends a wait from another thread, or the next one.
+  void wake() noexcept;
+
+  /// The numbers of those that have something to read; a closed socket is
+  /// removed by itself.
+  std::vector<int> wait(Milliseconds limit);
+
+ private:
+  Socket epoll_;
+  Socket wake_;
+};
+
+}  // namespace isobar::control

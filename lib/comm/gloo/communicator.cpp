@@ -1,0 +1,291 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "comm/gloo/communicator.hpp"
+
+#include <isobar/core/error.hpp>
+#include <ATen/ops/empty_like.h>
+#include <ATen/ops/from_blob.h>
+#include <ATen/ops/tensor.h>
+#include <ATen/ops/zeros.h>
+
+#include <condition_variable>
+#include <future>
+#include <memory>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+#include "comm/backend.hpp"
+#include "comm/completion.hpp"
+#include "comm/element_type.hpp"
+#include "comm/gloo/stream.hpp"
+#include "comm/job_queue.hpp"
+#include "comm/schedule/schedule.hpp"
+
+namespace isobar {
+namespace {
+
+/// How many messages of a user's may wait at a time; each takes a thread, since Gloo's messages
+/// can only be waited for.
+constexpr int kMessageThreads = 1024;
+/// How long a destructor waits for operations that nobody has waited for.
+constexpr std::chrono::seconds kPatience{1};
+
+using CompletionPtr = std::shared_ptr<Completion>;
+
+/// How long messages are over a socket: Gloo asks the receiver before each, so they are longer than
+/// where the library does that itself.
+constexpr ScheduleTuning kTuning{
+    .owner_bytes_each_rank = 32 << 10, .segment_bytes = 256 << 10, .window_bytes = 2 << 20};
+
+/// What Gloo's own ring sums. A short message is by owners in two steps instead of the ring's
+/// 2(n-1): its time is all latency.
+bool gloo_sums(const at::Tensor& values, int size) {
+  const auto type = values.scalar_type();
+  return type != at::kShort && accumulation_type(type) == type &&
+         static_cast<int64_t>(values.nbytes()) > kTuning.owner_bytes_each_rank * size;
+}
+
+at::Tensor as_bytes(const at::Tensor& tensor) {
+  return at::from_blob(const_cast<void*>(tensor.const_data_ptr()),
+                       {static_cast<int64_t>(tensor.nbytes())}, at::kByte);
+}
+
+std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
+
+/// What a Gloo communicator shares with its operations in flight, which may outlive it.
+class GlooState : public std::enable_shared_from_this<GlooState> {
+ public:
+  GlooState(const GlooOptions& options, const std::string& prefix)
+      : options_(options), prefix_(prefix), group_(connect(options, prefix)) {
+    crash_guard_ = catch_gloo_crashes(
+        [cause = options.cause](const std::string& error) { cause->suspect(first_line(error)); });
+  }
+
+  const GlooOptions& options() const noexcept { return options_; }
+  const std::string& prefix() const noexcept { return prefix_; }
+  GlooGroup& group() const noexcept { return *group_; }
+
+  /// Counts `operation` as being in flight, and keeps its tensors, until the end is called.
+  GlooGroup::Done ending(const Operation& operation, const CompletionPtr& completion) {
+    const std::lock_guard lock(mutex_);
+    ++in_flight_;
+    return [operation, completion, self = shared_from_this()](const std::string& error) {
+      if (error.empty()) {
+        completion->complete();
+      } else {
+        self->options_.cause->suspect(completion->place() + ": " + first_line(error));
+      }
+      self->ended();
+    };
+  }
+
+  /// Runs a collective that is made of messages, on the one thread of all such.
+  void stream(const Operation& operation, const CompletionPtr& completion) {
+    if (operation.kind == OperationKind::all_to_all) check_lengths(operation, completion);
+    run(schedule_of(operation), completion);
+  }
+
+  /// Ends the threads of Gloo and of this object, once nothing is in flight: the last reference to
+  /// this may go on one of them, which cannot wait for itself.
+  void close() {
+    sends_.reset();
+    group_.reset();
+  }
+
+  /// False where operations are still in flight after a moment.
+  bool wait_idle() {
+    std::unique_lock lock(mutex_);
+    return idle_.wait_for(lock, options_.cause->failed() ? std::chrono::seconds(0) : kPatience,
+                          [this] { return in_flight_ == 0; });
+  }
+
+ private:
+  static std::shared_ptr<GlooGroup> connect(const GlooOptions& options, const std::string& prefix) {
+    if (options.size == 1) return nullptr;
+    return make_gloo_group({.rank = options.rank,
+                            .size = options.size,
+                            .address = options.address,
+                            .store = options.store,
+                            .prefix = prefix,
+                            .timeout = options.timeout});
+  }
+
+  Schedule schedule_of(const Operation& operation) const {
+    const int rank = options_.rank;
+    const int size = options_.size;
+    const auto type = operation.output.scalar_type();
+    const bool by_owners = options_.deterministic || accumulation_type(type) != type;
+    if (operation.kind == OperationKind::all_to_all) {
+      return exchange_schedule(operation, rank, size, kTuning);
+    }
+    if (operation.kind == OperationKind::allreduce ||
+        (operation.kind == OperationKind::reduce_scatter && by_owners)) {
+      return owner_schedule(operation, rank, size, kTuning);
+    }
+    return ring_schedule(operation, rank, size, kTuning);
+  }
+
+  void run(Schedule schedule, const CompletionPtr& completion) {
+    const auto stream =
+        std::make_shared<GlooStream>(group_, std::move(schedule), kTuning, completion);
+    std::promise<void> sent;
+    auto sends_done = sent.get_future();
+    sends_->add([stream, sent = std::make_shared<std::promise<void>>(std::move(sent))] {
+      try {
+        stream->run_sends();
+        sent->set_value();
+      } catch (...) {
+        sent->set_exception(std::current_exception());
+      }
+    });
+    stream->run_receives();
+    sends_done.get();
+  }
+
+  /// Gloo takes a message that is shorter than what was asked for as a whole one, so the ranks
+  /// tell each other the lengths first.
+  void check_lengths(const Operation& operation, const CompletionPtr& completion) {
+    Operation lengths;
+    lengths.kind = OperationKind::all_to_all;
+    lengths.input = at::tensor(operation.input_rows, at::kLong);
+    lengths.output = at::empty_like(lengths.input);
+    lengths.input_rows.assign(options_.size, 1);
+    lengths.output_rows = lengths.input_rows;
+    run(exchange_schedule(lengths, options_.rank, options_.size, kTuning), completion);
+    const auto* announced = lengths.output.const_data_ptr<int64_t>();
+    for (int r = 0; r < options_.size; ++r) {
+      if (announced[r] == operation.output_rows[r]) continue;
+      throw CommError(detail::join("rank ", r, " sends ", announced[r], " rows to rank ",
+                                   options_.rank, ", which expects ", operation.output_rows[r]));
+    }
+  }
+
+  void ended() {
+    const std::lock_guard lock(mutex_);
+    --in_flight_;
+    idle_.notify_all();
+  }
+
+  GlooOptions options_;
+  std::string prefix_;
+  std::shared_ptr<GlooGroup> group_;
+  std::shared_ptr<void> crash_guard_;
+  /// Waits for what streams have sent.
+  std::unique_ptr<JobQueue> sends_ = std::make_unique<JobQueue>(1);
+  std::mutex mutex_;
+  std::condition_variable idle_;
+  int in_flight_ = 0;
+};
+
+/// Keeps what Gloo's threads still use, to the end of the program.
+void leave_behind(std::shared_ptr<GlooState> state) {
+  static std::mutex mutex;
+  static auto& all = *new std::vector<std::shared_ptr<GlooState>>;
+  const std::lock_guard lock(mutex);
+  all.push_back(std::move(state));
+}
+
+class GlooCommunicator final : public Communicator {
+ public:
+  explicit GlooCommunicator(std::shared_ptr<GlooState> state)
+      : Communicator(state->options().rank, state->options().size, state->options().timeout,
+                     state->options().cause),
+        state_(std::move(state)) {}
+
+  /// Gloo's threads cannot be told to stop waiting for a peer: after a failure, and where an
+  /// operation is still in flight, they are left behind.
+  ~GlooCommunicator() override {
+    if (state_->wait_idle() && !first_cause()->failed()) {
+      state_->close();
+    } else {
+      streams_.abandon();
+      messages_.abandon();
+      leave_behind(state_);
+    }
+  }
+
+ private:
+  Work do_start(Operation operation) override {
+    if (size() == 1) return complete_alone(operation);
+    check_on_cpu(operation, backend());
+    auto completion = std::make_shared<Completion>(operation, rank(), size(), first_cause());
+    auto end = state_->ending(operation, completion);
+    launch(std::move(operation), completion, std::move(end));
+    return Work(std::move(completion));
+  }
+
+  void launch(Operation operation, const CompletionPtr& completion, GlooGroup::Done end) {
+    auto& group = state_->group();
+    const auto timeout = operation.timeout;
+    switch (operation.kind) {
+      case OperationKind::allreduce:
+        if (state_->options().deterministic || !gloo_sums(operation.output, size())) break;
+        return group.allreduce(operation.output.detach(), operation.reduce, timeout,
+                               std::move(end));
+      case OperationKind::broadcast:
+        return group.broadcast(as_bytes(operation.output), operation.peer, timeout, std::move(end));
+      case OperationKind::barrier:
+        return group.allreduce(at::zeros({1}, at::kByte), ReduceOp::sum, timeout, std::move(end));
+      case OperationKind::send:
+        return wait_for(group.send(as_bytes(operation.input), operation.peer, operation.tag),
+                        completion, std::move(end));
+      case OperationKind::receive:
+        return wait_for(group.receive(as_bytes(operation.output), operation.peer, operation.tag),
+                        completion, std::move(end));
+      default:
+        break;
+    }
+    launch_stream(std::move(operation), completion, std::move(end));
+  }
+
+  void launch_stream(Operation operation, const CompletionPtr& completion, GlooGroup::Done end) {
+    streams_.add(
+        [state = state_, operation = std::move(operation), completion, end = std::move(end)] {
+          try {
+            state->stream(operation, completion);
+          } catch (const std::exception& error) {
+            return end(error.what());
+          }
+          end({});
+        });
+  }
+
+  void wait_for(std::shared_ptr<GlooMessage> message, const CompletionPtr& completion,
+                GlooGroup::Done end) {
+    messages_.add([message = std::move(message), completion, end = std::move(end)] {
+      try {
+        message->wait(completion->left());
+      } catch (const std::exception& error) {
+        return end(error.what());
+      }
+      end({});
+    });
+  }
+
+  std::unique_ptr<Communicator> do_split(int color, int key) override {
+    const auto place = agree_on_split(*this, color, key);
+    const auto split = splits_++;
+    if (color < 0) return nullptr;
+    auto options = state_->options();
+    options.rank = place.rank;
+    options.size = place.size;
+    options.timeout = timeout();
+    return std::make_unique<GlooCommunicator>(std::make_shared<GlooState>(
+        options, detail::join(state_->prefix(), split, ".", color, "/")));
+  }
+
+  std::string_view do_backend() const noexcept override { return "gloo"; }
+
+  std::shared_ptr<GlooState> state_;
+  int64_t splits_ = 0;
+  JobQueue streams_{1};
+  JobQueue messages_{kMessageThreads};
+};
+
+}  // namespace
+
+std::unique_ptr<Communicator> make_gloo_communicator(const GlooOptions& options) {
+  return std::make_unique<GlooCommunicator>(std::make_shared<GlooState>(options, "isobar/"));
+}
+
+}  // namespace isobar

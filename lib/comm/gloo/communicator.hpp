@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <isobar/comm/communicator.hpp>
+
+#include <chrono>
+#include <memory>
+#include <string>
+
+#include "comm/first_cause.hpp"
+#include "comm/gloo/group.hpp"
+
+namespace isobar {
+
+struct GlooOptions {
+  int rank = 0;
+  int size = 1;
+  /// This rank's numeric address, at which the others reach it.
+  std::string address;
+  std::shared_ptr<KeyValueStore> store;
+  /// Sums in the order of ranks, whatever that costs.
+  bool deterministic = false;
+  std::chrono::milliseconds timeout = kDefaultTimeout;
+  std::shared_ptr<FirstCause> cause;
+};
+
+/// The Gloo world over TCP. Collective; blocks until every rank is connected with
+/// every other. The file no_gloo.cpp throws UsageError.
+std::unique_ptr<Communicator> make_gloo_communicator(const GlooOptions& options);
+
+}  // namespace isobar

@@ -1,0 +1,273 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "comm/levels/levels.hpp"
+
+#include <isobar/comm/agreement.hpp>
+#include <isobar/core/error.hpp>
+#include <isobar/core/hash.hpp>
+#include <isobar/core/stopwatch.hpp>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/full.h>
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <deque>
+#include <future>
+#include <map>
+#include <utility>
+#include <vector>
+
+#include "comm/backend.hpp"
+#include "comm/completion.hpp"
+#include "comm/element_type.hpp"
+#include "comm/job_queue.hpp"
+#include "comm/levels/level_choice.hpp"
+#include "comm/shared_memory/shared_memory.hpp"
+
+namespace isobar {
+namespace {
+
+/// One block adds up inside the nodes while the one before it is under way between them.
+constexpr int64_t kBlockBytes = 4 << 20;
+
+/// Where the ranks of a communicator are: the nodes by first appearance, and each rank's place.
+struct NodeMap {
+  std::vector<int> node_of;
+  std::vector<int> place_on_node;
+  int nodes = 0;
+  int ranks_per_node = 0;
+
+  explicit NodeMap(const std::vector<std::string>& identities) {
+    std::map<std::string, std::pair<int, int>> known;
+    for (const auto& identity : identities) {
+      auto& [node, ranks] =
+          known.try_emplace(identity, static_cast<int>(known.size()), 0).first->second;
+      node_of.push_back(node);
+      place_on_node.push_back(ranks++);
+    }
+    nodes = static_cast<int>(known.size());
+    for (const auto& [identity, entry] : known) {
+      if (entry.second * nodes == static_cast<int>(identities.size()))
+        ranks_per_node = entry.second;
+    }
+  }
+
+  /// Several nodes, with the same number of ranks on each, and that not one.
+  bool has_levels() const { return nodes > 1 && ranks_per_node > 1; }
+};
+
+/// The communicators of a two-level allreduce. Used by one thread.
+struct Parts {
+  std::unique_ptr<Communicator> flat;
+  std::unique_ptr<Communicator> node;
+  std::unique_ptr<Communicator> across;
+};
+
+at::Tensor piece(const at::Tensor& flat, int64_t first, int64_t count) {
+  return flat.narrow(0, first, count);
+}
+
+/// Sums `values` (one-dimensional) in two levels, in place. What the number of ranks on a node does
+/// not divide, less than one element a rank, goes over all ranks.
+class TwoLevelAllreduce {
+ public:
+  TwoLevelAllreduce(Parts& parts, const Operation& operation, at::Tensor values)
+      : parts_(parts),
+        op_(operation.reduce),
+        values_(std::move(values)),
+        ranks_(parts.node->size()),
+        whole_(values_.numel() / ranks_ * ranks_),
+        block_(std::max<int64_t>(kBlockBytes / (values_.element_size() * ranks_), 1) * ranks_) {}
+
+  void run() {
+    for (int64_t first = 0; first < whole_; first += block_) {
+      add_inside(first, std::min(block_, whole_ - first));
+      if (under_way_.size() > 1) hand_out();
+    }
+    while (!under_way_.empty()) hand_out();
+    if (whole_ < values_.numel()) {
+      parts_.flat->allreduce(piece(values_, whole_, values_.numel() - whole_), op_).wait();
+    }
+  }
+
+ private:
+  struct Block {
+    at::Tensor values;
+    at::Tensor share;
+    Work work;
+  };
+
+  void add_inside(int64_t first, int64_t count) {
+    Block block{.values = piece(values_, first, count),
+                .share = at::empty({count / ranks_}, values_.options()),
+                .work = {}};
+    parts_.node->reduce_scatter(block.share, block.values, op_).wait();
+    block.work = parts_.across->allreduce(block.share, op_);
+    under_way_.push_back(std::move(block));
+  }
+
+  void hand_out() {
+    auto& block = under_way_.front();
+    block.work.wait();
+    parts_.node->all_gather(block.values, block.share).wait();
+    under_way_.pop_front();
+  }
+
+  Parts& parts_;
+  ReduceOp op_;
+  at::Tensor values_;
+  int64_t ranks_;
+  int64_t whole_;
+  int64_t block_;
+  std::deque<Block> under_way_;
+};
+
+using CompletionPtr = std::shared_ptr<Completion>;
+
+/// What the communicator shares with its jobs, which may outlive it.
+struct LevelsState {
+  Parts parts;
+  LevelsOptions options;
+  LevelChoice choice;
+  /// Waits for what goes over all ranks at once.
+  JobQueue flat_ends{1};
+
+  void start(const Operation& operation, const CompletionPtr& completion) {
+    const auto bytes =
+        static_cast<int64_t>(operation.output.defined() ? operation.output.nbytes() : 0);
+    const bool chooses = can_choose(operation);
+    const auto way = chooses ? way_of(bytes) : LevelChoice::Way::flat;
+    if (!chooses || (way == LevelChoice::Way::flat && !is_trial(bytes))) {
+      return start_flat(operation, completion);
+    }
+    const Stopwatch stopwatch;
+    way == LevelChoice::Way::flat ? BackendAccess::start(*parts.flat, operation).wait()
+                                  : run_levels(operation);
+    if (is_trial(bytes)) choice.add(bytes, slowest(stopwatch.elapsed_s()));
+    completion->complete();
+  }
+
+ private:
+  bool can_choose(const Operation& operation) const {
+    if (operation.kind != OperationKind::allreduce) return false;
+    const auto type = operation.output.scalar_type();
+    return accumulation_type(type) == type && operation.output.numel() >= parts.node->size();
+  }
+
+  LevelChoice::Way way_of(int64_t bytes) const {
+    return options.levels == Levels::node ? LevelChoice::Way::node : choice.next(bytes);
+  }
+
+  bool is_trial(int64_t bytes) const {
+    return options.levels == Levels::automatic && choice.is_trial(bytes);
+  }
+
+  double slowest(double seconds) {
+    auto time = at::full({1}, seconds, at::kDouble);
+    parts.flat->allreduce(time, ReduceOp::maximum).wait();
+    return *time.const_data_ptr<double>();
+  }
+
+  void run_levels(const Operation& operation) {
+    for (auto* comm : {parts.node.get(), parts.across.get(), parts.flat.get()}) {
+      comm->set_timeout(operation.timeout);
+    }
+    TwoLevelAllreduce(parts, operation, operation.output.detach().view({-1})).run();
+  }
+
+  void start_flat(const Operation& operation, const CompletionPtr& completion) {
+    auto work = BackendAccess::start(*parts.flat, operation);
+    flat_ends.add([this, work, completion]() mutable { end(work, *completion); });
+  }
+
+  void end(Work& work, Completion& completion) {
+    try {
+      work.wait();
+      completion.complete();
+    } catch (const std::exception& error) {
+      options.cause->suspect(error.what());
+    }
+  }
+};
+
+class LevelledCommunicator final : public Communicator {
+ public:
+  explicit LevelledCommunicator(std::shared_ptr<LevelsState> state)
+      : Communicator(state->parts.flat->rank(), state->parts.flat->size(),
+                     state->parts.flat->timeout(), state->options.cause),
+        state_(std::move(state)) {}
+
+ private:
+  /// Everything that goes over the flat communicator is issued by one thread, in one order.
+  Work do_start(Operation operation) override {
+    auto completion = std::make_shared<Completion>(operation, rank(), size(), first_cause());
+    jobs_.add([state = state_, operation = std::move(operation), completion] {
+      try {
+        state->start(operation, completion);
+      } catch (const std::exception& error) {
+        state->options.cause->suspect(error.what());
+      }
+    });
+    return Work(std::move(completion));
+  }
+
+  std::unique_ptr<Communicator> do_split(int color, int key) override {
+    auto made = std::make_shared<std::promise<std::unique_ptr<Communicator>>>();
+    auto part = made->get_future();
+    jobs_.add([state = state_, made, color, key] {
+      try {
+        made->set_value(state->parts.flat->split(color, key));
+      } catch (...) {
+        made->set_exception(std::current_exception());
+      }
+    });
+    auto flat = part.get();
+    return flat ? with_levels(std::move(flat), state_->options) : nullptr;
+  }
+
+  std::string_view do_backend() const noexcept override { return state_->parts.flat->backend(); }
+
+  std::shared_ptr<LevelsState> state_;
+  JobQueue jobs_{1};
+};
+
+std::unique_ptr<Communicator> share_memory(Communicator& ranks_of_node,
+                                           const LevelsOptions& options) {
+  // The first rank's process and a number of its own make a name that nobody else uses.
+  static std::atomic<int> count{0};
+  const auto mine = detail::join(options.token, " ", getpid(), " ", count++);
+  const auto first = gather_texts(ranks_of_node, mine).front();
+  return make_shared_memory_communicator({.name = detail::join("isobar-", fnv1a(first)),
+                                          .rank = ranks_of_node.rank(),
+                                          .size = ranks_of_node.size(),
+                                          .timeout = ranks_of_node.timeout(),
+                                          .cause = options.cause});
+}
+
+}  // namespace
+
+Levels levels_by_name(const std::string& name) {
+  if (name == "flat") return Levels::flat;
+  if (name == "node") return Levels::node;
+  ISOBAR_CHECK(name == "auto", "make_communicator: no levels '", name,
+               "'; choose auto, flat or node");
+  return Levels::automatic;
+}
+
+std::unique_ptr<Communicator> with_levels(std::unique_ptr<Communicator> flat,
+                                          const LevelsOptions& options) {
+  if (options.levels == Levels::flat || flat->size() == 1) return flat;
+  const NodeMap map(gather_texts(*flat, options.node));
+  if (!map.has_levels()) return flat;
+  const int rank = flat->rank();
+  const auto ranks_of_node = flat->split(map.node_of[rank], rank);
+  const auto state = std::make_shared<LevelsState>();
+  state->options = options;
+  state->parts.node = share_memory(*ranks_of_node, options);
+  state->parts.across = flat->split(map.place_on_node[rank], rank);
+  state->parts.flat = std::move(flat);
+  return std::make_unique<LevelledCommunicator>(state);
+}
+
+}  // namespace isobar

@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "comm/nccl/communicator.hpp"
+
+#include <isobar/core/error.hpp>
+
+#include <algorithm>
+#include <utility>
+
+#include "comm/backend.hpp"
+
+namespace isobar {
+namespace {
+
+/// How long a destructor may take, twice: until what was issued is on its stream, and until NCCL
+/// has ended.
+constexpr std::chrono::seconds kGoodbye{5};
+
+class NcclWork final : public WorkState {
+ public:
+  NcclWork(std::shared_ptr<NcclQueue> queue, NcclQueue::FlightPtr flight, bool orders_the_host)
+      : queue_(std::move(queue)), flight_(std::move(flight)), orders_the_host_(orders_the_host) {}
+
+  bool is_completed() const override { return queue_->is_completed(flight_); }
+
+  void wait() override {
+    if (orders_the_host_) return synchronize();
+    queue_->wait_issued(flight_);
+    const auto& api = *queue_->api();
+    api.block(queue_->device(), api.current_stream(queue_->device()), flight_->done);
+    queue_->check(flight_);
+  }
+
+  void synchronize() override { queue_->wait_done(flight_); }
+
+ private:
+  std::shared_ptr<NcclQueue> queue_;
+  NcclQueue::FlightPtr flight_;
+  bool orders_the_host_;
+};
+
+class NcclCommunicator final : public Communicator {
+ public:
+  /// `link` is null for a world of one.
+  NcclCommunicator(const NcclOptions& options, std::shared_ptr<FirstCause> cause,
+                   std::shared_ptr<NcclQueue> queue, std::shared_ptr<NcclLink> link)
+      : Communicator(options.rank, options.size, options.timeout, std::move(cause)),
+        options_(options),
+        queue_(std::move(queue)),
+        link_(std::move(link)) {
+    if (!link_) return;
+    // All communicators of a failed world at once: one's abort waits for the others' kernels
+    // (nccl#564, nccl#1013).
+    subscription_ = first_cause()->subscribe([link = link_] { link->abort(); });
+  }
+
+  ~NcclCommunicator() override {
+    if (!link_) return;
+    if (!queue_->drain(*link_, kGoodbye)) link_->abort();
+    first_cause()->unsubscribe(subscription_);
+    link_->close(kGoodbye);
+    queue_->detach();
+  }
+
+ private:
+  Work do_start(Operation operation) override {
+    if (size() == 1) return complete_alone(operation);
+    check_device(operation);
+    const bool barrier = operation.kind == OperationKind::barrier;
+    auto flight = queue_->push(link_, std::move(operation));
+    return Work(std::make_shared<NcclWork>(queue_, std::move(flight), barrier));
+  }
+
+  void check_device(const Operation& operation) const {
+    const at::Device wanted(queue_->api()->device_type, wanted_index());
+    for (const auto* tensor : {&operation.input, &operation.output}) {
+      ISOBAR_CHECK(!tensor->defined() || tensor->device() == wanted,
+                   place(operation, rank(), size()), ": the tensor is on ", tensor->device(),
+                   ", but this communicator takes tensors on ", wanted,
+                   "; move it there or use a communicator for its device");
+    }
+  }
+
+  at::DeviceIndex wanted_index() const {
+    if (queue_->api()->device_type == at::kCPU) return -1;
+    return static_cast<at::DeviceIndex>(options_.device_index);
+  }
+
+  std::unique_ptr<Communicator> do_split(int color, int key) override {
+    auto options = options_;
+    options.timeout = timeout();
+    if (size() == 1) {
+      if (color < 0) return nullptr;
+      return std::make_unique<NcclCommunicator>(options, first_cause(), queue_, nullptr);
+    }
+    // NCCL wants the parent at rest.
+    barrier().synchronize();
+    const auto where = detail::join("split on rank ", rank(), " of ", size());
+    auto slot = link_->split(color, key, where, timeout());
+    if (color < 0) return nullptr;
+    take_place(options, slot->comm);
+    return adopt(options, std::move(slot));
+  }
+
+  void take_place(NcclOptions& options, NcclComm comm) const {
+    const auto status = queue_->api()->place(comm, options.rank, options.size);
+    if (status.result == NcclResult::error) first_cause()->fail("split: " + status.message);
+  }
+
+  std::unique_ptr<Communicator> adopt(const NcclOptions& options, std::shared_ptr<NcclSlot> slot);
+
+  std::string_view do_backend() const noexcept override { return queue_->api()->name; }
+
+  NcclOptions options_;
+  std::shared_ptr<NcclQueue> queue_;
+  std::shared_ptr<NcclLink> link_;
+  int subscription_ = 0;
+};
+
+NcclLinkOptions link_options(const NcclOptions& options) {
+  return {.rank = options.rank,
+          .size = options.size,
+          .device = options.device_index,
+          .deterministic = options.deterministic,
+          .serialise = options.serialise};
+}
+
+std::unique_ptr<Communicator> make(const NcclOptions& options, std::shared_ptr<NcclSlot> slot,
+                                   std::shared_ptr<FirstCause> cause,
+                                   std::shared_ptr<NcclQueue> queue) {
+  auto link =
+      std::make_shared<NcclLink>(queue->api(), std::move(slot), link_options(options), cause);
+  ISOBAR_CHECK(queue->attach(), "make_nccl_communicator: this queue has ended; make another");
+  return std::make_unique<NcclCommunicator>(options, std::move(cause), std::move(queue),
+                                            std::move(link));
+}
+
+std::unique_ptr<Communicator> NcclCommunicator::adopt(const NcclOptions& options,
+                                                      std::shared_ptr<NcclSlot> slot) {
+  if (options.size > 1) return make(options, std::move(slot), first_cause(), queue_);
+  // One rank sends nothing; NCCL's part of it is not needed.
+  std::make_shared<NcclLink>(queue_->api(), std::move(slot), link_options(options), first_cause())
+      ->close(kGoodbye);
+  return std::make_unique<NcclCommunicator>(options, first_cause(), queue_, nullptr);
+}
+
+}  // namespace
+
+std::unique_ptr<Communicator> make_nccl_communicator(const NcclOptions& options,
+                                                     std::shared_ptr<FirstCause> cause,
+                                                     std::shared_ptr<NcclQueue> queue) {
+  ISOBAR_CHECK(options.size > 0 && options.rank >= 0 && options.rank < options.size,
+               "make_nccl_communicator: no rank ", options.rank, " of ", options.size);
+  ISOBAR_CHECK(options.timeout.count() > 0,
+               "make_nccl_communicator: the time limit must be positive, got ",
+               options.timeout.count(), " ms");
+  if (options.size == 1) {
+    return std::make_unique<NcclCommunicator>(options, std::move(cause), std::move(queue), nullptr);
+  }
+  const auto where =
+      detail::join("make_nccl_communicator on rank ", options.rank, " of ", options.size);
+  auto slot = NcclLink::connect(queue->api(), link_options(options), options.unique_id, *cause,
+                                where, options.timeout);
+  return make(options, std::move(slot), std::move(cause), std::move(queue));
+}
+
+}  // namespace isobar

@@ -1,0 +1,280 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "comm/nccl/launch.hpp"
+
+#include <isobar/core/error.hpp>
+#include <ATen/ops/maximum.h>
+#include <ATen/ops/minimum.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "comm/element_type.hpp"
+
+namespace isobar {
+namespace {
+
+NcclType nccl_type(at::ScalarType type) {
+  switch (type) {
+    case at::kChar:
+      return NcclType::int8;
+    case at::kByte:
+      return NcclType::uint8;
+    case at::kInt:
+      return NcclType::int32;
+    case at::kLong:
+      return NcclType::int64;
+    case at::kHalf:
+      return NcclType::float16;
+    case at::kBFloat16:
+      return NcclType::bfloat16;
+    case at::kFloat:
+      return NcclType::float32;
+    case at::kDouble:
+      return NcclType::float64;
+    default:
+      throw CommError("no type of NCCL's for " + type_name(type));
+  }
+}
+
+/// NCCL's own sums round a 16-bit float at every hop, and add in an order that depends on the
+/// position; it has no 16-bit integers. The least and the greatest value depend on no order.
+bool owner_combines(const Operation& operation, at::ScalarType type, bool deterministic) {
+  if (type == at::kShort) return true;
+  if (operation.reduce != ReduceOp::sum || !at::isFloatingType(type)) return false;
+  return deterministic || accumulation_type(type) != type;
+}
+
+/// Rank 0's part op rank 1's op ..., as the threads backend does it: the same bits.
+void combine_in_order(const at::Tensor& parts, ReduceOp op, const at::Tensor& into) {
+  const auto type = accumulation_type(parts.scalar_type());
+  auto total = parts[0].to(type, /*non_blocking=*/false, /*copy=*/true);
+  for (int64_t r = 1; r < parts.size(0); ++r) {
+    const auto part = parts[r].to(type);
+    if (op == ReduceOp::sum) total.add_(part);
+    if (op == ReduceOp::minimum) at::minimum_out(total, total, part);
+    if (op == ReduceOp::maximum) at::maximum_out(total, total, part);
+  }
+  into.copy_(total);
+}
+
+/// Flat, and with a version counter of its own: a transport writes memory behind autograd's back.
+at::Tensor flat(const at::Tensor& tensor) { return tensor.variable_data().view({-1}); }
+
+char* bytes_of(const at::Tensor& tensor) { return static_cast<char*>(tensor.data_ptr()); }
+
+int64_t byte_count(const at::Tensor& tensor) { return static_cast<int64_t>(tensor.nbytes()); }
+
+/// What one operation does on the link's stream, step by step.
+class Launch {
+ public:
+  Launch(NcclLink& link, std::vector<at::Tensor>& scratch)
+      : link_(link), api_(link.api()), stream_(link.stream()), scratch_(scratch) {}
+
+  void run(const Operation& operation);
+  void messages(const std::vector<Operation>& operations);
+
+ private:
+  using Counts = std::vector<int64_t>;
+
+  int size() const { return link_.options().size; }
+  int rank() const { return link_.options().rank; }
+  bool owned(const Operation& operation) const {
+    return owner_combines(operation, operation.output.scalar_type(), link_.options().deterministic);
+  }
+
+  void allreduce(const Operation& operation);
+  void owner_allreduce(const Operation& operation);
+  void reduce_scatter(const Operation& operation);
+  void owner_reduce_scatter(const Operation& operation);
+  void all_gather(const at::Tensor& input, const at::Tensor& output);
+  void all_to_all(const Operation& operation);
+  void broadcast(const Operation& operation);
+  void barrier();
+
+  at::Tensor allocate(int64_t count, at::ScalarType type);
+  void compute(std::function<void()> work);
+  NcclStatus grouped(const std::function<NcclStatus()>& calls);
+  /// Bytes to and from each rank, one part behind the other.
+  void exchange(const at::Tensor& input, const Counts& sent, const at::Tensor& output,
+                const Counts& received);
+
+  NcclLink& link_;
+  const NcclApi& api_;
+  DeviceStream stream_;
+  std::vector<at::Tensor>& scratch_;
+};
+
+void Launch::run(const Operation& operation) {
+  switch (operation.kind) {
+    case OperationKind::allreduce:
+      return owned(operation) ? owner_allreduce(operation) : allreduce(operation);
+    case OperationKind::reduce_scatter:
+      return owned(operation) ? owner_reduce_scatter(operation) : reduce_scatter(operation);
+    case OperationKind::all_gather:
+      return all_gather(operation.input, operation.output);
+    case OperationKind::all_to_all:
+      return all_to_all(operation);
+    case OperationKind::broadcast:
+      return broadcast(operation);
+    case OperationKind::barrier:
+      return barrier();
+    case OperationKind::send:
+    case OperationKind::receive:
+      return messages({operation});
+  }
+}
+
+at::Tensor Launch::allocate(int64_t count, at::ScalarType type) {
+  auto tensor = api_.allocate(link_.options().device, stream_, count, type);
+  return scratch_.emplace_back(std::move(tensor));
+}
+
+void Launch::compute(std::function<void()> work) {
+  api_.compute(link_.options().device, stream_, std::move(work));
+}
+
+NcclStatus Launch::grouped(const std::function<NcclStatus()>& calls) {
+  if (auto status = api_.group_start(); status.result == NcclResult::error) return status;
+  auto inside = calls();
+  auto end = api_.group_end();  // in any case: a group left open takes in what comes next
+  return inside.result == NcclResult::error ? inside : end;
+}
+
+void Launch::exchange(const at::Tensor& input, const Counts& sent, const at::Tensor& output,
+                      const Counts& received) {
+  const auto calls = [&](NcclComm comm) -> NcclStatus {
+    const char* from = bytes_of(input);
+    char* to = bytes_of(output);
+    for (int r = 0; r < size(); ++r) {
+      NcclStatus status;
+      if (sent[r] > 0) status = api_.send(from, sent[r], r, comm, stream_);
+      if (status.result == NcclResult::error) return status;
+      if (received[r] > 0) status = api_.receive(to, received[r], r, comm, stream_);
+      if (status.result == NcclResult::error) return status;
+      from += sent[r];
+      to += received[r];
+    }
+    return {};
+  };
+  link_.call([&](NcclComm comm) { return grouped([&] { return calls(comm); }); });
+}
+
+void Launch::allreduce(const Operation& operation) {
+  const auto& buffer = operation.output;
+  if (buffer.numel() == 0) return;
+  link_.call([&](NcclComm comm) {
+    return api_.allreduce(bytes_of(buffer), bytes_of(buffer), buffer.numel(),
+                          nccl_type(buffer.scalar_type()), operation.reduce, comm, stream_);
+  });
+}
+
+/// All-to-all of parts, a sum by the part's owner, all-gather of the sums: as many bytes on the
+/// wire as a ring's, each value rounded once.
+void Launch::owner_allreduce(const Operation& operation) {
+  const auto buffer = flat(operation.output);
+  const auto count = buffer.numel();
+  if (count == 0) return;
+  const auto part = (count + size() - 1) / size();
+  const auto length = [&](int r) { return std::clamp<int64_t>(count - r * part, 0, part); };
+  const auto mine = length(rank());
+  const auto element = static_cast<int64_t>(buffer.element_size());
+
+  Counts sent;
+  for (int r = 0; r < size(); ++r) sent.push_back(length(r) * element);
+  const auto parts = allocate(size() * mine, buffer.scalar_type()).view({size(), mine});
+  exchange(buffer, sent, parts, Counts(size(), mine * element));
+
+  // NCCL gathers parts of one length only.
+  const bool even = part * size() == count;
+  const auto whole = even ? buffer : allocate(part * size(), buffer.scalar_type());
+  const auto own = whole.narrow(0, rank() * part, mine);
+  compute([=, op = operation.reduce] { combine_in_order(parts, op, own); });
+  all_gather(whole.narrow(0, rank() * part, part), whole);
+  if (!even) compute([=] { buffer.copy_(whole.narrow(0, 0, count)); });
+}
+
+void Launch::reduce_scatter(const Operation& operation) {
+  const auto& output = operation.output;
+  if (output.numel() == 0) return;
+  link_.call([&](NcclComm comm) {
+    return api_.reduce_scatter(bytes_of(operation.input), bytes_of(output), output.numel(),
+                               nccl_type(output.scalar_type()), operation.reduce, comm, stream_);
+  });
+}
+
+void Launch::owner_reduce_scatter(const Operation& operation) {
+  const auto output = flat(operation.output);
+  if (output.numel() == 0) return;
+  const auto parts = allocate(size() * output.numel(), output.scalar_type());
+  const Counts each(size(), byte_count(output));
+  exchange(operation.input, each, parts, each);
+  compute([=, rows = parts.view({size(), -1}), op = operation.reduce] {
+    combine_in_order(rows, op, output);
+  });
+}
+
+void Launch::all_gather(const at::Tensor& input, const at::Tensor& output) {
+  if (input.numel() == 0) return;
+  link_.call([&](NcclComm comm) {
+    return api_.all_gather(bytes_of(input), bytes_of(output), byte_count(input), comm, stream_);
+  });
+}
+
+void Launch::all_to_all(const Operation& operation) {
+  auto row = static_cast<int64_t>(operation.input.element_size());
+  for (int64_t d = 1; d < operation.input.dim(); ++d) row *= operation.input.size(d);
+  auto sent = operation.input_rows;
+  auto received = operation.output_rows;
+  for (auto* rows : {&sent, &received}) {
+    for (auto& count : *rows) count *= row;
+  }
+  exchange(operation.input, sent, operation.output, received);
+}
+
+void Launch::broadcast(const Operation& operation) {
+  const auto& buffer = operation.output;
+  if (buffer.numel() == 0) return;
+  link_.call([&](NcclComm comm) {
+    return api_.broadcast(bytes_of(buffer), byte_count(buffer), operation.peer, comm, stream_);
+  });
+}
+
+void Launch::barrier() {
+  const auto one = allocate(1, at::kFloat);
+  link_.call([&](NcclComm comm) {
+    return api_.allreduce(bytes_of(one), bytes_of(one), 1, NcclType::float32, ReduceOp::maximum,
+                          comm, stream_);
+  });
+}
+
+void Launch::messages(const std::vector<Operation>& operations) {
+  std::vector<const Operation*> ordered;
+  for (const auto& operation : operations) ordered.push_back(&operation);
+  // NCCL knows no tags and pairs what goes between two ranks in order: by tag on both sides.
+  std::stable_sort(ordered.begin(), ordered.end(),
+                   [](const auto* a, const auto* b) { return a->tag < b->tag; });
+  const auto calls = [&](NcclComm comm) -> NcclStatus {
+    for (const auto* o : ordered) {
+      const auto& tensor = o->kind == OperationKind::send ? o->input : o->output;
+      if (tensor.numel() == 0) continue;
+      const auto bytes = byte_count(tensor);
+      auto status = o->kind == OperationKind::send
+                        ? api_.send(bytes_of(tensor), bytes, o->peer, comm, stream_)
+                        : api_.receive(bytes_of(tensor), bytes, o->peer, comm, stream_);
+      if (status.result == NcclResult::error) return status;
+    }
+    return {};
+  };
+  link_.call([&](NcclComm comm) { return grouped([&] { return calls(comm); }); });
+}
+
+}  // namespace
+
+void launch(const std::vector<Operation>& operations, NcclLink& link,
+            std::vector<at::Tensor>& scratch) {
+  Launch steps(link, scratch);
+  if (operations.size() == 1) return steps.run(operations.front());
+  steps.messages(operations);
+}
+
+}  // namespace isobar

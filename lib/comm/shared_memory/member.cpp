@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "comm/shared_memory/member.hpp"
+
+#include <mutex>
+#include <utility>
+#include <vector>
+
+namespace isobar {
+namespace {
+
+/// Members whose communicator is gone and whose last operations are not done yet. Others wait for
+/// those, so the program does not end before them.
+class Retired {
+ public:
+  static Retired& get() {
+    static Retired retired;
+    return retired;
+  }
+
+  void add(std::unique_ptr<SharedMember> member) {
+    const std::lock_guard lock(mutex_);
+    members_.push_back(std::move(member));
+  }
+
+ private:
+  std::mutex mutex_;
+  std::vector<std::unique_ptr<SharedMember>> members_;
+};
+
+}  // namespace
+
+SharedMember::SharedMember(std::shared_ptr<SharedSegment> segment, int rank,
+                           std::shared_ptr<FirstCause> cause, bool own_cores)
+    : cause_(std::move(cause)),
+      gate_(std::make_shared<SharedGate>(std::move(segment), rank, cause_, own_cores)),
+      queue_(std::make_shared<SharedQueue>(gate_, cause_)),
+      messages_(std::make_shared<SharedMessages>(gate_, cause_)),
+      subscription_(cause_->subscribe([this] {
+        gate_->segment().post_failure(cause_->message());
+        gate_->segment().wake_all();
+        queue_->wake();
+        messages_->wake();
+      })),
+      collectives_([this] {
+        queue_->run();
+        if (--working_ == 0) leave_if_closed();
+      }) {}
+
+SharedMember::~SharedMember() {
+  collectives_.join();
+  if (moving_.joinable()) moving_.join();
+  cause_->unsubscribe(subscription_);
+  leave_if_closed();
+}
+
+Work SharedMember::start(Operation operation) {
+  if (operation.kind != OperationKind::send && operation.kind != OperationKind::receive) {
+    return queue_->push(std::move(operation));
+  }
+  auto work = messages_->push(std::move(operation));
+  if (!moving_.joinable() && messages_->has_pending()) {
+    ++working_;
+    moving_ = std::thread([this] {
+      messages_->run();
+      if (--working_ == 0) leave_if_closed();
+    });
+  }
+  return work;
+}
+
+void SharedMember::retire(std::unique_ptr<SharedMember> member, Presence how) noexcept {
+  const bool done = member->close(how);
+  if (!done) Retired::get().add(std::move(member));
+}
+
+bool SharedMember::close(Presence how) {
+  presence_ = how;
+  if (how == Presence::left_by_exception) gate_->stop();
+  const bool no_collectives = queue_->close();
+  const bool no_messages = messages_->close();
+  return (no_collectives && no_messages) || gate_->stopped();
+}
+
+void SharedMember::leave_if_closed() noexcept {
+  const auto presence = presence_.load();
+  if (presence != Presence::attached) gate_->segment().leave(gate_->rank(), presence);
+}
+
+}  // namespace isobar
