@@ -94,6 +94,27 @@ TEST(GlooWorld, GivesTheBitsOfThreadsWhereItIsDeterministic) {
   }
 }
 
+/// Small integers, whose sums are exact in any order, with a period that no piece has.
+at::Tensor exact_values(int rank, int64_t count) {
+  return (at::arange(count) % 1021 + 7 * rank).to(at::kFloat);
+}
+
+TEST(GlooWorld, SumsRightAroundEachSwitchOfAlgorithm) {
+  constexpr int kSize = 3;
+  constexpr int64_t kOwners = (128 << 10) / 4 * kSize;
+  constexpr int64_t kPiece = (256 << 10) / 4 * kSize;
+  for (const int64_t count :
+       {kOwners - 1, kOwners, kOwners + 1, kPiece, kPiece + 1, 4 * kPiece + 3, 17 * kPiece - 1}) {
+    auto expected = at::zeros({count});
+    for (int r = 0; r < kSize; ++r) expected += exact_values(r, count);
+    run_gloo_ranks(kSize, [&](Communicator& comm) {
+      auto values = exact_values(comm.rank(), count);
+      comm.allreduce(values).wait();
+      EXPECT_TRUE(at::equal(values, expected)) << count;
+    });
+  }
+}
+
 TEST(GlooWorld, RefusesRowsThatTheOtherRankDoesNotSend) {
   run_gloo_ranks(2, [](Communicator& comm) {
     comm.set_timeout(10s);

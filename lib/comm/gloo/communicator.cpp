@@ -7,6 +7,7 @@
 #include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>
 
+#include <algorithm>
 #include <condition_variable>
 #include <future>
 #include <memory>
@@ -35,7 +36,7 @@ using CompletionPtr = std::shared_ptr<Completion>;
 /// How long messages are over a socket: Gloo asks the receiver before each, so they are longer than
 /// where the library does that itself.
 constexpr ScheduleTuning kTuning{
-    .owner_bytes_each_rank = 32 << 10, .segment_bytes = 256 << 10, .window_bytes = 2 << 20};
+    .owner_bytes_each_rank = 128 << 10, .segment_bytes = 256 << 10, .window_bytes = 2 << 20};
 
 /// What Gloo's own ring sums. A short message is by owners in two steps instead of the ring's
 /// 2(n-1): its time is all latency.
@@ -43,6 +44,31 @@ bool gloo_sums(const at::Tensor& values, int size) {
   const auto type = values.scalar_type();
   return type != at::kShort && accumulation_type(type) == type &&
          static_cast<int64_t>(values.nbytes()) > kTuning.owner_bytes_each_rank * size;
+}
+
+/// How much of a long sum Gloo gets at a time. Its ring waits for the neighbour at every step;
+/// while one piece waits, another has the link (16 MiB over 1 Gbit/s: 0.97 of the link whole, 0.99
+/// in pieces). A piece is long enough for its steps to be more than latency.
+int64_t piece_bytes(int64_t bytes, int size) {
+  return std::clamp<int64_t>(bytes / 4, (256 << 10) * size, (512 << 10) * size);
+}
+
+/// Calls `end` once all of `count` pieces have ended, with the first error of any.
+GlooGroup::Done after_all(int64_t count, GlooGroup::Done end) {
+  struct Pieces {
+    std::mutex mutex;
+    int64_t left;
+    std::string error;
+  };
+  auto pieces = std::make_shared<Pieces>();
+  pieces->left = count;
+  return [pieces, end = std::move(end)](const std::string& error) {
+    std::unique_lock lock(pieces->mutex);
+    if (pieces->error.empty()) pieces->error = error;
+    if (--pieces->left > 0) return;
+    lock.unlock();
+    end(pieces->error);
+  };
 }
 
 at::Tensor as_bytes(const at::Tensor& tensor) {
@@ -220,8 +246,7 @@ class GlooCommunicator final : public Communicator {
     switch (operation.kind) {
       case OperationKind::allreduce:
         if (state_->options().deterministic || !gloo_sums(operation.output, size())) break;
-        return group.allreduce(operation.output.detach(), operation.reduce, timeout,
-                               std::move(end));
+        return allreduce_in_pieces(operation, std::move(end));
       case OperationKind::broadcast:
         return group.broadcast(as_bytes(operation.output), operation.peer, timeout, std::move(end));
       case OperationKind::barrier:
@@ -236,6 +261,18 @@ class GlooCommunicator final : public Communicator {
         break;
     }
     launch_stream(std::move(operation), completion, std::move(end));
+  }
+
+  void allreduce_in_pieces(const Operation& operation, GlooGroup::Done end) {
+    const auto values = operation.output.detach().view({-1});
+    const auto bytes = static_cast<int64_t>(values.nbytes());
+    const auto length = piece_bytes(bytes, size()) / static_cast<int64_t>(values.element_size());
+    const auto count = (values.numel() + length - 1) / length;
+    const auto ended = after_all(count, std::move(end));
+    for (int64_t first = 0; first < values.numel(); first += length) {
+      const auto piece = values.narrow(0, first, std::min(length, values.numel() - first));
+      state_->group().allreduce(piece, operation.reduce, operation.timeout, ended);
+    }
   }
 
   void launch_stream(Operation operation, const CompletionPtr& completion, GlooGroup::Done end) {
