@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "comm/control/diagnosis.hpp"
 
+#include "comm/control/running_time.hpp"
 #include "comm/expect_error.hpp"
 
 #include <gtest/gtest.h>
@@ -128,13 +129,56 @@ TEST(Diagnosis, DoesNotMindASilenceThatEndsInTime) {
   EXPECT_EQ(world.after(milliseconds(9'900)), "");
 }
 
-TEST(Diagnosis, ForgivesTheOthersWhatItMissedItself) {
-  World world(2);
-  world.after(milliseconds(1'000), {1});
-  world.diagnosis().forgive(milliseconds(30'000));
-  for (const int late : {30'000, 30'200}) {
-    EXPECT_EQ(world.diagnosis().verdict(world.now() + milliseconds(late)), std::nullopt);
+/// A rank 0 whose own process runs by fits and starts: two ranks, of which rank 1 says nothing.
+class RestlessJudge {
+ public:
+  /// Away for `time`; then it takes a turn.
+  std::optional<std::string> misses(milliseconds time) {
+    wall_ += time;
+    return diagnosis_.verdict(running_.advance(wall_));
   }
+
+  /// Turns as close as Loop takes them; the verdict, if there is one, and how long it took.
+  std::pair<std::optional<std::string>, milliseconds> listens(milliseconds limit) {
+    for (milliseconds spent{0}; spent < limit;) {
+      spent += milliseconds(50);
+      if (auto verdict = misses(milliseconds(50))) return {verdict, spent};
+    }
+    return {std::nullopt, limit};
+  }
+
+ private:
+  Patience patience_{milliseconds(3'000), milliseconds(60'000)};
+  Time wall_ = kNow;
+  RunningTime running_{kNow, patience_.longest_turn()};
+  Diagnosis diagnosis_{World::roster(2), patience_, running_.now()};
+};
+
+TEST(Diagnosis, ForgivesTheOthersOneLongAbsenceOfItsOwn) {
+  RestlessJudge judge;
+  judge.listens(milliseconds(600));
+  EXPECT_EQ(judge.misses(milliseconds(30'000)), std::nullopt);
+  EXPECT_EQ(judge.listens(milliseconds(1'500)).first, std::nullopt);
+}
+
+TEST(Diagnosis, ForgivesAnAbsenceBeforeItsFirstTurn) {
+  RestlessJudge judge;
+  EXPECT_EQ(judge.misses(milliseconds(30'000)), std::nullopt);
+  EXPECT_EQ(judge.listens(milliseconds(1'500)).first, std::nullopt);
+}
+
+TEST(Diagnosis, ForgivesSeveralShortAbsencesOfItsOwn) {
+  RestlessJudge judge;
+  for (int i = 0; i < 8; ++i) EXPECT_EQ(judge.misses(milliseconds(1'700)), std::nullopt);
+  EXPECT_EQ(judge.misses(milliseconds(150)), std::nullopt);
+}
+
+TEST(Diagnosis, KeepsItsLimitWhileItRuns) {
+  RestlessJudge judge;
+  judge.misses(milliseconds(30'000));
+  const auto [verdict, spent] = judge.listens(milliseconds(10'000));
+  expect_contains(verdict.value_or("none"), "rank 1 of 2 on n1 (pid 101) has been silent for 3 s");
+  EXPECT_LE(spent, milliseconds(3'200));
 }
 
 TEST(Diagnosis, NamesBothCallsThatDiffer) {

@@ -28,7 +28,7 @@ class Coordinator final : public Loop {
   Coordinator(const ControlOptions& options, std::shared_ptr<FirstCause> cause, Joined joined,
               Door door)
       : Loop(options, std::move(cause)),
-        diagnosis_(std::move(joined.roster), patience(), Clock::now()),
+        diagnosis_(std::move(joined.roster), patience(), now()),
         lines_(std::move(joined.lines)),
         door_(std::move(door)) {
     for (size_t r = 1; r < lines_.size(); ++r) {
@@ -67,8 +67,6 @@ class Coordinator final : public Loop {
     next_sign_ = now + patience().interval();
     broadcast(Alive{});
   }
-
-  void forgive(Clock::duration gap) override { diagnosis_.forgive(gap); }
 
   Time next_turn(Time now) const override {
     const bool waits = std::any_of(lines_.begin(), lines_.end(),

@@ -24,6 +24,11 @@ Milliseconds Patience::interval() const {
   return std::clamp(silence / 5, Milliseconds(1), Milliseconds(1000));
 }
 
+Milliseconds Patience::longest_turn() const {
+  constexpr Milliseconds kIdleTurns{100};  // two of Loop's
+  return std::max(silence / 11, kIdleTurns);
+}
+
 Diagnosis::Diagnosis(Roster roster, Patience patience, Time now)
     : roster_(std::move(roster)),
       patience_(patience),
@@ -64,11 +69,6 @@ void Diagnosis::closed(int rank, Time now) {
   if (state != State::there) return;
   state = State::gone;
   decide_by(now + kSettle);
-}
-
-void Diagnosis::forgive(Clock::duration gap) {
-  for (auto& rank : ranks_) rank.heard += gap;
-  if (round_) round_->since += gap;
 }
 
 void Diagnosis::decide_by(Time time) {

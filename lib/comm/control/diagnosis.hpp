@@ -19,10 +19,15 @@ struct Patience {
 
   /// Between two signs of life.
   Milliseconds interval() const;
+
+  /// What one turn of the judge counts at most against the others (RunningTime): so much
+  /// that a busy machine does not stretch the limits, so little that ten absences in a
+  /// row, without a sign heard in between, accuse nobody.
+  Milliseconds longest_turn() const;
 };
 
 /// Finds the one cause of a failure from what rank 0 hears, without sockets and with
-/// the time handed in: events go in, and verdict() says what comes of them.
+/// the time (RunningTime) handed in: events go in, and verdict() says what comes of them.
 ///
 /// Evidence is not judged at once: what is seen first is often an echo. After a first
 /// sign the others get a moment; then the strongest decides: calls that differ (they
@@ -38,9 +43,6 @@ class Diagnosis {
   /// ignored.
   void received(int rank, const Message& message, Time now);
   void closed(int rank, Time now);
-
-  /// Rank 0 itself did not run for `gap`, and knows nothing about it.
-  void forgive(Clock::duration gap);
 
   /// The verdict, if it is time for one.
   std::optional<std::string> verdict(Time now);

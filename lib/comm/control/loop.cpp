@@ -38,7 +38,8 @@ class BlockSignals {
 Loop::Loop(const ControlOptions& options, std::shared_ptr<FirstCause> cause)
     : options_(options),
       cause_(std::move(cause)),
-      patience_{.silence = options.silence_limit, .gather = options.start_timeout} {}
+      patience_{.silence = options.silence_limit, .gather = options.start_timeout},
+      time_(Clock::now(), patience_.longest_turn()) {}
 
 void Loop::start() {
   {
@@ -69,24 +70,22 @@ void Loop::tell(Message message) {
 
 void Loop::run() {
   try {
-    auto before = Clock::now();
-    while (!stops_) turn(before);
-    turn(before);
-    leave(reason_, Clock::now());
+    while (!stops_) turn();
+    turn();
+    leave(reason_, time_.now());
   } catch (const std::exception& error) {
     cause_->record(detail::join("control connection on rank ", options_.rank, " of ", options_.size,
                                 ": ", error.what()));
   }
 }
 
-void Loop::turn(Time& before) {
-  const auto rest = std::chrono::ceil<Milliseconds>(next_turn(before) - Clock::now());
+void Loop::turn() {
+  const auto before = time_.advance(Clock::now());
+  const auto rest = std::chrono::ceil<Milliseconds>(next_turn(before) - before);
   const auto tags =
       poller_.wait(stops_ ? Milliseconds(0) : std::clamp(rest, Milliseconds(1), kTick));
-  const auto now = Clock::now();
-  if (now - before > 3 * patience_.interval()) forgive(now - before);
-  before = now;
-  // What came while this process was stopped speaks before any limit does.
+  const auto now = time_.advance(Clock::now());
+  // What came meanwhile speaks before any limit does.
   for (const int tag : tags) serve(tag, now);
   tick(now);
 }

@@ -14,6 +14,7 @@
 #include "comm/control/control.hpp"
 #include "comm/control/diagnosis.hpp"
 #include "comm/control/reports.hpp"
+#include "comm/control/running_time.hpp"
 #include "comm/control/socket.hpp"
 
 namespace isobar::control {
@@ -45,12 +46,11 @@ class Loop {
   std::string get(const std::string& key, Milliseconds timeout);
 
  protected:
-  /// What came by the socket added as `tag` of poller().
+  /// What came by the socket added as `tag` of poller(). All times are of the clock that
+  /// stands still while this process does not run.
   virtual void serve(int tag, Time now) = 0;
   /// All that does not come by a socket; at least every kTick.
   virtual void tick(Time now) = 0;
-  /// This process did not run for `gap`.
-  virtual void forgive(Clock::duration gap) = 0;
   virtual void leave(const std::string& reason, Time now) = 0;
   /// How long nothing needs to be done here.
   virtual Time next_turn(Time now) const = 0;
@@ -58,16 +58,19 @@ class Loop {
   Poller& poller() noexcept { return poller_; }
   FirstCause& cause() noexcept { return *cause_; }
   const Patience& patience() const noexcept { return patience_; }
+  /// By the clock that gives serve() and tick() theirs.
+  Time now() const noexcept { return time_.now(); }
   void deliver(Gathered gathered);
   void deliver(Found found);
 
  private:
   void run();
-  void turn(Time& before);
+  void turn();
 
   ControlOptions options_;
   std::shared_ptr<FirstCause> cause_;
   Patience patience_;
+  RunningTime time_;
   Poller poller_;
   Reports reports_;
   int subscription_ = -1;

@@ -26,7 +26,7 @@ class Member final : public Loop {
         line_(std::move(joined.lines.front())),
         early_(std::move(joined.early)),
         pace_(std::clamp<Milliseconds>(options.size * kPaceARank, kPace, kMaxPace)),
-        heard_(Clock::now()) {
+        heard_(now()) {
     if (line_.is_open()) poller().add(line_.socket().fd(), 0);
   }
 
@@ -64,11 +64,6 @@ class Member final : public Loop {
     if (is_urgent_ || now >= next_report_) report(now);
     if (now >= next_sign_) sign(now);
     line_.flush();
-  }
-
-  void forgive(Clock::duration gap) override {
-    heard_ += gap;
-    if (complained_at_) *complained_at_ += gap;
   }
 
   Time next_turn(Time now) const override {
