@@ -2,12 +2,27 @@
 #include "comm/backend.hpp"
 
 #include <isobar/core/error.hpp>
+#include <isobar/core/text.hpp>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
 
 #include <utility>
 
+#include "comm/element_type.hpp"
+
 namespace isobar {
+
+namespace {
+
+/// How large a bucket is; of everything else, what it is.
+std::string contents(const Operation& operation) {
+  if (operation.bucket < 0) return operation.signature();
+  const auto& buffer = operation.output;
+  return detail::join("bucket ", operation.bucket, ", ", type_name(buffer.scalar_type()), ", ",
+                      format_bytes(static_cast<int64_t>(buffer.nbytes())));
+}
+
+}  // namespace
 
 void BackendAccess::set_watch(Communicator& comm, std::unique_ptr<Watch> watch) {
   comm.set_watch(std::move(watch));
@@ -27,9 +42,13 @@ std::string in_words(std::chrono::milliseconds time) {
   return detail::join(static_cast<double>(time.count()) / 1000.0, " s");
 }
 
+std::string of_bucket(int32_t bucket) {
+  return bucket < 0 ? std::string() : detail::join(" of bucket ", bucket);
+}
+
 std::string timed_out(const Operation& operation, int rank, int size) {
   return detail::join(place(operation, rank, size), ": no answer in ", in_words(operation.timeout),
-                      " (", operation.signature(), ")");
+                      " (", contents(operation), ")");
 }
 
 void check_on_cpu(const Operation& operation, std::string_view backend) {

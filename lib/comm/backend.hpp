@@ -26,7 +26,11 @@ struct BackendAccess {
 /// "allreduce #41 on rank 3 of 8".
 std::string place(const Operation& operation, int rank, int size);
 
-/// "allreduce #41 on rank 3 of 8: no answer in 30 s (allreduce sum float32[1024])".
+/// " of bucket 2"; empty for a negative number.
+std::string of_bucket(int32_t bucket);
+
+/// "allreduce #41 on rank 3 of 8: no answer in 30 s (allreduce sum float32[1024])"; of a
+/// bucket "... (bucket 2, float32, 1.0 MiB)".
 std::string timed_out(const Operation& operation, int rank, int size);
 
 /// "1.5 s", "250 ms".

@@ -2,6 +2,7 @@
 #include <isobar/comm/communicator.hpp>
 #include <isobar/core/error.hpp>
 
+#include <algorithm>
 #include <numeric>
 #include <utility>
 
@@ -70,10 +71,15 @@ void Communicator::set_timeout(std::chrono::milliseconds timeout) {
 }
 
 Work Communicator::allreduce(at::Tensor buffer, ReduceOp op) {
+  return allreduce(std::move(buffer), AllreduceOptions{.op = op});
+}
+
+Work Communicator::allreduce(at::Tensor buffer, const AllreduceOptions& options) {
   check_tensor(OperationKind::allreduce, buffer, "buffer");
   Operation operation;
   operation.kind = OperationKind::allreduce;
-  operation.reduce = op;
+  operation.reduce = options.op;
+  operation.bucket = std::max(options.bucket, -1);
   operation.output = std::move(buffer);
   return start(std::move(operation));
 }

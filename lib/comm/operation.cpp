@@ -2,6 +2,7 @@
 #include <isobar/comm/operation.hpp>
 #include <isobar/core/error.hpp>
 
+#include "comm/backend.hpp"
 #include "comm/element_type.hpp"
 
 namespace isobar {
@@ -42,6 +43,8 @@ std::string Operation::signature() const {
   const auto kind_name = to_string(kind);
   switch (kind) {
     case OperationKind::allreduce:
+      return detail::join(kind_name, " ", to_string(reduce), " ", elements(output),
+                          of_bucket(bucket));
     case OperationKind::reduce_scatter:
       return detail::join(kind_name, " ", to_string(reduce), " ", elements(output));
     case OperationKind::all_gather:

@@ -211,7 +211,8 @@ void Reducer::Impl::launch_ready() {
 void Reducer::Impl::launch(int64_t bucket) {
   const Reduction reduction = parameters[plan[bucket].parameters.front()].reduction;
   works.push_back(
-      group_of(reduction, world, data).comm->allreduce(buffers->bucket(bucket), ReduceOp::sum));
+      group_of(reduction, world, data)
+          .comm->allreduce(buffers->bucket(bucket), {.bucket = static_cast<int32_t>(bucket)}));
   ++counters.collectives;
   counters.payload_bytes += plan[bucket].bytes;
 }

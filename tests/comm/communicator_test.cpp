@@ -6,6 +6,7 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include "comm/backend.hpp"
 #include "comm/expect_error.hpp"
 
 namespace isobar::test {
@@ -95,6 +96,8 @@ TEST(Communicator, NamesItsOperations) {
   operation.sequence = 41;
   EXPECT_EQ(operation.name(), "allreduce #41");
   EXPECT_EQ(operation.signature(), "allreduce sum float32[1024]");
+  operation.bucket = 2;
+  EXPECT_EQ(operation.signature(), "allreduce sum float32[1024] of bucket 2");
 
   operation.kind = OperationKind::all_to_all;
   operation.input = at::ones({7, 3, 5}, at::kDouble);
@@ -107,6 +110,18 @@ TEST(Communicator, NamesItsOperations) {
   operation.kind = OperationKind::send;
   operation.tag = 9;
   EXPECT_EQ(operation.name(), "send #41 to 2 tag 9");
+}
+
+TEST(Communicator, SaysWhichBucketGotNoAnswer) {
+  Operation operation;
+  operation.kind = OperationKind::allreduce;
+  operation.output = at::ones({512, 512});
+  operation.sequence = 41;
+  operation.timeout = std::chrono::seconds(30);
+  const std::string where = "allreduce #41 on rank 3 of 8: no answer in 30 s ";
+  EXPECT_EQ(timed_out(operation, 3, 8), where + "(allreduce sum float32[262144])");
+  operation.bucket = 2;
+  EXPECT_EQ(timed_out(operation, 3, 8), where + "(bucket 2, float32, 1.0 MiB)");
 }
 
 TEST(Work, IsCompleteWhenEmpty) {

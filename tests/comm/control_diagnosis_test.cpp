@@ -192,6 +192,18 @@ TEST(Diagnosis, NamesBothCallsThatDiffer) {
             "order");
 }
 
+TEST(Diagnosis, NamesBothBucketsThatDiffer) {
+  World world(2);
+  for (const int rank : {0, 1}) {
+    auto call = allreduce(1024);
+    call.bucket = 3 + rank;
+    world.says(rank, Calls{kWorld, 0, {call}});
+  }
+  expect_contains(world.after(milliseconds(200)),
+                  "collective #0: rank 0 of 2 calls 'allreduce sum float32[1024] of bucket 3', "
+                  "rank 1 calls 'allreduce sum float32[1024] of bucket 4'");
+}
+
 TEST(Diagnosis, SaysByMajorityWhoDiffers) {
   World world(4);
   world.issues(2, 0, {2048, 1});

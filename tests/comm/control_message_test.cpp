@@ -14,7 +14,8 @@ constexpr size_t kLimit = 1 << 16;
 
 /// Every message of the protocol, with fields that are not zero.
 std::vector<Message> all_messages() {
-  const Call call{.count = int64_t{1} << 40, .peer = 3, .kind = 4, .reduce = 1, .type = 6};
+  const Call call{
+      .count = int64_t{1} << 40, .peer = 3, .bucket = 70'000, .kind = 4, .reduce = 1, .type = 6};
   const Process process{"n3", 123};
   return {Hello{"token", 7, 2, 4, process},
           Accepted{},
@@ -126,6 +127,10 @@ TEST(ControlCall, SaysTheSignatureOfItsOperation) {
     const auto made = operation(kind);
     EXPECT_EQ(signature(call_of(made)), made.signature());
   }
+  auto bucket = operation(allreduce);
+  bucket.bucket = 2;
+  EXPECT_EQ(signature(call_of(bucket)), "allreduce maximum float64[24] of bucket 2");
+  EXPECT_EQ(bucket.signature(), "allreduce maximum float64[24] of bucket 2");
   EXPECT_EQ(signature(call_of(operation(all_to_all))), "all_to_all float64 rows of 3");
   EXPECT_EQ(signature(call_of(Operation{})), "barrier");
 }
@@ -140,6 +145,9 @@ TEST(ControlCall, DiffersWhereTheRanksMustAgree) {
   EXPECT_NE(call_of(other), call);
   other.output = at::empty({8, 4}, at::kDouble);
   EXPECT_NE(call_of(other), call);
+  auto bucket = operation(OperationKind::allreduce);
+  bucket.bucket = 0;
+  EXPECT_NE(call_of(bucket), call);
   auto root = operation(OperationKind::broadcast);
   root.peer = 0;
   EXPECT_NE(call_of(root), call_of(operation(OperationKind::broadcast)));

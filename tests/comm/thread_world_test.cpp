@@ -42,6 +42,16 @@ TEST(ThreadWorld, SumsSixteenBitFloatsInFloat32) {
   });
 }
 
+TEST(ThreadWorld, TellsBucketsOfOneSizeApart) {
+  const auto text = error_of<CommError>([] {
+    run_ranks(2, [](Communicator& comm) {
+      comm.allreduce(at::ones({8}), {.bucket = 3 + comm.rank()}).wait();
+    });
+  });
+  expect_contains(text, "'allreduce sum float32[8] of bucket 3'");
+  expect_contains(text, "'allreduce sum float32[8] of bucket 4'");
+}
+
 TEST(ThreadWorld, StartsWithoutWaitingForOthers) {
   std::atomic<bool> first_has_started = false;
   run_ranks(2, [&](Communicator& comm) {

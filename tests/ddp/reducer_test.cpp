@@ -9,6 +9,8 @@
 
 #include <numeric>
 
+#include "comm/expect_error.hpp"
+
 namespace isobar {
 namespace {
 
@@ -68,6 +70,20 @@ TEST_P(ReducerWorlds, GivesTheSameWhateverTheBucketPlan) {
       }
     }
   });
+}
+
+TEST(Reducer, NamesItsBucketWhereAnotherRankSendsAnother) {
+  const auto text = test::error_of<CommError>([] {
+    run_ranks(2, [](Communicator& comm) {
+      auto weight = leaf({4});
+      Reducer reducer({{"weight", weight}}, comm);
+      if (comm.rank() == 1) return comm.allreduce(at::ones({4}), {.bucket = 5}).wait();
+      backward(weight, 0);
+      reducer.finish();
+    });
+  });
+  test::expect_contains(text, " of bucket 0'");
+  test::expect_contains(text, " of bucket 5'");
 }
 
 TEST_P(ReducerWorlds, KeepsOrderWhenGradientsArriveReversed) {

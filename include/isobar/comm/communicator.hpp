@@ -20,6 +20,14 @@ class FirstCause;
 /// Where a communicator reports what it issues; private to the backends.
 class Watch;
 
+/// What an allreduce does, and what it carries.
+struct AllreduceOptions {
+  ReduceOp op = ReduceOp::sum;
+  /// The buffer's number in a plan of gradient buckets. The ranks have to agree on it as on
+  /// the size, and errors name it. Negative for whatever is no bucket.
+  int32_t bucket = -1;
+};
+
 /// A fixed, ordered set of ranks that exchange tensors.
 ///
 /// All ranks issue the same collectives in the same order, each rank from one
@@ -56,6 +64,7 @@ class Communicator {
   /// Combines `buffer` over the ranks, in place. Dense and contiguous. 16-bit
   /// floats are combined in float32 and rounded once.
   [[nodiscard]] Work allreduce(at::Tensor buffer, ReduceOp op = ReduceOp::sum);
+  [[nodiscard]] Work allreduce(at::Tensor buffer, const AllreduceOptions& options);
 
   /// Combines `input` (size() · n elements) over the ranks; rank r keeps the
   /// r-th n elements in `output` (n elements). The two share no memory, here and

@@ -37,6 +37,8 @@ struct Operation {
   /// broadcast: the root; send and receive: the other rank.
   int peer = 0;
   int tag = 0;
+  /// allreduce: the gradient bucket that it carries; negative for none.
+  int32_t bucket = -1;
   /// all_to_all: rows (entries of dimension 0) sent to and received from each rank.
   std::vector<int64_t> input_rows;
   std::vector<int64_t> output_rows;
@@ -45,8 +47,9 @@ struct Operation {
   int64_t sequence = 0;
   std::chrono::milliseconds timeout{0};
 
-  /// What the ranks must agree on, such as "allreduce sum float32[1024]"; equal
-  /// strings on all ranks are necessary for a collective to be the same.
+  /// What the ranks must agree on, such as "allreduce sum float32[1024]" or "allreduce
+  /// sum float32[1024] of bucket 2"; equal strings on all ranks are necessary for a
+  /// collective to be the same.
   std::string signature() const;
 
   /// How messages name it, such as "allreduce #41".

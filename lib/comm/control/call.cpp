@@ -3,6 +3,7 @@
 
 #include <isobar/core/error.hpp>
 
+#include "comm/backend.hpp"
 #include "comm/element_type.hpp"
 
 namespace isobar::control {
@@ -28,6 +29,7 @@ Call call_of(const Operation& operation) noexcept {
   Call call;
   call.kind = static_cast<uint8_t>(kind);
   if (kind == OperationKind::broadcast) call.peer = operation.peer;
+  if (kind == OperationKind::allreduce) call.bucket = operation.bucket;
   if (kind == OperationKind::allreduce || kind == OperationKind::reduce_scatter) {
     call.reduce = static_cast<uint8_t>(operation.reduce);
   }
@@ -39,7 +41,7 @@ Call call_of(const Operation& operation) noexcept {
 }
 
 bool is_valid(const Call& call) noexcept {
-  return call.count >= 0 && call.peer >= 0 &&
+  return call.count >= 0 && call.peer >= 0 && call.bucket >= -1 &&
          call.kind <= static_cast<uint8_t>(OperationKind::barrier) &&
          call.reduce <= static_cast<uint8_t>(ReduceOp::maximum) &&
          call.type < static_cast<uint8_t>(at::ScalarType::Undefined);
@@ -53,7 +55,7 @@ std::string signature(const Call& call) {
     case OperationKind::allreduce:
     case OperationKind::reduce_scatter:
       return detail::join(to_string(kind), " ", to_string(static_cast<ReduceOp>(call.reduce)), " ",
-                          elements);
+                          elements, of_bucket(call.bucket));
     case OperationKind::all_to_all:
       return detail::join(to_string(kind), " ", type, " rows of ", call.count);
     case OperationKind::broadcast:
