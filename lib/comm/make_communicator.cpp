@@ -98,6 +98,30 @@ std::unique_ptr<Communicator> make_backend(const std::string& backend, const Ren
   return make_shm(meeting, options);
 }
 
+void check_survivors(const CommunicatorOptions& options, const SurvivorOptions& survivors) {
+  const std::string where = "make_survivors_communicator: ";
+  ISOBAR_CHECK(options.backend != "self", where, "backend self has no survivors but itself");
+  ISOBAR_CHECK(options.backend != "mpi", where,
+               "backend mpi cannot go on without a lost rank; restart the job, or use gloo or shm");
+  ISOBAR_CHECK(options.backend != "nccl" && options.device == "cpu", where,
+               "NCCL's ranks cannot go on without a lost one yet; restart the job");
+  ISOBAR_CHECK(survivors.generation > 0, where, "generation must be 1 or more, got ",
+               survivors.generation);
+  ISOBAR_CHECK(survivors.expected >= 0, where, "expected must not be negative, got ",
+               survivors.expected);
+  ISOBAR_CHECK(survivors.settle.count() > 0, where, "settle must be positive, got ",
+               survivors.settle.count(), " ms");
+  ISOBAR_CHECK(survivors.expected > 0 || survivors.settle < options.start_timeout, where,
+               "settle must be shorter than start_timeout, got ", survivors.settle.count(),
+               " ms of ", options.start_timeout.count(), " ms");
+}
+
+std::unique_ptr<Communicator> alone(const CommunicatorOptions& options) {
+  auto comm = make_self_communicator();
+  comm->set_timeout(options.timeout);
+  return comm;
+}
+
 std::unique_ptr<Communicator> make_launched(const LaunchEnvironment& launch,
                                             const CommunicatorOptions& options) {
   const auto meeting = meet(launch, options, options.backend == "mpi");
@@ -122,8 +146,23 @@ std::unique_ptr<Communicator> make_communicator(const CommunicatorOptions& optio
                " ranks, but backend self reaches 1; use backend auto");
   const bool needs_transport = options.backend == "mpi" || options.backend == "nccl";
   if (launch.size > 1 || needs_transport) return make_launched(launch, options);
-  auto comm = make_self_communicator();
-  comm->set_timeout(options.timeout);
+  return alone(options);
+}
+
+std::unique_ptr<Communicator> make_survivors_communicator(const CommunicatorOptions& options,
+                                                          const SurvivorOptions& survivors) {
+  check_options(options);
+  check_survivors(options, survivors);
+  const auto launch = read_launch_environment();
+  ISOBAR_CHECK(survivors.expected <= launch.size, "make_survivors_communicator: expected ",
+               survivors.expected, " survivors of ", launch.size, " ranks");
+  if (launch.size == 1) return alone(options);
+  const auto meeting = meet_survivors(launch, options, survivors);
+  if (meeting.launch.size == 1) return alone(options);
+  const bool on_one_node = options.backend == "auto" && meeting.on_one_node();
+  auto comm =
+      make_backend(on_one_node || options.backend == "shm" ? "shm" : "gloo", meeting, options);
+  BackendAccess::set_watch(*comm, meeting.control->watch(0, comm->rank(), comm->size()));
   return comm;
 }
 

@@ -94,6 +94,16 @@ ControlOptions control_options(const LaunchEnvironment& launch, const Communicat
           .silence_limit = options.silence_limit};
 }
 
+/// Everybody comes, and says where it is.
+void connect(Rendezvous& found, const ControlOptions& options,
+             std::unique_ptr<ControlListener> listener) {
+  found.control = Control::open(options, std::move(listener), found.cause);
+  found.launch.rank = found.control->rank();
+  found.launch.size = found.control->size();
+  found.nodes = found.control->gather(node_identity());
+  found.fabrics = found.control->gather(fabric());
+}
+
 }  // namespace
 
 bool starts_mpi(const LaunchEnvironment& launch) {
@@ -159,10 +169,28 @@ Rendezvous meet(const LaunchEnvironment& launch, const CommunicatorOptions& opti
     if (by_mpi) endpoint = endpoint_by_mpi(listener.get(), options.start_timeout);
   }
   found.token = endpoint.token;
-  found.control =
-      Control::open(control_options(launch, options, endpoint), std::move(listener), found.cause);
-  found.nodes = found.control->gather(node_identity());
-  found.fabrics = found.control->gather(fabric());
+  connect(found, control_options(launch, options, endpoint), std::move(listener));
+  return found;
+}
+
+Rendezvous meet_survivors(const LaunchEnvironment& launch, const CommunicatorOptions& options,
+                          const SurvivorOptions& survivors) {
+  auto endpoint = endpoint_by_environment(launch);
+  ISOBAR_CHECK(!endpoint.addresses.empty(), "survivors' rendezvous on rank ", launch.rank, " of ",
+               launch.size, ": nothing says where rank 0 is; set MASTER_ADDR and MASTER_PORT");
+  // The last world may still hold its own port: what a failed transport left behind keeps it.
+  endpoint.port = 1024 + (endpoint.port - 1024 + survivors.generation) % (65536 - 1024);
+  endpoint.token += detail::join(" generation ", survivors.generation);
+  Rendezvous found{.launch = launch,
+                   .cause = std::make_shared<FirstCause>(),
+                   .control = nullptr,
+                   .token = endpoint.token,
+                   .nodes = {},
+                   .fabrics = {}};
+  auto listener = launch.rank == 0 ? std::make_unique<ControlListener>(endpoint.port) : nullptr;
+  auto control = control_options(launch, options, endpoint);
+  control.muster = Muster{.expected = survivors.expected, .settle = survivors.settle};
+  connect(found, control, std::move(listener));
   return found;
 }
 

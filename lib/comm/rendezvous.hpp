@@ -44,6 +44,12 @@ bool starts_mpi(const LaunchEnvironment& launch);
 /// blocks.
 Rendezvous meet(const LaunchEnvironment& launch, const CommunicatorOptions& options, bool by_mpi);
 
+/// Those that are left of `launch` meet again, at the port after the one of their last world,
+/// and are numbered anew: the launch in what is found is theirs. Throws CommError where rank 0
+/// is lost too, and for a rank that comes when the others have gone on. Blocks.
+Rendezvous meet_survivors(const LaunchEnvironment& launch, const CommunicatorOptions& options,
+                          const SurvivorOptions& survivors);
+
 /// MASTER_ADDR and MASTER_PORT; no addresses where they are not set. Throws UsageError.
 Endpoint master_endpoint();
 

@@ -30,7 +30,8 @@ std::vector<Message> all_messages() {
           Verdict{"rank 2 is gone"},
           Goodbye{"", {{5, 41}}},
           Contribution{2, std::string("\0\n", 2)},
-          Gathered{2, {"a", "", "c"}}};
+          Gathered{2, {"a", "", "c"}},
+          Survivors{{0, 1, 3}}};
 }
 
 std::vector<Message> read_all(FrameReader& reader) {

@@ -177,5 +177,67 @@ TEST(ControlStart, TurnsAwayWhoComesToACompleteWorld) {
   expect_contains(text, "is there already, and another came from late (pid ");
 }
 
+ControlOptions muster_options(int rank, int port, int expected, std::chrono::milliseconds settle) {
+  auto options = control_options(rank, 4, port);
+  options.muster = Muster{.expected = expected, .settle = settle};
+  return options;
+}
+
+/// Ranks 0, 1 and 3 of four muster; their new ranks, in that order.
+void expect_numbered_anew(int expected, std::chrono::milliseconds settle) {
+  auto listener = std::make_unique<ControlListener>();
+  const int port = listener->port();
+  std::vector<std::future<std::shared_ptr<Control>>> ranks;
+  for (const int rank : {0, 1, 3}) {
+    ranks.push_back(opening(muster_options(rank, port, expected, settle),
+                            rank == 0 ? std::move(listener) : nullptr));
+  }
+  std::vector<std::future<std::vector<std::string>>> rounds;
+  for (int r = 0; r < 3; ++r) {
+    const auto control = ranks[r].get();
+    EXPECT_EQ(control->rank(), r);
+    EXPECT_EQ(control->size(), 3);
+    rounds.push_back(std::async(std::launch::async,
+                                [control, r] { return control->gather(std::to_string(r)); }));
+  }
+  for (auto& round : rounds) EXPECT_EQ(round.get(), (std::vector<std::string>{"0", "1", "2"}));
+}
+
+TEST(ControlMuster, NumbersTheSurvivorsInTheirOldOrder) { expect_numbered_anew(3, 10s); }
+
+TEST(ControlMuster, TakesAsManyAsComeWhereTheNumberIsUnknown) { expect_numbered_anew(0, 500ms); }
+
+TEST(ControlMuster, LeavesRank0AloneWhereNobodyComes) {
+  auto listener = std::make_unique<ControlListener>();
+  const auto options = muster_options(0, listener->port(), 0, 100ms);
+  const auto control = Control::open(options, std::move(listener), std::make_shared<FirstCause>());
+  EXPECT_EQ(control->size(), 1);
+  EXPECT_EQ(control->gather("mine"), std::vector<std::string>{"mine"});
+}
+
+TEST(ControlMuster, TellsWhoComesLateThatTheOthersHaveGoneOn) {
+  auto listener = std::make_unique<ControlListener>();
+  const int port = listener->port();
+  auto rank_0 = opening(muster_options(0, port, 2, 10s), std::move(listener));
+  auto rank_3 = opening(muster_options(3, port, 2, 10s));
+  const auto there = std::vector{rank_0.get(), rank_3.get()};
+  const auto text = refusal<CommError>(muster_options(1, port, 2, 10s)).get();
+  expect_contains(text, "rank 1 of 4 on n1 (pid ");
+  expect_contains(text, "came late: 2 ranks go on without it");
+}
+
+TEST(ControlMuster, SaysWhatToDoWithoutRank0) {
+  int port = 0;
+  {
+    const ControlListener gone;
+    port = gone.port();
+  }
+  auto options = muster_options(1, port, 3, 10s);
+  options.start_timeout = 300ms;
+  const auto text = refusal<CommError>(options).get();
+  expect_contains(text, "rank 0 not reached in 300 ms");
+  expect_contains(text, "survivors cannot go on without rank 0: restart the job");
+}
+
 }  // namespace
 }  // namespace isobar

@@ -55,6 +55,21 @@ TEST(Rendezvous, SaysWhatIsMissingWhereNothingNamesRankZero) {
                   "set MASTER_ADDR and MASTER_PORT");
 }
 
+TEST(Survivors, CannotGoOnWithBackendsThatNeedEveryRank) {
+  const ScopedEnvironment environment(Variables{{"RANK", "0"}, {"WORLD_SIZE", "2"}});
+  const auto refusal = [](const CommunicatorOptions& options, const SurvivorOptions& survivors) {
+    return error_of<UsageError>([&] { make_survivors_communicator(options, survivors); });
+  };
+  expect_contains(refusal({.backend = "mpi"}, {}), "mpi cannot go on without a lost rank");
+  expect_contains(refusal({.backend = "nccl"}, {}), "NCCL's ranks cannot go on");
+  expect_contains(refusal({.device = "cuda"}, {}), "NCCL's ranks cannot go on");
+  expect_contains(refusal({}, {.generation = 0}), "generation must be 1 or more, got 0");
+  expect_contains(refusal({.start_timeout = std::chrono::seconds(10)}, {}),
+                  "settle must be shorter than start_timeout, got 10000 ms of 10000 ms");
+  expect_contains(refusal({}, {.expected = 3}), "expected 3 survivors of 2 ranks");
+  expect_contains(refusal({}, {}), "set MASTER_ADDR and MASTER_PORT");
+}
+
 TEST(NodeIdentity, PutsTheLoopbackAddressLast) {
   const auto addresses = own_addresses();
   ASSERT_FALSE(addresses.empty());

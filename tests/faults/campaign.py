@@ -4,6 +4,10 @@
 
   tests/faults/campaign.py PROGRAM --backends gloo,mpi,shm --faults kill,stop,size --repeats 20 [--json FILE]
 
+kill and stop send the rank a signal; size, operation, type, leave and throw are its own mistakes. survive kills a rank
+that the others go on without, in a world of their own with right sums (gloo, shm); orphan kills rank 0, without which
+they must say that they cannot. --silence is the limit for ranks that say nothing.
+
 Every survivor has to name the rank that was hurt, all in the same words, within the limit of the fault. Rows: backend,
 fault, repeats, detected_s of the slowest survivor (median, maximum), failures.
 """
@@ -21,8 +25,10 @@ import time
 
 RANKS = 4
 # Seconds in which every survivor has to know: those of the goals.
-LIMIT_S = {"kill": 8, "stop": 10, "size": 10, "operation": 10, "type": 10, "leave": 10, "throw": 10}
-SILENCE_MS = 5000
+LIMIT_S = {"kill": 8, "stop": 10, "size": 10, "operation": 10, "type": 10, "leave": 10, "throw": 10, "survive": 10,
+           "orphan": 15}
+SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP, "survive": signal.SIGKILL, "orphan": signal.SIGKILL}
+NOT_OF_MPI = ("survive", "orphan")
 
 
 def free_port():
@@ -31,9 +37,9 @@ def free_port():
         return door.getsockname()[1]
 
 
-def launch(program, backend, arguments):
+def launch(program, backend, silence_s, arguments):
     """The processes to wait for; the ranks are they, or their children."""
-    command = [program, backend, str(SILENCE_MS), *arguments]
+    command = [program, backend, str(round(1000 * silence_s)), *arguments]
     environment = dict(os.environ, OMP_NUM_THREADS="1")
     if backend == "mpi":
         environment.update(OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
@@ -95,20 +101,31 @@ def end(processes, listener):
         process.wait()
 
 
-def trial(program, backend, fault, draw):
-    """Seconds until the last survivor knew, and what is wrong; one of them None."""
-    victim = draw.randrange(RANKS)
-    outside = fault in ("kill", "stop")
-    processes = launch(program, backend, [] if outside else [fault, str(victim)])
+def choose_victim(fault, draw):
+    if fault == "orphan":
+        return 0
+    return draw.randrange(1 if fault == "survive" else 0, RANKS)
+
+
+def arguments_of(fault, victim):
+    if fault in NOT_OF_MPI:
+        return ["survive", "-1"]
+    return [] if fault in SIGNALS else [fault, str(victim)]
+
+
+def trial(program, backend, fault, silence_s, draw):
+    """Seconds until the last survivor knew, or went on; and what is wrong. One of them None."""
+    victim = choose_victim(fault, draw)
+    processes = launch(program, backend, silence_s, arguments_of(fault, victim))
     listener = Listener(processes)
     try:
         if not listener.wait(lambda: len(listener.ready) == RANKS, 60):
             return None, f"the ranks did not start: {listener.errors} {listener.noise[-3:]}"
         begin = max(line["time_s"] for line in listener.ready.values())
-        if outside:
+        if fault in SIGNALS:
             time.sleep(draw.uniform(0.1, 1.0))
             begin = time.time()
-            os.kill(listener.ready[victim]["pid"], signal.SIGKILL if fault == "kill" else signal.SIGSTOP)
+            os.kill(listener.ready[victim]["pid"], SIGNALS[fault])
         survivors = [r for r in range(RANKS) if r != victim]
         listener.wait(lambda: all(r in listener.errors for r in survivors), LIMIT_S[fault] + 5)
         return judge(listener, survivors, victim, fault, begin, [process.poll() for process in processes])
@@ -126,10 +143,25 @@ def judge(listener, survivors, victim, fault, begin, codes):
     text = texts.pop()
     if f"rank {victim}" not in text:
         return None, f"victim {victim} is not named: {text}"
+    problem = judge_way_on(fault, [listener.errors[r] for r in survivors])
+    if problem:
+        return None, f"victim {victim}: {problem}"
     seconds = max(listener.errors[r]["time_s"] for r in survivors) - begin
     if seconds > LIMIT_S[fault]:
         return None, f"victim {victim}: {seconds:.1f} s, allowed {LIMIT_S[fault]} s: {text}"
     return seconds, None
+
+
+def judge_way_on(fault, ends):
+    """What is wrong with how the survivors, in the order of their ranks, went on."""
+    if fault == "survive":
+        wanted = [{"new_rank": rank, "new_size": len(ends), "right": True} for rank in range(len(ends))]
+        got = [{key: end.get(key) for key in wanted[0]} for end in ends]
+        return None if got == wanted else f"the survivors did not go on: {ends}"
+    if fault == "orphan":
+        silent = [end for end in ends if "restart the job" not in end.get("no_way_on", "")]
+        return f"not told to restart the job: {silent}" if silent else None
+    return None
 
 
 def run(arguments):
@@ -137,7 +169,9 @@ def run(arguments):
     rows = []
     for backend in arguments.backends.split(","):
         for fault in arguments.faults.split(","):
-            trials = [trial(arguments.program, backend, fault, draw) for _ in range(arguments.repeats)]
+            if backend == "mpi" and fault in NOT_OF_MPI:
+                continue
+            trials = [trial(arguments.program, backend, fault, arguments.silence, draw) for _ in range(arguments.repeats)]
             times = [seconds for seconds, problem in trials if problem is None]
             problems = [problem for _, problem in trials if problem is not None]
             rows.append({"backend": backend, "fault": fault, "repeats": arguments.repeats,
@@ -157,7 +191,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("program")
     parser.add_argument("--backends", default="gloo,mpi,shm")
-    parser.add_argument("--faults", default="kill,stop,size,operation,type,leave,throw")
+    parser.add_argument("--faults", default="kill,stop,size,operation,type,leave,throw,survive,orphan")
+    parser.add_argument("--silence", type=float, default=5, metavar="SECONDS")
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json")

@@ -3,7 +3,8 @@
 //
 //   fault_process BACKEND SILENCE_MS [FAULT RANK]
 //
-// FAULT is what RANK does wrong after a while: size, operation, type, leave, throw.
+// FAULT is what RANK does wrong after a while: size, operation, type, leave, throw. With survive
+// RANK is lost from outside, and the others go on without it if they can.
 #include <isobar/comm/make_communicator.hpp>
 #include <isobar/core/error.hpp>
 #include <ATen/ATen.h>
@@ -91,6 +92,29 @@ void run(Communicator& comm, const Fault& fault) {
   }
 }
 
+/// The survivors' world: where this rank is in it, and whether its sums are right.
+nlohmann::json go_on(const CommunicatorOptions& options) {
+  const auto comm = make_survivors_communicator(options, {.expected = 3});
+  bool is_right = true;
+  for (int64_t count = 1; count <= 100'000; count *= 10) {
+    auto buffer = at::full({count}, 1.0F + static_cast<float>(comm->rank()));
+    comm->allreduce(buffer).wait();
+    const auto sum = static_cast<float>(comm->size() * (comm->size() + 1)) / 2;
+    is_right = is_right && at::equal(buffer, at::full({count}, sum));
+  }
+  comm->barrier().wait();
+  return {{"new_rank", comm->rank()}, {"new_size", comm->size()}, {"right", is_right}};
+}
+
+nlohmann::json try_to_go_on(CommunicatorOptions options) {
+  options.start_timeout = std::chrono::seconds(5);
+  try {
+    return go_on(options);
+  } catch (const std::exception& error) {
+    return {{"no_way_on", error.what()}};
+  }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -98,11 +122,11 @@ int main(int argc, char** argv) {
   const Fault fault{argc == 5 ? argv[3] : "", argc == 5 ? std::atoi(argv[4]) : -1};
   at::set_num_threads(1);
   int rank = -1;
+  const CommunicatorOptions options{.backend = argv[1],
+                                    .timeout = std::chrono::seconds(60),
+                                    .silence_limit = std::chrono::milliseconds(std::atoi(argv[2]))};
   try {
-    const auto comm =
-        make_communicator({.backend = argv[1],
-                           .timeout = std::chrono::seconds(60),
-                           .silence_limit = std::chrono::milliseconds(std::atoi(argv[2]))});
+    const auto comm = make_communicator(options);
     rank = comm->rank();
     try {
       run(*comm, fault);
@@ -113,7 +137,9 @@ int main(int argc, char** argv) {
       throw;
     }
   } catch (const std::exception& error) {
-    say({{"rank", rank}, {"error", error.what()}});
+    nlohmann::json line{{"rank", rank}, {"error", error.what()}};
+    if (fault.what == "survive") line.update(try_to_go_on(options));
+    say(line);
     // The launcher ends those that are late, so nobody leaves before all have had the time to say.
     sleep(2);
     std::_Exit(3);

@@ -51,6 +51,33 @@ struct CommunicatorOptions {
 /// whose ranks it cannot reach; CommError naming ranks that have not come.
 std::unique_ptr<Communicator> make_communicator(const CommunicatorOptions& options = {});
 
+/// Those that are left of a world that lost ranks.
+struct SurvivorOptions {
+  /// How many worlds have been lost: 1 for the first call, 2 after another loss. The same on
+  /// all survivors.
+  int generation = 1;
+  /// How many ranks are left, rank 0 among them, where the program knows; the new world
+  /// starts as soon as they have come. 0: as many as come.
+  int expected = 0;
+  /// As many as come are those that did until nobody came for so long.
+  std::chrono::milliseconds settle{10'000};
+};
+
+/// The world without the ranks it lost, for processes whose old world ended with CommError: a
+/// new transport and control connection, and new ranks in the order of the old ones. What the
+/// program was doing is its own to repeat. Collective over the survivors; blocks. Gloo, and
+/// shared memory where all survivors are on one node.
+///
+/// The survivors meet where the launch did (MASTER_ADDR or Slurm's variables), `generation`
+/// ports further. Rank 0 must be one of them. Its loss, and for a rank that comes late that the
+/// others have gone on, is a CommError that says so: restart the job. Throws UsageError for
+/// backends that cannot go on without a rank (MPI) or do not yet (NCCL).
+///
+/// The launcher must leave the survivors alone, as `srun --kill-on-bad-exit=0` does; mpirun ends
+/// them all.
+std::unique_ptr<Communicator> make_survivors_communicator(const CommunicatorOptions& options = {},
+                                                          const SurvivorOptions& survivors = {});
+
 /// The MPI world without a control connection: a lost rank is noticed when the time
 /// limit has passed. MPI is initialised by the first call and finalised when the
 /// program ends in good order.

@@ -23,6 +23,10 @@ void check(const ControlOptions& options, const ControlListener* listener) {
                ": start_timeout and silence_limit must be positive, got ",
                options.start_timeout.count(), " and ", options.silence_limit.count(), " ms");
   if (options.size == 1) return;
+  ISOBAR_CHECK(!options.muster ||
+                   (options.muster->expected >= 0 && options.muster->expected <= options.size &&
+                    options.muster->settle.count() > 0),
+               where, ": no such muster");
   ISOBAR_CHECK((options.rank == 0) == (listener != nullptr), where,
                ": rank 0 and no other rank has a listener");
   ISOBAR_CHECK(options.rank == 0 || !options.addresses.empty(), where,
@@ -114,9 +118,9 @@ std::shared_ptr<Control> Control::open(const ControlOptions& options,
   impl->listener = std::move(listener);
   if (options.size > 1) {
     impl->loop = options.rank == 0
-                     ? control::make_coordinator(options, impl->listener->socket_, std::move(cause),
-                                                 impl->own_address)
-                     : control::make_member(options, std::move(cause), impl->own_address);
+                     ? control::make_coordinator(impl->options, impl->listener->socket_,
+                                                 std::move(cause), impl->own_address)
+                     : control::make_member(impl->options, std::move(cause), impl->own_address);
     impl->loop->start();
   }
   return std::shared_ptr<Control>(new Control(std::move(impl)));
@@ -141,6 +145,9 @@ std::shared_ptr<KeyValueStore> Control::store() {
 }
 
 std::string Control::own_address() const { return impl_->own_address; }
+
+int Control::rank() const noexcept { return impl_->options.rank; }
+int Control::size() const noexcept { return impl_->options.size; }
 
 std::unique_ptr<Watch> Control::watch(uint64_t id, int rank, int size) {
   if (!impl_->loop) return std::make_unique<NoWatch>();

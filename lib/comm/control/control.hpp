@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -33,6 +34,14 @@ class ControlListener {
   int port_ = 0;
 };
 
+/// A world of those that are left of one that failed.
+struct Muster {
+  /// How many, rank 0 among them; 0 for as many as come.
+  int expected = 0;
+  /// As many as come are those that did until nobody came for so long.
+  std::chrono::milliseconds settle{10'000};
+};
+
 struct ControlOptions {
   int rank = 0;
   int size = 1;
@@ -48,6 +57,9 @@ struct ControlOptions {
   std::chrono::milliseconds start_timeout{60'000};
   /// How long a rank may say nothing before it counts as lost.
   std::chrono::milliseconds silence_limit{60'000};
+  /// Then `rank` and `size` are those of the failed world, and the ranks of the new one
+  /// follow each other in that order.
+  std::optional<Muster> muster = {};
 };
 
 /// The control connection: every rank's line to rank 0, beside the data.
@@ -79,6 +91,10 @@ class Control : public std::enable_shared_from_this<Control> {
   /// This rank's own address on its control connection, which the others' network
   /// can reach; on rank 0 the one that most ranks came by.
   std::string own_address() const;
+
+  /// This process's place: as in the options, unless it came to a muster.
+  int rank() const noexcept;
+  int size() const noexcept;
 
   /// Watches the communicator `id` of `size` ranks, in which this process is `rank`.
   /// Ids are equal on the members and unique in the world at any time.

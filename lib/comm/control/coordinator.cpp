@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <isobar/core/error.hpp>
+
 #include <algorithm>
 #include <map>
 #include <utility>
@@ -112,15 +114,25 @@ class Coordinator final : public Loop {
   /// The world is complete; whoever comes now was started by mistake.
   void turn_away(Time now) {
     for (auto& [line, hello] : door_.newcomers(now)) {
-      if (hello.rank < 0 || hello.rank >= diagnosis_.roster().size()) continue;
       line.send(Accepted{});
-      line.send(Refused{.is_usage = 1,
-                        .text = "control connection: " + diagnosis_.roster().name(hello.rank) +
-                                " is there already, and another came from " +
-                                to_string(hello.process)});
+      line.send(refusal_of(hello));
       line.finish();
       turned_away_ = std::move(line);
     }
+  }
+
+  Refused refusal_of(const Hello& hello) const {
+    const auto& roster = diagnosis_.roster();
+    const auto where = to_string(hello.process);
+    if (hello.size != roster.size() || hello.rank < 0 || hello.rank >= roster.size()) {
+      return {.is_usage = 0,
+              .text = detail::join("control connection: rank ", hello.rank, " of ", hello.size,
+                                   " on ", where, " came late: ", roster.size(),
+                                   " ranks go on without it; end it, or restart the job")};
+    }
+    return {.is_usage = 1,
+            .text = "control connection: " + roster.name(hello.rank) +
+                    " is there already, and another came from " + where};
   }
 
   Diagnosis diagnosis_;
@@ -135,12 +147,13 @@ class Coordinator final : public Loop {
 
 }  // namespace
 
-std::unique_ptr<Loop> make_coordinator(const ControlOptions& options, int listener,
+std::unique_ptr<Loop> make_coordinator(ControlOptions& options, int listener,
                                        std::shared_ptr<FirstCause> cause,
                                        std::string& own_address) {
   constexpr size_t kStrangers = 64;
   Door door(listener, options.token, static_cast<size_t>(options.size) + kStrangers);
   auto joined = receive_all(options, door);
+  options.size = joined.roster.size();
   own_address = most_used(joined.lines);
   return std::make_unique<Coordinator>(options, std::move(cause), std::move(joined),
                                        std::move(door));

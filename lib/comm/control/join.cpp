@@ -20,6 +20,8 @@ constexpr std::chrono::seconds kAnswerLimit{3};
 /// Rank 0's clock started after this one at the latest, and it says who is missing.
 constexpr std::chrono::seconds kSlack{5};
 
+constexpr auto kNoMuster = "; survivors cannot go on without rank 0: restart the job";
+
 uint64_t make_instance() {
   std::random_device device;
   return uint64_t{device()} << 32 | device();
@@ -79,7 +81,8 @@ class Joining {
     }
     throw CommError(detail::join("control connection on rank ", options_.rank, " of ",
                                  options_.size, ": rank 0 not reached in ",
-                                 in_words(options_.start_timeout), "; last: ", last_));
+                                 in_words(options_.start_timeout), "; last: ", last_,
+                                 options_.muster ? kNoMuster : ""));
   }
 
  private:
@@ -96,17 +99,27 @@ class Joining {
     if (!talk.await(Clock::now() + kAnswerLimit, accepted)) {
       return note(address, "who answers there is not this job's rank 0");
     }
+    Survivors survivors;
+    if (options_.muster && !talk.await(Clock::now() + options_.start_timeout + kSlack, survivors)) {
+      return note(address, "rank 0 was there and is gone");
+    }
     Welcome welcome;
     if (!talk.await(Clock::now() + options_.start_timeout + kSlack, welcome)) {
       return note(address, "rank 0 was there and is gone");
     }
-    if (std::cmp_not_equal(welcome.processes.size(), options_.size)) {
+    joined.rank = options_.muster ? place_among(survivors.ranks) : options_.rank;
+    const auto size = options_.muster ? survivors.ranks.size() : static_cast<size_t>(options_.size);
+    if (welcome.processes.size() != size || std::cmp_greater_equal(joined.rank, size)) {
       return note(address, "rank 0 has a world of another size");
     }
     joined.roster = Roster(std::move(welcome.processes));
     joined.early = talk.rest();
     joined.lines.push_back(std::move(line));
     return true;
+  }
+
+  int place_among(const std::vector<int32_t>& ranks) const {
+    return static_cast<int>(std::find(ranks.begin(), ranks.end(), options_.rank) - ranks.begin());
   }
 
   bool note(const std::string& address, const std::string& error) {

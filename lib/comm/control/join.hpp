@@ -17,6 +17,8 @@ struct Joined {
   std::vector<Line> lines;
   /// What rank 0 said since; empty on rank 0.
   std::vector<Message> early = {};
+  /// This process's place in the roster.
+  int rank = 0;
 };
 
 /// Rank 0's part: blocks until all have come. What goes wrong is thrown here and told

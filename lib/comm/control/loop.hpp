@@ -87,9 +87,10 @@ class Loop {
 };
 
 /// Rank 0's, which has a line to every rank, and the others', which have one to rank 0.
-std::unique_ptr<Loop> make_coordinator(const ControlOptions& options, int listener,
+/// Rank and size in `options` become those of the world that came together.
+std::unique_ptr<Loop> make_coordinator(ControlOptions& options, int listener,
                                        std::shared_ptr<FirstCause> cause, std::string& own_address);
-std::unique_ptr<Loop> make_member(const ControlOptions& options, std::shared_ptr<FirstCause> cause,
+std::unique_ptr<Loop> make_member(ControlOptions& options, std::shared_ptr<FirstCause> cause,
                                   std::string& own_address);
 
 }  // namespace isobar::control

@@ -157,9 +157,11 @@ class Member final : public Loop {
 
 }  // namespace
 
-std::unique_ptr<Loop> make_member(const ControlOptions& options, std::shared_ptr<FirstCause> cause,
+std::unique_ptr<Loop> make_member(ControlOptions& options, std::shared_ptr<FirstCause> cause,
                                   std::string& own_address) {
   auto joined = join_rank_0(options);
+  options.rank = joined.rank;
+  options.size = joined.roster.size();
   own_address = local_address(joined.lines.front().socket());
   return std::make_unique<Member>(options, std::move(cause), std::move(joined));
 }

@@ -133,9 +133,15 @@ struct Found {
   static void fields(auto& m, auto&& visit) { visit(m.key, m.value); }
 };
 
-using Message =
-    std::variant<Hello, Accepted, Welcome, Refused, Alive, Probe, Watching, Calls, Unwatched,
-                 Complaint, Verdict, Goodbye, Contribution, Gathered, Stored, Wanted, Found>;
+/// Who came to a muster, by their ranks in the world that failed.
+struct Survivors {
+  std::vector<int32_t> ranks;
+  static void fields(auto& m, auto&& visit) { visit(m.ranks); }
+};
+
+using Message = std::variant<Hello, Accepted, Welcome, Refused, Alive, Probe, Watching, Calls,
+                             Unwatched, Complaint, Verdict, Goodbye, Contribution, Gathered, Stored,
+                             Wanted, Found, Survivors>;
 
 /// The whole frame of `message`.
 std::string encode(const Message& message);

@@ -31,13 +31,13 @@ class Reception {
 
   Joined run() {
     const auto deadline = Clock::now() + options_.start_timeout;
-    auto last_came = Clock::now();
+    last_came_ = Clock::now();
     while (!(is_complete() && !mistake_)) {
       const auto now = Clock::now();
       if (now >= deadline) refuse_latecomers();
-      if (mistake_ && now - last_came >= kGrace) throw UsageError(*mistake_);
+      if (mistake_ && now - last_came_ >= kGrace) throw UsageError(*mistake_);
       for (auto& newcomer : door_.newcomers(now)) {
-        last_came = now;
+        last_came_ = now;
         admit(std::move(newcomer));
       }
       notice_leavers(now);
@@ -97,7 +97,11 @@ class Reception {
   }
 
   bool is_complete() const {
-    return std::all_of(guests_.begin(), guests_.end(), [](const auto& g) { return g.has_value(); });
+    const auto& muster = options_.muster;
+    const auto count = std::count_if(guests_.begin(), guests_.end(),
+                                     [](const auto& guest) { return guest.has_value(); });
+    if (count == options_.size || (muster && count == muster->expected)) return true;
+    return muster && muster->expected == 0 && Clock::now() - last_came_ >= muster->settle;
   }
 
   static void refuse(const std::vector<Line*>& lines, const Refused& refusal) {
@@ -119,11 +123,17 @@ class Reception {
     throw CommError(text);
   }
 
+  /// Those who have not come to a muster stay behind.
   Joined welcome() {
+    Survivors survivors;
+    std::erase_if(guests_, [](const auto& guest) { return !guest.has_value(); });
     Welcome message;
-    for (const auto& guest : guests_) message.processes.push_back(guest->hello.process);
+    for (const auto& guest : guests_) {
+      survivors.ranks.push_back(guest->hello.rank);
+      message.processes.push_back(guest->hello.process);
+    }
     Joined joined{.roster = Roster(message.processes), .lines = {}};
-    const auto frame = encode(message);
+    const auto frame = (options_.muster ? encode(survivors) : std::string()) + encode(message);
     for (auto& guest : guests_) {
       guest->line.send_frame(frame);
       joined.lines.push_back(std::move(guest->line));
@@ -136,6 +146,7 @@ class Reception {
   std::vector<std::optional<Guest>> guests_;
   std::optional<std::string> mistake_;
   Time next_round_;
+  Time last_came_;
 };
 
 }  // namespace
