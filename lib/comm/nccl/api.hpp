@@ -14,6 +14,8 @@
 #include <string_view>
 #include <vector>
 
+#include "comm/devices/api.hpp"
+
 namespace isobar {
 
 /// A communicator of NCCL's, ncclComm_t.
@@ -24,12 +26,6 @@ using NcclComm = struct NcclCommOpaque*;
 struct NcclSlot {
   std::atomic<NcclComm> comm{nullptr};
 };
-
-/// A stream of the device, by LibTorch's number.
-using DeviceStream = int64_t;
-
-/// A point on a stream; released with the last reference.
-using DeviceEvent = std::shared_ptr<void>;
 
 /// The element types that NCCL combines. Whatever is only moved goes as bytes.
 enum class NcclType { int8, uint8, int32, int64, float16, bfloat16, float32, float64 };
@@ -44,10 +40,9 @@ struct [[nodiscard]] NcclStatus {
 
 /// The table of calls. Communicators are non-blocking: any call may answer
 /// in_progress, and has done its work once async_status() answers success.
-struct NcclApi {
+struct NcclApi : DeviceApi {
   /// "nccl" or "rccl".
   std::string_view name;
-  at::DeviceType device_type = at::kCUDA;
 
   std::function<NcclStatus(std::vector<char>& id)> make_unique_id;
   std::function<NcclStatus(NcclSlot& slot, int size, const std::vector<char>& id, int rank)> init;
@@ -84,16 +79,6 @@ struct NcclApi {
   std::function<NcclStatus(void* out, int64_t bytes, int peer, NcclComm comm, DeviceStream stream)>
       receive;
 
-  /// Makes `device` the calling thread's.
-  std::function<void(int device)> use_device;
-  std::function<DeviceStream(int device)> make_priority_stream;
-  /// The calling thread's current stream.
-  std::function<DeviceStream(int device)> current_stream;
-  std::function<DeviceEvent(int device, DeviceStream stream)> record;
-  /// What is put on the stream afterwards waits for the event.
-  std::function<void(int device, DeviceStream stream, const DeviceEvent& event)> block;
-  /// True once the event has been reached. Throws the device's error.
-  std::function<bool(const DeviceEvent& event)> reached;
   /// Memory that is used on `stream` alone.
   std::function<at::Tensor(int device, DeviceStream stream, int64_t count, at::ScalarType type)>
       allocate;

@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The real table of calls. Streams and events go by LibTorch's device-neutral interface, so nothing
-// here calls the CUDA runtime itself.
+// The real table of calls.
 #include <isobar/core/error.hpp>
 #include <ATen/ops/empty.h>
-#include <c10/core/Event.h>
 #include <c10/core/StreamGuard.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 
@@ -143,27 +141,7 @@ void fill_operations(NcclApi& api) {
   };
 }
 
-void fill_device(NcclApi& api) {
-  api.use_device = [](int device) { VirtualGuardImpl(c10::kCUDA).setDevice(gpu(device)); };
-  // Of LibTorch's pool: never destroyed, so that memory in its allocator may name it for ever. The
-  // pool holds 32, and a 33rd communicator shares the first one's.
-  api.make_priority_stream = [](int device) {
-    return VirtualGuardImpl(c10::kCUDA).getStreamFromGlobalPool(gpu(device), true).id();
-  };
-  api.current_stream = [](int device) {
-    return VirtualGuardImpl(c10::kCUDA).getStream(gpu(device)).id();
-  };
-  api.record = [](int device, DeviceStream stream) -> DeviceEvent {
-    auto event = std::make_shared<c10::Event>(c10::kCUDA);
-    event->record(torch_stream(device, stream));
-    return event;
-  };
-  api.block = [](int device, DeviceStream stream, const DeviceEvent& event) {
-    static_cast<c10::Event*>(event.get())->block(torch_stream(device, stream));
-  };
-  api.reached = [](const DeviceEvent& event) {
-    return static_cast<c10::Event*>(event.get())->query();
-  };
+void fill_memory(NcclApi& api) {
   api.allocate = [](int device, DeviceStream stream, int64_t count, at::ScalarType type) {
     const c10::StreamGuard guard(torch_stream(device, stream));
     return at::empty({count}, at::TensorOptions().dtype(type).device(gpu(device)));
@@ -180,6 +158,7 @@ std::shared_ptr<const NcclApi> real_api() {
   fill_communicators(*api);
   fill_operations(*api);
   fill_device(*api);
+  fill_memory(*api);
   return api;
 }
 

@@ -3,10 +3,10 @@
 
 #include <isobar/core/error.hpp>
 
-#include <algorithm>
 #include <utility>
 
 #include "comm/backend.hpp"
+#include "comm/devices/naps.hpp"
 
 namespace isobar {
 namespace {
@@ -50,14 +50,6 @@ struct Attempt {
 };
 
 }  // namespace
-
-void NapsThatGrow::nap() {
-  constexpr int kYields = 20;
-  constexpr int kLongest = 500;
-  const int step = naps_++ - kYields;
-  if (step < 0) return std::this_thread::yield();
-  std::this_thread::sleep_for(std::chrono::microseconds(std::min(10 + 5 * step, kLongest)));
-}
 
 NcclLink::NcclLink(std::shared_ptr<const NcclApi> api, std::shared_ptr<NcclSlot> slot,
                    const NcclLinkOptions& options, std::shared_ptr<FirstCause> cause)

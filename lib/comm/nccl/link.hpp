@@ -16,16 +16,6 @@
 
 namespace isobar {
 
-/// Naps that grow while nothing happens: what takes microseconds is seen at once,
-/// what takes longer costs no core.
-class NapsThatGrow {
- public:
-  void nap();
-
- private:
-  int naps_ = 0;
-};
-
 struct NcclLinkOptions {
   int rank = 0;
   int size = 1;

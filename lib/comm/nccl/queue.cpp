@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "comm/backend.hpp"
+#include "comm/devices/naps.hpp"
 #include "comm/nccl/launch.hpp"
 
 namespace isobar {
