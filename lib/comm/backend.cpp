@@ -6,6 +6,7 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "comm/element_type.hpp"
@@ -31,6 +32,26 @@ void BackendAccess::set_watch(Communicator& comm, std::unique_ptr<Watch> watch) 
 Work BackendAccess::start(Communicator& comm, Operation operation) {
   comm.set_timeout(operation.timeout);
   return comm.start(std::move(operation));
+}
+
+Work BackendAccess::forward(Communicator& comm, Operation operation) {
+  const bool message =
+      operation.kind == OperationKind::send || operation.kind == OperationKind::receive;
+  auto& count = message ? comm.messages_ : comm.collectives_;
+  count = std::max(count, operation.sequence);
+  return start(comm, std::move(operation));
+}
+
+void BackendAccess::catch_up(Communicator& comm, const Communicator& carrier) {
+  while (comm.collectives_ < carrier.collectives_) {
+    Operation exchange;
+    exchange.sequence = comm.collectives_++;
+    if (comm.watch_) comm.watch_->issued(exchange);
+  }
+}
+
+const std::shared_ptr<FirstCause>& BackendAccess::first_cause(const Communicator& comm) {
+  return comm.first_cause();
 }
 
 std::string place(const Operation& operation, int rank, int size) {

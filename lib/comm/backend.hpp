@@ -21,6 +21,17 @@ struct BackendAccess {
   /// Starts an operation that has been checked elsewhere, on a communicator of the same
   /// ranks. Its number is that of `comm`.
   static Work start(Communicator& comm, Operation operation);
+
+  /// The same under the number that `operation` has, so that a communicator and the one
+  /// that carries out its operations speak of them by one number.
+  static Work forward(Communicator& comm, Operation operation);
+
+  /// What `carrier` exchanged by itself, for a split, has numbers in `comm` too, and is
+  /// reported as barriers.
+  static void catch_up(Communicator& comm, const Communicator& carrier);
+
+  /// The one of `comm` and of all that are split from its world.
+  static const std::shared_ptr<FirstCause>& first_cause(const Communicator& comm);
 };
 
 /// "allreduce #41 on rank 3 of 8".

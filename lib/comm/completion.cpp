@@ -55,6 +55,15 @@ std::string Completion::place() const {
   return isobar::place(operation_, rank_, size_);
 }
 
+void Completion::check() {
+  cause_->check();
+  if (std::chrono::steady_clock::now() < deadline_) return;
+  std::unique_lock lock(mutex_);
+  const auto complaint = timed_out(operation_, rank_, size_);
+  lock.unlock();
+  cause_->fail(complaint);
+}
+
 void Completion::notify() {
   const std::lock_guard lock(mutex_);
   changed_.notify_all();

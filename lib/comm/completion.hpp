@@ -33,6 +33,9 @@ class Completion final : public WorkState {
   /// "allreduce #41 on rank 3 of 8".
   std::string place() const;
 
+  /// Throws the cause of the world's failure; one that it took too long, where it did.
+  void check();
+
  private:
   void notify();
 

@@ -24,10 +24,10 @@
 #include <spawn.h>
 #include <unistd.h>
 
+#include "comm/carried_communicator.hpp"
 #include "comm/expect_error.hpp"
 #include "comm/nccl/communicator.hpp"
 #include "comm/scenarios.hpp"
-#include "cuda/staged_communicator.hpp"
 
 extern char** environ;
 
@@ -98,8 +98,8 @@ TEST_P(GpuScenarios, Behave) {
   for (const bool deterministic : {false, true}) {
     SCOPED_TRACE(deterministic ? "deterministic" : "NCCL's order");
     const std::string name = std::string(GetParam().name) + (deterministic ? "d" : "n");
-    const auto comm = staged(world(name, {.timeout = kTimeout, .deterministic = deterministic}),
-                             place().device());
+    const auto comm = carried(world(name, {.timeout = kTimeout, .deterministic = deterministic}),
+                              gpu_carrier(place().device()));
     GetParam().run(*comm);
   }
 }

@@ -13,13 +13,14 @@ struct CommunicatorOptions {
   /// "auto", "nccl", "mpi", "gloo", "shm" (ranks of one node, over shared memory) or
   /// "self" (one rank).
   ///
-  /// `auto` is self for one rank and NCCL for tensors on GPUs. On CPUs it is shared
+  /// `auto` is self for one rank and NCCL where tensors lie on GPUs. On CPUs it is shared
   /// memory where all ranks are on one node, MPI where the nodes have a fabric that
   /// MPI drives (InfiniBand, Slingshot, Omni-Path) and a launcher that it starts
   /// from, and Gloo over TCP otherwise.
   std::string backend = "auto";
-  /// Where the tensors lie: "cpu" or "cuda". For `auto`, and for NCCL's GPU: the
-  /// rank's place on its node, modulo the GPUs that it sees.
+  /// Where the tensors lie: "cpu", or "cuda" for CPU tensors and those of rank_device().
+  /// NCCL then takes the GPU's, and what `auto` is on CPUs takes the CPU's; of the other
+  /// backends one takes both, and GPU tensors go through host memory.
   std::string device = "cpu";
   /// Floating-point sums have the bits of a sum in the order of ranks, whatever the
   /// transport, the layout of nodes and the place of a value in its buffer. Costs
@@ -83,6 +84,10 @@ std::unique_ptr<Communicator> make_survivors_communicator(const CommunicatorOpti
 /// program ends in good order.
 std::unique_ptr<Communicator> make_mpi_communicator(
     std::chrono::milliseconds timeout = kDefaultTimeout);
+
+/// This rank's device of that name, "cpu" or "cuda": of the GPUs that it sees, the one of
+/// its place on its node, modulo their number. Throws UsageError where there is none.
+at::Device rank_device(const std::string& name);
 
 /// What the MPI library calls itself, such as "Open MPI v4.1.4"; empty where
 /// isobar was built without MPI. Does not initialise MPI.
