@@ -2,30 +2,14 @@
 #include "cli/bench_collective.hpp"
 
 #include <isobar/comm/agreement.hpp>
-#include <isobar/comm/environment.hpp>
 #include <isobar/comm/make_communicator.hpp>
-#include <isobar/core/error.hpp>
 #include <ATen/Parallel.h>
-#include <ATen/detail/CUDAHooksInterface.h>
 #include <CLI/CLI.hpp>
 
 #include "bench/harness/run_bench.hpp"
 #include "cli/bench_subject.hpp"
 
 namespace isobar {
-namespace {
-
-/// This rank's part of it: of several GPUs of a node, the one of its local rank.
-at::Device choose_device(const std::string& name) {
-  if (name == "cpu") return at::kCPU;
-  const auto& hooks = at::detail::getCUDAHooks();
-  ISOBAR_CHECK(hooks.hasCUDA() && hooks.deviceCount() > 0,
-               "--device cuda: no GPU is usable here; `isobar doctor` says what was found");
-  const int local_rank = read_launch_environment().local_rank;
-  return {at::kCUDA, static_cast<at::DeviceIndex>(local_rank % hooks.deviceCount())};
-}
-
-}  // namespace
 
 void add_bench_collective_options(CLI::App& app, BenchCollectiveArguments& arguments) {
   bench::add_options(app, arguments.common);
@@ -46,7 +30,7 @@ int run_bench_collective(const BenchCollectiveArguments& arguments) {
                                        .deterministic = arguments.deterministic,
                                        .levels = arguments.levels});
   at::Device device = at::kCPU;
-  run_agreed(*comm, [&] { device = choose_device(arguments.common.device); });
+  run_agreed(*comm, [&] { device = rank_device(arguments.common.device); });
   const auto subject =
       make_communicator_subject(*comm, bench::parse_collective(arguments.common.op));
   return bench::run_bench(*subject, arguments.common, device);

@@ -20,9 +20,7 @@ void read_run(const Config& config, Experiment& e) {
   e.run_folder = run.get<std::string>("folder", "runs");
   e.seed = static_cast<uint64_t>(config.get<int64_t>("seed", 1));
   e.trainer.seed = e.seed;
-  e.trainer.device = config.one_of("device", {"cpu", "cuda"}, "cpu") == "cuda"
-                         ? c10::Device(c10::kCUDA)
-                         : c10::Device(c10::kCPU);
+  e.comm.device = config.one_of("device", {"cpu", "cuda"}, "cpu");
   const auto comm = config.child("comm");
   const auto time = [&](const char* key, std::chrono::milliseconds otherwise) {
     const auto seconds = comm.get<double>(key, static_cast<double>(otherwise.count()) / 1000.0);

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/weather_setup.hpp"
 
-#include <isobar/comm/environment.hpp>
+#include <isobar/comm/make_communicator.hpp>
 #include <isobar/core/error.hpp>
 #include <isobar/train/checkpoint.hpp>
 #include <ATen/ATen.h>
-#include <ATen/detail/CUDAHooksInterface.h>
 #include <c10/core/GradMode.h>
 #include <torch/nn/module.h>
 #include <fmt/format.h>
@@ -36,16 +35,6 @@ std::map<std::string, Normalization> methods(const Experiment& experiment) {
     result[name] = parse_normalization(method);
   }
   return result;
-}
-
-/// The device that this rank takes: of several GPUs of a node, the one of its local rank.
-c10::Device device_of(const Experiment& experiment) {
-  if (!experiment.trainer.device.is_cuda()) return experiment.trainer.device;
-  const auto& hooks = at::detail::getCUDAHooks();
-  ISOBAR_CHECK(hooks.hasCUDA() && hooks.deviceCount() > 0,
-               "device: cuda, but no GPU is usable here; `isobar doctor` says what was found");
-  const int local_rank = read_launch_environment().local_rank;
-  return {c10::kCUDA, static_cast<c10::DeviceIndex>(local_rank % hooks.deviceCount())};
 }
 
 }  // namespace
@@ -90,7 +79,7 @@ void DataScales::load(const StateDict& state, int) {
 
 WeatherSetup::WeatherSetup(const Experiment& experiment, const std::string& checkpoint)
     : experiment_(experiment),
-      device_(device_of(experiment)),
+      device_(rank_device(experiment.comm.device)),
       dataset_(std::make_shared<const Dataset>(experiment.data)),
       scales_(dataset_->variables()) {
   if (checkpoint.empty()) {

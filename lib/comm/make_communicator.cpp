@@ -8,6 +8,9 @@
 #include <utility>
 
 #include "comm/backend.hpp"
+#include "comm/devices/api.hpp"
+#include "comm/devices/by_device.hpp"
+#include "comm/devices/staged.hpp"
 #include "comm/gloo/communicator.hpp"
 #include "comm/levels/levels.hpp"
 #include "comm/mpi/communicator.hpp"
@@ -32,9 +35,8 @@ void check_options(const CommunicatorOptions& options) {
   levels_by_name(options.levels);
 }
 
-/// What `auto` is for ranks that have met.
-std::string automatic_backend(const Rendezvous& meeting, const CommunicatorOptions& options) {
-  if (options.device == "cuda") return "nccl";
+/// What `auto` is for CPU tensors of ranks that have met.
+std::string automatic_backend(const Rendezvous& meeting) {
   if (meeting.on_one_node()) return "shm";
   const bool mpi = !mpi_library_version().empty();
   if (mpi && starts_mpi(meeting.launch) && (meeting.has_fabric() || !has_gloo())) return "mpi";
@@ -76,25 +78,43 @@ std::unique_ptr<Communicator> make_gloo(const Rendezvous& meeting,
       {.levels = levels, .node = node_identity(), .token = meeting.token, .cause = meeting.cause});
 }
 
+/// This rank's GPU. One that has none is everyone's error, before the others wait for it.
+int agree_on_gpu(const Rendezvous& meeting) {
+  std::string problem;
+  int index = 0;
+  try {
+    index = rank_device("cuda").index();
+  } catch (const UsageError& error) {
+    problem = error.what();
+  }
+  const auto problems = meeting.control->gather(problem);
+  const auto first = std::find_if(problems.begin(), problems.end(),
+                                  [](const auto& text) { return !text.empty(); });
+  if (first == problems.end()) return index;
+  UsageError error(detail::join("make_communicator on rank ", first - problems.begin(), " of ",
+                                problems.size(), ": ", *first));
+  error.set_known_to_all();
+  throw error;
+}
+
 std::unique_ptr<Communicator> make_nccl(const Rendezvous& meeting,
-                                        const CommunicatorOptions& options) {
+                                        const CommunicatorOptions& options, int gpu) {
   const int rank = meeting.launch.rank;
   const auto id = rank == 0 ? make_nccl_unique_id() : std::vector<char>();
   const auto first = meeting.control->gather({id.begin(), id.end()}).front();
   return make_nccl_communicator({.rank = rank,
                                  .size = meeting.launch.size,
-                                 .device_index = meeting.launch.local_rank,
+                                 .device_index = gpu,
                                  .timeout = options.timeout,
                                  .unique_id = {first.begin(), first.end()},
                                  .deterministic = options.deterministic},
                                 meeting.cause);
 }
 
-std::unique_ptr<Communicator> make_backend(const std::string& backend, const Rendezvous& meeting,
+std::unique_ptr<Communicator> make_for_cpu(const std::string& backend, const Rendezvous& meeting,
                                            const CommunicatorOptions& options) {
   if (backend == "mpi") return make_mpi(meeting, options);
   if (backend == "gloo") return make_gloo(meeting, options);
-  if (backend == "nccl") return make_nccl(meeting, options);
   return make_shm(meeting, options);
 }
 
@@ -122,12 +142,26 @@ std::unique_ptr<Communicator> alone(const CommunicatorOptions& options) {
   return comm;
 }
 
+/// For tensors on the CPU and on this rank's GPU.
+std::unique_ptr<Communicator> make_for_gpu(const std::string& backend, const Rendezvous& meeting,
+                                           const CommunicatorOptions& options) {
+  const int gpu = agree_on_gpu(meeting);
+  if (backend == "nccl") {
+    auto for_cpu = make_for_cpu(automatic_backend(meeting), meeting, options);
+    return make_by_device_communicator(std::move(for_cpu), make_nccl(meeting, options, gpu));
+  }
+  auto api = staging_api();
+  return make_staged_communicator(make_for_cpu(backend, meeting, options), std::move(api), gpu);
+}
+
 std::unique_ptr<Communicator> make_launched(const LaunchEnvironment& launch,
                                             const CommunicatorOptions& options) {
   const auto meeting = meet(launch, options, options.backend == "mpi");
-  const auto backend =
-      options.backend == "auto" ? automatic_backend(meeting, options) : options.backend;
-  auto comm = make_backend(backend, meeting, options);
+  const bool for_gpu = options.device == "cuda" || options.backend == "nccl";
+  const auto automatic = for_gpu ? "nccl" : automatic_backend(meeting);
+  const auto backend = options.backend == "auto" ? automatic : options.backend;
+  auto comm =
+      for_gpu ? make_for_gpu(backend, meeting, options) : make_for_cpu(backend, meeting, options);
   // Not reached, the others would each do the whole work by themselves.
   ISOBAR_CHECK(comm->size() == launch.size, "make_communicator: ", launch.launcher, " started ",
                launch.size, " ranks, but backend ", comm->backend(), " reaches ", comm->size(),
@@ -161,7 +195,7 @@ std::unique_ptr<Communicator> make_survivors_communicator(const CommunicatorOpti
   if (meeting.launch.size == 1) return alone(options);
   const bool on_one_node = options.backend == "auto" && meeting.on_one_node();
   auto comm =
-      make_backend(on_one_node || options.backend == "shm" ? "shm" : "gloo", meeting, options);
+      make_for_cpu(on_one_node || options.backend == "shm" ? "shm" : "gloo", meeting, options);
   BackendAccess::set_watch(*comm, meeting.control->watch(0, comm->rank(), comm->size()));
   return comm;
 }

@@ -159,7 +159,9 @@ class BadInputTest(Case):
     def test_a_gpu_that_is_not_there(self):
         if "none usable" not in run([PROGRAM, "doctor"]).stdout:
             self.skipTest("this machine has a GPU; run it where there is none")
-        self.check([self.command("device=cuda")], "device: cuda")
+        for backend in ["auto", "gloo"]:
+            command = self.command("device=cuda", f"comm.backend={backend}")
+            self.check([command], "rank 0 of 2: device: cuda, but no GPU")
 
     def test_several_steps_that_need_unknown_fields(self):
         self.check([self.command("test.lead_hours=[6,12]")], "test.lead_hours", "hour -12")
