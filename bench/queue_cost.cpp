@@ -100,7 +100,8 @@ struct Pairs {
   double error = 0;
 };
 
-/// Each call begins at a bare barrier, and each side goes first in every other pair.
+/// Each side goes first in every other pair. Each call begins at a barrier of its own side: behind
+/// the other's, this one's threads and connections would have slept longer.
 Pairs measure_pairs(Subject& queued, Subject& bare, const QueueArguments& arguments) {
   const auto op = parse_collective(arguments.op);
   Side queued_side(queued, op), bare_side(bare, op);
@@ -109,7 +110,7 @@ Pairs measure_pairs(Subject& queued, Subject& bare, const QueueArguments& argume
   for (int i = -kWarmup; i < arguments.repeats; ++i) {
     double queued_s = 0, bare_s = 0;
     for (const bool is_queued : {i % 2 == 0, i % 2 != 0}) {
-      bare.barrier();
+      (is_queued ? queued : bare).barrier();
       (is_queued ? queued_s : bare_s) = is_queued ? queued_side.time() : bare_side.time();
     }
     if (i < 0) continue;

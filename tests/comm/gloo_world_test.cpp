@@ -107,11 +107,18 @@ TEST(GlooWorld, SumsRightAroundEachSwitchOfAlgorithm) {
        {kOwners - 1, kOwners, kOwners + 1, kPiece, kPiece + 1, 4 * kPiece + 3, 17 * kPiece - 1}) {
     auto expected = at::zeros({count});
     for (int r = 0; r < kSize; ++r) expected += exact_values(r, count);
-    run_gloo_ranks(kSize, [&](Communicator& comm) {
-      auto values = exact_values(comm.rank(), count);
-      comm.allreduce(values).wait();
-      EXPECT_TRUE(at::equal(values, expected)) << count;
-    });
+    for (const bool in_pieces : {false, true}) {
+      GlooOptions options;
+      options.in_pieces = in_pieces;
+      run_gloo_ranks(
+          kSize,
+          [&](Communicator& comm) {
+            auto values = exact_values(comm.rank(), count);
+            comm.allreduce(values).wait();
+            EXPECT_TRUE(at::equal(values, expected)) << count;
+          },
+          options);
+    }
   }
 }
 

@@ -2,9 +2,9 @@
 #include "comm/gloo/communicator.hpp"
 
 #include <isobar/core/error.hpp>
-#include <ATen/ops/empty_like.h>
+#include <isobar/core/stopwatch.hpp>
 #include <ATen/ops/from_blob.h>
-#include <ATen/ops/tensor.h>
+#include <ATen/ops/full.h>
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
@@ -18,6 +18,7 @@
 #include "comm/backend.hpp"
 #include "comm/completion.hpp"
 #include "comm/element_type.hpp"
+#include "comm/gloo/announced_exchange.hpp"
 #include "comm/gloo/stream.hpp"
 #include "comm/job_queue.hpp"
 #include "comm/schedule/schedule.hpp"
@@ -33,24 +34,59 @@ constexpr std::chrono::seconds kPatience{1};
 
 using CompletionPtr = std::shared_ptr<Completion>;
 
+std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
+
+/// Of a piece, what each rank sums.
+constexpr int64_t kShortestPart = 256 << 10;
+
 /// How long messages are over a socket: Gloo asks the receiver before each, so they are longer than
 /// where the library does that itself.
 constexpr ScheduleTuning kTuning{
     .owner_bytes_each_rank = 128 << 10, .segment_bytes = 256 << 10, .window_bytes = 2 << 20};
 
-/// What Gloo's own ring sums. A short message is by owners in two steps instead of the ring's
-/// 2(n-1): its time is all latency.
+/// What Gloo's own ring sums. A short message of three ranks or more is by owners in two steps
+/// instead of the ring's 2(n-1): its time is all latency.
 bool gloo_sums(const at::Tensor& values, int size) {
   const auto type = values.scalar_type();
-  return type != at::kShort && accumulation_type(type) == type &&
-         static_cast<int64_t>(values.nbytes()) > kTuning.owner_bytes_each_rank * size;
+  if (type == at::kShort || accumulation_type(type) != type || values.numel() == 0) return false;
+  return size == 2 || static_cast<int64_t>(values.nbytes()) > kTuning.owner_bytes_each_rank * size;
 }
 
-/// How much of a long sum Gloo gets at a time. Its ring waits for the neighbour at every step;
-/// while one piece waits, another has the link (16 MiB over 1 Gbit/s: 0.97 of the link whole, 0.99
-/// in pieces). A piece is long enough for its steps to be more than latency.
+/// How much of a long sum Gloo gets at a time, where in pieces. Its ring waits for the neighbour at
+/// every step; while one piece waits, another has the link (16 MiB over 1 Gbit/s: 0.97 of the link
+/// whole, 0.99 in pieces). A piece is long enough for its steps to be more than latency.
 int64_t piece_bytes(int64_t bytes, int size) {
-  return std::clamp<int64_t>(bytes / 4, (256 << 10) * size, (512 << 10) * size);
+  return std::clamp<int64_t>(bytes / 4, kShortestPart * size, 2 * kShortestPart * size);
+}
+
+/// Above this the processor limits, not the link, and pieces only cost more of it (at 10 Gbit/s
+/// between nodes on two cores: a fifth).
+constexpr double kLinkBytesPerSecond = 1.2e9 / 8;
+
+/// Blocks until the sum is there.
+void sum_now(GlooGroup& group, const at::Tensor& values, ReduceOp op,
+             std::chrono::milliseconds timeout) {
+  std::promise<std::string> ended;
+  group.allreduce(values, op, timeout, [&](const std::string& error) { ended.set_value(error); });
+  const auto error = ended.get_future().get();
+  if (!error.empty()) throw CommError("backend gloo: measuring the links: " + first_line(error));
+}
+
+/// True where pieces pay; the same on all ranks.
+bool measure_pieces(GlooGroup& group, const GlooOptions& options) {
+  constexpr int kTrials = 3;
+  const auto bytes = kShortestPart * options.size;
+  const auto values = at::zeros({bytes}, at::kByte);
+  const auto best_s = at::full({1}, 1e9, at::kDouble);
+  for (int trial = 0; trial < kTrials; ++trial) {
+    const Stopwatch stopwatch;
+    sum_now(group, values, ReduceOp::sum, options.timeout);
+    auto& best = *best_s.data_ptr<double>();
+    best = std::min(best, stopwatch.elapsed_s());
+  }
+  sum_now(group, best_s, ReduceOp::maximum, options.timeout);
+  const auto carried = 2.0 * static_cast<double>(bytes) * (options.size - 1) / options.size;
+  return carried / *best_s.const_data_ptr<double>() < kLinkBytesPerSecond;
 }
 
 /// Calls `end` once all of `count` pieces have ended, with the first error of any.
@@ -76,8 +112,6 @@ at::Tensor as_bytes(const at::Tensor& tensor) {
                        {static_cast<int64_t>(tensor.nbytes())}, at::kByte);
 }
 
-std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
-
 /// What a Gloo communicator shares with its operations in flight, which may outlive it.
 class GlooState : public std::enable_shared_from_this<GlooState> {
  public:
@@ -88,6 +122,13 @@ class GlooState : public std::enable_shared_from_this<GlooState> {
   }
 
   const GlooOptions& options() const noexcept { return options_; }
+
+  /// Collective; blocks.
+  void choose_pieces() {
+    if (options_.size > 1 && !options_.deterministic && !options_.in_pieces) {
+      options_.in_pieces = measure_pieces(*group_, options_);
+    }
+  }
   const std::string& prefix() const noexcept { return prefix_; }
   GlooGroup& group() const noexcept { return *group_; }
 
@@ -107,8 +148,9 @@ class GlooState : public std::enable_shared_from_this<GlooState> {
 
   /// Runs a collective that is made of messages, on the one thread of all such.
   void stream(const Operation& operation, const CompletionPtr& completion) {
-    if (operation.kind == OperationKind::all_to_all) check_lengths(operation, completion);
-    run(schedule_of(operation), completion);
+    if (operation.kind != OperationKind::all_to_all) return run(schedule_of(operation), completion);
+    auto exchange = announced_exchange(operation, options_.rank, options_.size, kTuning);
+    run(std::move(exchange.schedule), completion, std::move(exchange.check));
   }
 
   /// Ends the threads of Gloo and of this object, once nothing is in flight: the last reference to
@@ -141,9 +183,6 @@ class GlooState : public std::enable_shared_from_this<GlooState> {
     const int size = options_.size;
     const auto type = operation.output.scalar_type();
     const bool by_owners = options_.deterministic || accumulation_type(type) != type;
-    if (operation.kind == OperationKind::all_to_all) {
-      return exchange_schedule(operation, rank, size, kTuning);
-    }
     if (operation.kind == OperationKind::allreduce ||
         (operation.kind == OperationKind::reduce_scatter && by_owners)) {
       return owner_schedule(operation, rank, size, kTuning);
@@ -151,9 +190,9 @@ class GlooState : public std::enable_shared_from_this<GlooState> {
     return ring_schedule(operation, rank, size, kTuning);
   }
 
-  void run(Schedule schedule, const CompletionPtr& completion) {
-    const auto stream =
-        std::make_shared<GlooStream>(group_, std::move(schedule), kTuning, completion);
+  void run(Schedule schedule, const CompletionPtr& completion, GlooStream::Check check = {}) {
+    const auto stream = std::make_shared<GlooStream>(group_, std::move(schedule), kTuning,
+                                                     completion, std::move(check));
     std::promise<void> sent;
     auto sends_done = sent.get_future();
     sends_->add([stream, sent = std::make_shared<std::promise<void>>(std::move(sent))] {
@@ -164,25 +203,14 @@ class GlooState : public std::enable_shared_from_this<GlooState> {
         sent->set_exception(std::current_exception());
       }
     });
-    stream->run_receives();
-    sends_done.get();
-  }
-
-  /// Gloo takes a message that is shorter than what was asked for as a whole one, so the ranks
-  /// tell each other the lengths first.
-  void check_lengths(const Operation& operation, const CompletionPtr& completion) {
-    Operation lengths;
-    lengths.kind = OperationKind::all_to_all;
-    lengths.input = at::tensor(operation.input_rows, at::kLong);
-    lengths.output = at::empty_like(lengths.input);
-    lengths.input_rows.assign(options_.size, 1);
-    lengths.output_rows = lengths.input_rows;
-    run(exchange_schedule(lengths, options_.rank, options_.size, kTuning), completion);
-    const auto* announced = lengths.output.const_data_ptr<int64_t>();
-    for (int r = 0; r < options_.size; ++r) {
-      if (announced[r] == operation.output_rows[r]) continue;
-      throw CommError(detail::join("rank ", r, " sends ", announced[r], " rows to rank ",
-                                   options_.rank, ", which expects ", operation.output_rows[r]));
+    try {
+      stream->run_receives();
+      sends_done.get();
+    } catch (...) {
+      // Gloo may still write to what the stream holds.
+      const std::lock_guard lock(mutex_);
+      failed_streams_.push_back(stream);
+      throw;
     }
   }
 
@@ -201,6 +229,7 @@ class GlooState : public std::enable_shared_from_this<GlooState> {
   std::mutex mutex_;
   std::condition_variable idle_;
   int in_flight_ = 0;
+  std::vector<std::shared_ptr<GlooStream>> failed_streams_;
 };
 
 /// Keeps what Gloo's threads still use, to the end of the program.
@@ -250,7 +279,7 @@ class GlooCommunicator final : public Communicator {
       case OperationKind::broadcast:
         return group.broadcast(as_bytes(operation.output), operation.peer, timeout, std::move(end));
       case OperationKind::barrier:
-        return group.allreduce(at::zeros({1}, at::kByte), ReduceOp::sum, timeout, std::move(end));
+        return group.barrier(timeout, std::move(end));
       case OperationKind::send:
         return wait_for(group.send(as_bytes(operation.input), operation.peer, operation.tag),
                         completion, std::move(end));
@@ -266,7 +295,9 @@ class GlooCommunicator final : public Communicator {
   void allreduce_in_pieces(const Operation& operation, GlooGroup::Done end) {
     const auto values = operation.output.detach().view({-1});
     const auto bytes = static_cast<int64_t>(values.nbytes());
-    const auto length = piece_bytes(bytes, size()) / static_cast<int64_t>(values.element_size());
+    const auto each =
+        state_->options().in_pieces.value_or(false) ? piece_bytes(bytes, size()) : bytes;
+    const auto length = each / static_cast<int64_t>(values.element_size());
     const auto count = (values.numel() + length - 1) / length;
     const auto ended = after_all(count, std::move(end));
     for (int64_t first = 0; first < values.numel(); first += length) {
@@ -322,7 +353,9 @@ class GlooCommunicator final : public Communicator {
 }  // namespace
 
 std::unique_ptr<Communicator> make_gloo_communicator(const GlooOptions& options) {
-  return std::make_unique<GlooCommunicator>(std::make_shared<GlooState>(options, "isobar/"));
+  auto state = std::make_shared<GlooState>(options, "isobar/");
+  state->choose_pieces();
+  return std::make_unique<GlooCommunicator>(std::move(state));
 }
 
 }  // namespace isobar

@@ -5,6 +5,7 @@
 
 #include <chrono>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "comm/first_cause.hpp"
@@ -22,10 +23,14 @@ struct GlooOptions {
   bool deterministic = false;
   std::chrono::milliseconds timeout = kDefaultTimeout;
   std::shared_ptr<FirstCause> cause;
+  /// Whether long sums go in pieces, which hides latency and costs processor time;
+  /// measured if not said.
+  std::optional<bool> in_pieces = std::nullopt;
 };
 
 /// The Gloo world over TCP. Collective; blocks until every rank is connected with
-/// every other. The file no_gloo.cpp throws UsageError.
+/// every other, and has taken some sums to see how fast the links are. The file no_gloo.cpp throws
+/// UsageError.
 std::unique_ptr<Communicator> make_gloo_communicator(const GlooOptions& options);
 
 }  // namespace isobar

@@ -136,6 +136,12 @@ class Group final : public GlooGroup {
     when_done(start([&] { return group_->broadcast(tensors, options); }), std::move(done));
   }
 
+  void barrier(std::chrono::milliseconds timeout, Done done) override {
+    c10d::BarrierOptions options;
+    options.timeout = timeout;
+    when_done(start([&] { return group_->barrier(options); }), std::move(done));
+  }
+
   std::unique_ptr<GlooMessage> send(at::Tensor bytes, int peer, int tag) override {
     std::vector<at::Tensor> tensors{std::move(bytes)};
     return std::make_unique<Message>(group_->send(tensors, peer, tag));

@@ -47,6 +47,7 @@ class GlooGroup {
                          Done done) = 0;
   virtual void broadcast(at::Tensor bytes, int root, std::chrono::milliseconds timeout,
                          Done done) = 0;
+  virtual void barrier(std::chrono::milliseconds timeout, Done done) = 0;
 
   /// Messages between two ranks are matched by tag, in the order of the calls.
   virtual std::unique_ptr<GlooMessage> send(at::Tensor bytes, int peer, int tag) = 0;

@@ -24,11 +24,13 @@ class NoMessage final : public GlooMessage {
 }  // namespace
 
 GlooStream::GlooStream(std::shared_ptr<GlooGroup> group, Schedule schedule,
-                       const ScheduleTuning& tuning, std::shared_ptr<Completion> completion)
+                       const ScheduleTuning& tuning, std::shared_ptr<Completion> completion,
+                       Check check)
     : group_(std::move(group)),
       schedule_(std::move(schedule)),
       window_bytes_(tuning.window_bytes),
-      completion_(std::move(completion)) {}
+      completion_(std::move(completion)),
+      check_(std::move(check)) {}
 
 void GlooStream::run_receives() {
   {
@@ -74,6 +76,10 @@ void GlooStream::ended(Window& window, const Message& message) {
 }
 
 void GlooStream::proceed() {
+  if (!is_checked_ && receives_.done >= check_.when_arrived) {
+    is_checked_ = true;
+    if (check_.run) check_.run();
+  }
   combined_ = combine_arrived(schedule_, combined_, receives_.done);
   while (may_begin(receives_, schedule_.receives)) {
     begin(receives_, schedule_.receives[receives_.posted], false);

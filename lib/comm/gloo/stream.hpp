@@ -3,6 +3,7 @@
 
 #include <condition_variable>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -17,9 +18,16 @@ namespace isobar {
 /// one thread waits for what arrives, another for what has been sent.
 class GlooStream {
  public:
+  /// What to look at, once, when so many receives have arrived; it throws where they are
+  /// not what they should be.
+  struct Check {
+    int64_t when_arrived = 0;
+    std::function<void()> run;
+  };
+
   /// `completion` gives the time limit. Streams of one group follow each other.
   GlooStream(std::shared_ptr<GlooGroup> group, Schedule schedule, const ScheduleTuning& tuning,
-             std::shared_ptr<Completion> completion);
+             std::shared_ptr<Completion> completion, Check check);
 
   /// Both block until their side is done, and run at the same time on two threads.
   /// They throw std::exception.
@@ -47,12 +55,14 @@ class GlooStream {
   Schedule schedule_;
   int64_t window_bytes_;
   std::shared_ptr<Completion> completion_;
+  Check check_;
 
   std::mutex mutex_;
   std::condition_variable changed_;
   Window sends_;
   Window receives_;
   size_t combined_ = 0;
+  bool is_checked_ = false;
   /// One side has failed: the other need not wait for it.
   bool failed_ = false;
 };
