@@ -55,10 +55,43 @@ TEST(BucketPlan, KeepsATensorLargerThanTheCapWhole) {
   EXPECT_EQ(indices(plan_buckets(parameters, {0, 1, 2}, {8, 8})), (Indices{{0}, {1, 2}}));
 }
 
+TEST(BucketPlan, TakesCapsByBucketAndRepeatsTheLast) {
+  const std::vector<NamedParameter> parameters(8, parameter(10));
+  const BucketCaps caps{
+      .cap_bytes = 1, .first_cap_bytes = 1, .last_cap_bytes = 40, .cap_list = {40, 120, 80}};
+  EXPECT_EQ(indices(plan_buckets(parameters, {0, 1, 2, 3, 4, 5, 6, 7}, caps)),
+            (Indices{{0}, {1, 2, 3}, {4, 5}, {6, 7}}));
+}
+
+TEST(BucketPlan, FillsASmallLastBucketFromTheEnd) {
+  const std::vector<NamedParameter> parameters(7, parameter(10));
+  const auto plan_with = [&](int64_t last) {
+    return indices(
+        plan_buckets(parameters, {0, 1, 2, 3, 4, 5, 6},
+                     {.cap_bytes = 120, .first_cap_bytes = 120, .last_cap_bytes = last}));
+  };
+  EXPECT_EQ(plan_with(0), (Indices{{0, 1, 2}, {3, 4, 5}, {6}}));
+  EXPECT_EQ(plan_with(80), (Indices{{0, 1, 2}, {3, 4}, {5, 6}}));
+  EXPECT_EQ(plan_with(119), (Indices{{0, 1, 2}, {3, 4}, {5, 6}}));  // at most
+  EXPECT_EQ(plan_with(1), (Indices{{0, 1, 2}, {3, 4, 5}, {6}}));    // but at least one tensor
+  EXPECT_EQ(plan_with(1000), (Indices{{0, 1, 2, 3, 4, 5, 6}}));
+}
+
+TEST(BucketPlan, GivesEachTypeASmallLastBucket) {
+  const std::vector<NamedParameter> parameters{parameter(10), parameter(10, at::kDouble),
+                                               parameter(10), parameter(10, at::kDouble),
+                                               parameter(10)};
+  EXPECT_EQ(
+      indices(plan_buckets(parameters, {0, 1, 2, 3, 4}, {.cap_bytes = 1000, .last_cap_bytes = 80})),
+      (Indices{{0}, {1}, {3}, {2, 4}}));
+}
+
 TEST(BucketPlan, RefusesCapsAndOrdersThatMakeNoSense) {
   const std::vector<NamedParameter> parameters(2, parameter(1));
   EXPECT_THROW(plan_buckets(parameters, {0, 1}, {0, 1}), UsageError);
   EXPECT_THROW(plan_buckets(parameters, {0, 1}, {1, -1}), UsageError);
+  EXPECT_THROW(plan_buckets(parameters, {0, 1}, {.last_cap_bytes = -1}), UsageError);
+  EXPECT_THROW(plan_buckets(parameters, {0, 1}, {.cap_list = {1, 0}}), UsageError);
   EXPECT_THROW(plan_buckets(parameters, {0, 0}, {1, 1}), UsageError);
   EXPECT_THROW(plan_buckets(parameters, {0}, {1, 1}), UsageError);
 }

@@ -26,6 +26,13 @@ struct BucketCaps {
   /// The cap of the bucket that closes first: small, so that communication
   /// starts early in the backward pass.
   int64_t first_cap_bytes = 1024 * 1024;
+  /// What the bucket that fills last holds at most (but at least one tensor):
+  /// nothing hides its reduction, so it should be small. One such bucket for each
+  /// (type, device, reduction), filled from the end of the order. 0: none.
+  int64_t last_cap_bytes = 0;
+  /// Caps by bucket, in the order in which buckets close; the last one repeats.
+  /// Where it is not empty it stands in for all of the above.
+  std::vector<int64_t> cap_list{};
 };
 
 /// One bucket: parameters of one type, device and reduction that are reduced
@@ -42,8 +49,8 @@ using BucketPlan = std::vector<Bucket>;
 /// Walks `parameters` in `order` (a permutation of their indices, gradients that
 /// arrive first coming first) and fills one open bucket for each (type, device,
 /// reduction); a bucket that reaches its cap closes. Buckets are listed in the
-/// order in which they close. Throws UsageError for a cap that is not positive
-/// or an order that is not a permutation.
+/// order in which they fill. Throws UsageError for a cap that is not positive
+/// (last_cap_bytes: that is negative) or an order that is not a permutation.
 BucketPlan plan_buckets(const std::vector<NamedParameter>& parameters,
                         const std::vector<int64_t>& order, const BucketCaps& caps);
 
