@@ -8,6 +8,7 @@
 #include <torch/nn/module.h>
 
 #include <algorithm>
+#include <set>
 
 namespace isobar {
 namespace {
@@ -15,8 +16,10 @@ namespace {
 std::vector<NamedParameter> trainable_parameters(const torch::nn::Module& module,
                                                  const DataParallelOptions& options) {
   std::vector<NamedParameter> result;
+  std::set<const void*> known;  // a tensor under two names is one parameter, under the first
   for (const auto& item : module.named_parameters()) {
     if (!item.value().requires_grad()) continue;
+    if (!known.insert(item.value().unsafeGetTensorImpl()).second) continue;
     const auto reduction =
         options.reduction ? options.reduction(item.key()) : Reduction::replicated;
     result.push_back({item.key(), item.value(), reduction});
@@ -41,8 +44,9 @@ std::vector<std::string> describe_rest(const torch::nn::Module& module, bool buf
   return lines;
 }
 
-BucketCaps caps_of(const DataParallelOptions& options) {
-  return {options.bucket_cap_bytes, options.first_bucket_cap_bytes};
+ReducerOptions reducer_options(const DataParallelOptions& options) {
+  return {.caps = {.cap_bytes = options.bucket_cap_bytes,
+                   .first_cap_bytes = options.first_bucket_cap_bytes}};
 }
 
 }  // namespace
@@ -92,15 +96,15 @@ void DataParallel::Impl::broadcast_parameters() {
 
 DataParallel::DataParallel(torch::nn::Module& module, Communicator& world,
                            DataParallelOptions options) {
-  auto reducer =
-      std::make_unique<Reducer>(trainable_parameters(module, options), world, caps_of(options));
+  auto reducer = std::make_unique<Reducer>(trainable_parameters(module, options), world,
+                                           reducer_options(options));
   impl_ = std::make_unique<Impl>(module, world, world, std::move(reducer), std::move(options));
 }
 
 DataParallel::DataParallel(torch::nn::Module& module, const ProcessGrid& grid,
                            DataParallelOptions options) {
-  auto reducer =
-      std::make_unique<Reducer>(trainable_parameters(module, options), grid, caps_of(options));
+  auto reducer = std::make_unique<Reducer>(trainable_parameters(module, options), grid,
+                                           reducer_options(options));
   impl_ = std::make_unique<Impl>(module, grid.world(), grid.data(), std::move(reducer),
                                  std::move(options));
 }

@@ -15,7 +15,7 @@ using torch::autograd::variable_list;
 struct Before final : torch::autograd::FunctionPreHook {
   explicit Before(std::function<void()> call) : call(std::move(call)) {}
   variable_list operator()(const variable_list& grads) override {
-    call();
+    if (!grads.empty() && grads.front().defined()) call();
     return grads;
   }
   std::function<void()> call;

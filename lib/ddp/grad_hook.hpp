@@ -19,9 +19,10 @@ namespace isobar {
 /// it, a new one without hooks takes its place. So this object holds it.
 class GradHook {
  public:
-  /// `before` runs before a gradient is accumulated and may throw to refuse it;
-  /// `after` runs once `.grad` has changed. Both run on autograd's thread, also
-  /// for gradients that are undefined.
+  /// `before` runs before a gradient is accumulated and may throw to refuse it; one
+  /// that is undefined changes nothing and is not announced. `after` runs once `.grad`
+  /// has changed, or would have, had the gradient been defined. Both run on
+  /// autograd's thread.
   GradHook(const at::Tensor& leaf, std::function<void()> before, std::function<void()> after);
   ~GradHook();
   GradHook(GradHook&&) noexcept = default;

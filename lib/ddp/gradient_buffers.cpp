@@ -12,9 +12,10 @@ namespace {
 
 constexpr int64_t kAlignmentBytes = 64;
 
-int64_t padded(int64_t elements, int64_t element_bytes) {
-  const int64_t unit = kAlignmentBytes / element_bytes;
-  return (elements + unit - 1) / unit * unit;
+int64_t round_up(int64_t value, int64_t unit) { return (value + unit - 1) / unit * unit; }
+
+int64_t padded(const at::Tensor& parameter) {
+  return round_up(parameter.numel(), kAlignmentBytes / parameter.element_size());
 }
 
 /// A tensor over part of a flat buffer that is no view of it: zero_grad() of
@@ -27,27 +28,27 @@ at::Tensor alias(const at::Tensor& flat, int64_t offset, at::IntArrayRef sizes,
 }
 
 at::Tensor make_slot(const at::Tensor& flat, int64_t offset, const at::Tensor& parameter) {
-  if (parameter.is_non_overlapping_and_dense()) {
-    return alias(flat, offset, parameter.sizes(), parameter.strides());
-  }
+  if (keeps_strides(parameter)) return alias(flat, offset, parameter.sizes(), parameter.strides());
   const auto contiguous = at::empty(parameter.sizes(), parameter.options().device(at::kMeta));
   return alias(flat, offset, parameter.sizes(), contiguous.strides());
 }
 
 }  // namespace
 
+bool keeps_strides(const at::Tensor& parameter) { return parameter.is_non_overlapping_and_dense(); }
+
 GradientBuffers::GradientBuffers(const std::vector<NamedParameter>& parameters,
-                                 const BucketPlan& plan)
-    : slots_(parameters.size()) {
+                                 const BucketPlan& plan, int64_t shares)
+    : slots_(parameters.size()), offsets_(parameters.size()) {
   for (const auto& parameter : parameters) {
     parameters_.push_back(parameter.tensor);
     reductions_.push_back(parameter.reduction);
   }
-  allocate(plan);
+  allocate(plan, shares);
   for (size_t i = 0; i < parameters_.size(); ++i) bind(static_cast<int64_t>(i));
 }
 
-void GradientBuffers::allocate(const BucketPlan& plan) {
+void GradientBuffers::allocate(const BucketPlan& plan, int64_t shares) {
   using Key = std::tuple<at::ScalarType, std::string, Reduction>;
   const auto key_of = [&](const Bucket& bucket) {
     const int64_t first = bucket.parameters.front();
@@ -56,10 +57,9 @@ void GradientBuffers::allocate(const BucketPlan& plan) {
   };
   const auto length_of = [&](const Bucket& bucket) {
     int64_t length = 0;
-    for (const int64_t p : bucket.parameters) {
-      length += padded(parameters_[p].numel(), parameters_[p].element_size());
-    }
-    return length;
+    for (const int64_t p : bucket.parameters) length += padded(parameters_[p]);
+    const auto& first = parameters_[bucket.parameters.front()];
+    return round_up(length, shares * kAlignmentBytes / first.element_size());
   };
 
   std::map<Key, int64_t> lengths;
@@ -73,13 +73,15 @@ void GradientBuffers::allocate(const BucketPlan& plan) {
   }
 
   for (const auto& bucket : plan) {
-    auto& [flat, offset] = cursors[key_of(bucket)];
-    const int64_t begin = offset;
+    auto& [flat, begin] = cursors[key_of(bucket)];
+    int64_t offset = 0;
     for (const int64_t p : bucket.parameters) {
-      slots_[p] = make_slot(flat, offset, parameters_[p]);
-      offset += padded(parameters_[p].numel(), parameters_[p].element_size());
+      slots_[p] = make_slot(flat, begin + offset, parameters_[p]);
+      offsets_[p] = offset;
+      offset += padded(parameters_[p]);
     }
-    buckets_.push_back(alias(flat, begin, {offset - begin}, {1}));
+    buckets_.push_back(alias(flat, begin, {length_of(bucket)}, {1}));
+    begin += length_of(bucket);
   }
 }
 
@@ -90,7 +92,18 @@ bool GradientBuffers::is_bound(int64_t parameter) const {
          grad.storage_offset() == slot.storage_offset() && grad.strides() == slot.strides();
 }
 
+bool GradientBuffers::has_graph(int64_t parameter) const {
+  const auto& grad = parameters_[parameter].grad();
+  return grad.defined() && grad.requires_grad();
+}
+
 bool GradientBuffers::bind(int64_t parameter) {
+  const bool copied = take(parameter);
+  if (has_graph(parameter)) parameters_[parameter].mutable_grad() = slots_[parameter];
+  return copied;
+}
+
+bool GradientBuffers::take(int64_t parameter) {
   if (is_bound(parameter)) return false;
   c10::NoGradGuard no_grad;
   auto& grad = parameters_[parameter].mutable_grad();
@@ -100,8 +113,14 @@ bool GradientBuffers::bind(int64_t parameter) {
   } else {
     slots_[parameter].zero_();
   }
-  grad = slots_[parameter];
+  if (!has_graph(parameter)) grad = slots_[parameter];
   return found;
+}
+
+void GradientBuffers::drop_graphs() {
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    if (has_graph(static_cast<int64_t>(i))) parameters_[i].mutable_grad() = slots_[i];
+  }
 }
 
 void GradientBuffers::zero() {

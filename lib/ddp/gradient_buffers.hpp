@@ -7,36 +7,55 @@
 
 namespace isobar {
 
+/// True where a gradient lies in its slot in the order of the parameter's strides;
+/// where it is false (expanded, overlapping) it lies there in the order of its shape.
+bool keeps_strides(const at::Tensor& parameter);
+
 /// The memory of a model's gradients: one flat buffer for each (type, device,
 /// reduction), in which every bucket of a plan is a contiguous slice and every
 /// parameter a slot that starts at a multiple of 64 bytes. Padding is zero.
 class GradientBuffers {
  public:
   /// Allocates zeroed memory. Takes over the values of gradients that exist,
-  /// and makes every parameter's `.grad` an alias of its slot.
-  GradientBuffers(const std::vector<NamedParameter>& parameters, const BucketPlan& plan);
+  /// and makes every parameter's `.grad` an alias of its slot. Every bucket
+  /// divides into `shares` of equal length, each a multiple of 64 bytes.
+  GradientBuffers(const std::vector<NamedParameter>& parameters, const BucketPlan& plan,
+                  int64_t shares = 1);
 
   /// The bucket's slice, one-dimensional, padding included.
   const at::Tensor& bucket(int64_t index) const { return buckets_[index]; }
 
+  /// Where the parameter's slot starts in its bucket, in elements.
+  int64_t offset(int64_t parameter) const { return offsets_[parameter]; }
+
   /// True if the parameter's `.grad` is its slot.
   bool is_bound(int64_t parameter) const;
+
+  /// True if the parameter's `.grad` can be differentiated further.
+  bool has_graph(int64_t parameter) const;
 
   /// Makes `.grad` the slot. A gradient found elsewhere is copied in first;
   /// where there is none, the slot becomes zero. Returns whether it copied.
   bool bind(int64_t parameter);
 
+  /// The same, but leaves a `.grad` that has a graph where it is.
+  bool take(int64_t parameter);
+
+  /// Makes every `.grad` that has a graph its slot, as it is.
+  void drop_graphs();
+
   /// Zeroes all buffers and binds every parameter.
   void zero();
 
  private:
-  void allocate(const BucketPlan& plan);
+  void allocate(const BucketPlan& plan, int64_t shares);
 
   std::vector<at::Tensor> parameters_;
+  std::vector<Reduction> reductions_;
   std::vector<at::Tensor> buffers_;
   std::vector<at::Tensor> buckets_;
   std::vector<at::Tensor> slots_;  ///< by parameter; aliases with the parameter's shape
-  std::vector<Reduction> reductions_;
+  std::vector<int64_t> offsets_;   ///< by parameter
 };
 
 }  // namespace isobar

@@ -3,178 +3,89 @@
 
 #include "ddp/grad_hook.hpp"
 #include "ddp/gradient_buffers.hpp"
+#include "ddp/reducer_agreement.hpp"
+#include "ddp/reducer_arrivals.hpp"
+#include "ddp/reducer_collectives.hpp"
 
-#include <isobar/comm/agreement.hpp>
 #include <isobar/core/error.hpp>
-#include <ATen/ATen.h>
-#include <c10/core/GradMode.h>
 
-#include <chrono>
-#include <deque>
+#include <exception>
 #include <optional>
 
 namespace isobar {
 namespace {
 
-/// The ranks whose gradients are summed, and what the sum is divided by.
-struct ReductionGroup {
-  Communicator* comm;
-  int divisor;
-};
-
-/// See Reduction for the formulas.
-ReductionGroup group_of(Reduction reduction, Communicator& world, Communicator& data) {
-  switch (reduction) {
-    case Reduction::replicated:
-      return {&world, world.size()};
-    case Reduction::partial:
-      return {&world, data.size()};
-    case Reduction::sharded:
-      break;
-  }
-  return {&data, data.size()};
-}
-
-std::string describe(const NamedParameter& parameter, bool with_shape) {
-  std::string text = detail::join(parameter.name, " ", at::toString(parameter.tensor.scalar_type()),
-                                  " ", c10::DeviceTypeName(parameter.tensor.device().type(), true),
-                                  " ", to_string(parameter.reduction));
-  if (with_shape) text += detail::join(" ", parameter.tensor.sizes());
-  return text;
-}
-
-void check_leaf(const NamedParameter& parameter, int rank) {
-  const auto& tensor = parameter.tensor;
-  ISOBAR_CHECK(tensor.defined() && tensor.is_leaf() && tensor.requires_grad(), "Reducer: rank ",
-               rank, ": parameter '", parameter.name,
-               "' must be a defined leaf tensor that requires a gradient");
-  ISOBAR_CHECK(tensor.layout() == at::kStrided, "Reducer: rank ", rank, ": parameter '",
-               parameter.name, "' has layout ", tensor.layout(), ", only strided ones are reduced");
-}
-
-/// Names, types and reductions over the world; shapes where ranks hold the same
-/// rows. A rank's own mistakes come first, so that no rank waits for one that threw.
-void check_agreement(const std::vector<NamedParameter>& parameters, const BucketCaps& caps,
-                     Communicator& world, Communicator& data) {
-  run_agreed(world, [&] {
-    for (const auto& parameter : parameters) check_leaf(parameter, world.rank());
-  });
-  std::vector<std::string> common{
-      detail::join("bucket caps ", caps.cap_bytes, " and ", caps.first_cap_bytes, " bytes")};
-  std::vector<std::string> sharded;
-  for (const auto& parameter : parameters) {
-    const bool is_sharded = parameter.reduction == Reduction::sharded;
-    common.push_back(describe(parameter, !is_sharded));
-    if (is_sharded) sharded.push_back(describe(parameter, true));
-  }
-  require_equal(world, "Reducer: parameters", common);
-  require_equal(data, "Reducer: sharded parameters", sharded);
-}
-
-/// Rank 0's value on every rank. Every rank plans from the same order and, for
-/// shards of unequal size, from the same bucket boundaries.
-std::vector<int64_t> agree_on(Communicator& world, std::vector<int64_t> values) {
-  auto length = at::tensor({static_cast<int64_t>(values.size())});
-  world.broadcast(length, 0).wait();
-  values.resize(length.item<int64_t>());
-  auto tensor = at::tensor(values, at::kLong);
-  world.broadcast(tensor, 0).wait();
-  return {tensor.data_ptr<int64_t>(), tensor.data_ptr<int64_t>() + tensor.numel()};
-}
-
-/// Rank 0 plans for all: parameter counts per bucket, then the indices.
-BucketPlan agree_on_plan(Communicator& world, const std::vector<NamedParameter>& parameters,
-                         const std::vector<int64_t>& order, const BucketCaps& caps) {
-  std::vector<int64_t> lengths, indices;
-  for (const auto& bucket : plan_buckets(parameters, order, caps)) {
-    lengths.push_back(static_cast<int64_t>(bucket.parameters.size()));
-    indices.insert(indices.end(), bucket.parameters.begin(), bucket.parameters.end());
-  }
-  lengths = agree_on(world, lengths);
-  indices = agree_on(world, indices);
-  BucketPlan plan;
-  auto next = indices.begin();
-  for (const int64_t length : lengths) {
-    Bucket bucket{{next, next + length}, 0};
-    for (const int64_t p : bucket.parameters) {
-      bucket.bytes += static_cast<int64_t>(parameters[p].tensor.nbytes());
-    }
-    plan.push_back(std::move(bucket));
-    next += length;
-  }
-  return plan;
+std::vector<NamedParameter> checked(std::vector<NamedParameter> parameters,
+                                    const ReducerOptions& options, const ReducerGroups& groups) {
+  check_agreement(parameters, options, groups);
+  return parameters;
 }
 
 }  // namespace
 
 struct Reducer::Impl {
-  Impl(std::vector<NamedParameter> list, Communicator& world, Communicator& data, BucketCaps caps)
-      : parameters(std::move(list)), world(world), data(data), caps(caps) {
-    check_agreement(parameters, caps, world, data);
-    set_plan(reverse_order(static_cast<int64_t>(parameters.size())));
+  Impl(std::vector<NamedParameter> list, const ReducerGroups& groups, ReducerOptions wanted)
+      : parameters(checked(std::move(list), wanted, groups)),
+        groups(groups),
+        options(std::move(wanted)),
+        collectives(groups, options.levels),
+        arrivals(count(), options.launch) {
+    set_plan(reverse_order(count()));
+    attach_hooks();
   }
+
+  int64_t count() const { return static_cast<int64_t>(parameters.size()); }
+  bool is_sent(int64_t parameter) const { return bucket_of[parameter] < collectives.launched(); }
 
   void set_plan(const std::vector<int64_t>& order);
   void attach_hooks();
   void check_attached() const;
   void before_gradient(int64_t parameter) const;
   void after_gradient(int64_t parameter);
-  void launch_ready();
-  void launch(int64_t bucket);
-  void wait_and_divide();
-  void start_step();
+  void launch_next();
+  void complete_all(const BucketCallback* on_bucket);
+  void end_step();
 
   std::vector<NamedParameter> parameters;
-  Communicator& world;
-  Communicator& data;
-  BucketCaps caps;
+  ReducerGroups groups;
+  ReducerOptions options;
 
   BucketPlan plan;
-  std::vector<int64_t> bucket_of;  ///< by parameter
+  int64_t plan_version = 0;
+  std::optional<BucketCaps> replan_with;  ///< asked for at the next finish()
+  std::vector<int64_t> bucket_of;         ///< by parameter
   std::optional<GradientBuffers> buffers;
+  BucketCollectives collectives;
+  Arrivals arrivals;
   std::vector<GradHook> hooks;
-
-  // The step under way.
-  std::vector<bool> arrived;      ///< by parameter
-  std::vector<int64_t> missing;   ///< gradients that a bucket still waits for
-  std::vector<int64_t> arrivals;  ///< parameters in the order of their gradients
-  std::deque<Work> works;         ///< by bucket, launched so far
 
   int64_t accumulation_scopes = 0;
   ReducerCounters counters;
 };
 
 void Reducer::Impl::set_plan(const std::vector<int64_t>& order) {
-  plan = agree_on_plan(world, parameters, order, caps);
+  plan = agree_on_plan(groups.world, parameters, order, options.caps);
   bucket_of.resize(parameters.size());
   for (size_t b = 0; b < plan.size(); ++b) {
     for (const int64_t p : plan[b].parameters) bucket_of[p] = static_cast<int64_t>(b);
   }
-  buffers.emplace(parameters, plan);
-  start_step();
+  const bool is_shared = options.levels == GridLevels::two;
+  buffers.emplace(parameters, plan, is_shared ? groups.model_size() : 1);
+  collectives.set_plan(parameters, plan, *buffers);
+  arrivals.set_plan(plan);
+  ++plan_version;
 }
 
 void Reducer::Impl::attach_hooks() {
-  for (size_t i = 0; i < parameters.size(); ++i) {
-    const auto p = static_cast<int64_t>(i);
+  for (int64_t p = 0; p < count(); ++p) {
     hooks.emplace_back(
-        parameters[i].tensor, [this, p] { before_gradient(p); }, [this, p] { after_gradient(p); });
-  }
-}
-
-void Reducer::Impl::start_step() {
-  arrived.assign(parameters.size(), false);
-  arrivals.clear();
-  works.clear();
-  missing.clear();
-  for (const auto& bucket : plan) {
-    missing.push_back(static_cast<int64_t>(bucket.parameters.size()));
+        parameters[p].tensor, [this, p] { before_gradient(p); }, [this, p] { after_gradient(p); });
   }
 }
 
 void Reducer::Impl::check_attached() const {
   for (size_t i = 0; i < parameters.size(); ++i) {
-    ISOBAR_CHECK(hooks[i].is_attached(parameters[i].tensor), "Reducer: rank ", world.rank(),
+    ISOBAR_CHECK(hooks[i].is_attached(parameters[i].tensor), "Reducer: rank ", groups.world.rank(),
                  ": parameter '", parameters[i].name,
                  "' was moved or retyped after it was wrapped and has lost its hook; wrap the "
                  "module after module.to(...)");
@@ -183,96 +94,136 @@ void Reducer::Impl::check_attached() const {
 
 // A hook after accumulation would be too late: the buffer in flight is then already corrupt.
 void Reducer::Impl::before_gradient(int64_t parameter) const {
-  ISOBAR_CHECK(bucket_of[parameter] >= static_cast<int64_t>(works.size()), "Reducer: rank ",
-               world.rank(), ": a gradient of '", parameters[parameter].name,
-               "' arrived after its bucket was sent; call finish() after each backward pass, or "
-               "run the earlier passes of a step inside accumulate()");
+  ISOBAR_CHECK(accumulation_scopes > 0 || !arrivals.is_exhausted(parameter), "Reducer: rank ",
+               groups.world.rank(), ": a gradient of '", parameters[parameter].name,
+               "' arrived beyond the ", arrivals.expected(parameter),
+               " that the first step counted; with Launch::counted every step must be like the "
+               "first: run what varies inside accumulate(), or use Launch::at_finish");
+  ISOBAR_CHECK(!is_sent(parameter), "Reducer: rank ", groups.world.rank(), ": a gradient of '",
+               parameters[parameter].name,
+               "' arrived after its bucket was sent; call finish() after each backward pass, run "
+               "the earlier passes of a step inside accumulate(), or construct with "
+               "Launch::counted (every step alike) or Launch::at_finish (any)");
 }
 
+// A gradient with a graph may be differentiated before the step ends: launch_next() takes its
+// values, and leaves it where it is.
 void Reducer::Impl::after_gradient(int64_t parameter) {
-  if (buffers->bind(parameter)) ++counters.copies;
-  if (accumulation_scopes > 0 || arrived[parameter]) return;
-  arrived[parameter] = true;
-  arrivals.push_back(parameter);
-  --missing[bucket_of[parameter]];
-  const auto before = works.size();
-  launch_ready();
-  counters.launched_in_backward += static_cast<int64_t>(works.size() - before);
-}
-
-// Strictly in the plan's order: a full bucket waits for those before it, so that every rank
-// issues the same collectives in the same order whatever order its gradients arrive in.
-void Reducer::Impl::launch_ready() {
-  while (works.size() < plan.size() && missing[works.size()] == 0) {
-    launch(static_cast<int64_t>(works.size()));
+  if (!buffers->has_graph(parameter) && buffers->bind(parameter)) ++counters.copies;
+  if (accumulation_scopes > 0) return;
+  arrivals.add(parameter);
+  const auto before = collectives.launched();
+  // Strictly in the plan's order: a full bucket waits for those before it, so that every rank
+  // issues the same collectives in the same order whatever order its gradients arrive in.
+  while (collectives.launched() < static_cast<int64_t>(plan.size()) &&
+         arrivals.is_complete(collectives.launched())) {
+    launch_next();
   }
+  counters.launched_in_backward += collectives.launched() - before;
+  collectives.advance();
 }
 
-void Reducer::Impl::launch(int64_t bucket) {
-  const Reduction reduction = parameters[plan[bucket].parameters.front()].reduction;
-  works.push_back(
-      group_of(reduction, world, data)
-          .comm->allreduce(buffers->bucket(bucket), {.bucket = static_cast<int32_t>(bucket)}));
+void Reducer::Impl::launch_next() {
+  const auto& bucket = plan[collectives.launched()];
+  // Unused here, dropped by a zero_grad, or with a graph.
+  for (const int64_t p : bucket.parameters) {
+    if (buffers->take(p)) ++counters.copies;
+  }
+  collectives.launch();
   ++counters.collectives;
-  counters.payload_bytes += plan[bucket].bytes;
+  counters.payload_bytes += bucket.bytes;
 }
 
-void Reducer::Impl::wait_and_divide() {
-  const auto begin = std::chrono::steady_clock::now();
-  for (auto& work : works) work.wait();
-  counters.exposed_seconds +=
-      std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-  c10::NoGradGuard no_grad;
+void Reducer::Impl::complete_all(const BucketCallback* on_bucket) {
+  const double waited = collectives.waited_seconds();
+  std::exception_ptr failure;
   for (size_t b = 0; b < plan.size(); ++b) {
-    const Reduction reduction = parameters[plan[b].parameters.front()].reduction;
-    const int divisor = group_of(reduction, world, data).divisor;
-    if (divisor > 1) buffers->bucket(static_cast<int64_t>(b)).div_(divisor);
+    const auto index = static_cast<int64_t>(b);
+    collectives.complete(index);
+    if (!on_bucket || failure) continue;
+    try {
+      (*on_bucket)({index, buffers->bucket(index), &plan[b]});
+    } catch (...) {
+      failure = std::current_exception();
+    }
   }
+  counters.exposed_seconds += collectives.waited_seconds() - waited;
+  end_step();
+  if (failure) std::rethrow_exception(failure);
 }
 
-Reducer::Reducer(std::vector<NamedParameter> parameters, const ProcessGrid& grid, BucketCaps caps)
-    : impl_(std::make_unique<Impl>(std::move(parameters), grid.world(), grid.data(), caps)) {
-  impl_->attach_hooks();
+void Reducer::Impl::end_step() {
+  const auto order = arrivals.order();
+  counters.deviations += arrivals.end_step();
+  collectives.clear();
+  const bool is_first = counters.steps++ == 0;
+  if (replan_with) {
+    const BucketCaps caps = *replan_with;
+    replan_with.reset();
+    check_replan(groups.world, caps, plan_version);
+    options.caps = caps;
+  } else if (!is_first) {
+    return;
+  }
+  set_plan(order);
 }
 
-Reducer::Reducer(std::vector<NamedParameter> parameters, Communicator& world, BucketCaps caps)
-    : impl_(std::make_unique<Impl>(std::move(parameters), world, world, caps)) {
-  impl_->attach_hooks();
-}
+Reducer::Reducer(std::vector<NamedParameter> parameters, const ProcessGrid& grid,
+                 ReducerOptions options)
+    : impl_(std::make_unique<Impl>(std::move(parameters),
+                                   ReducerGroups{grid.world(), grid.data(), &grid.model()},
+                                   std::move(options))) {}
+
+Reducer::Reducer(std::vector<NamedParameter> parameters, Communicator& world,
+                 ReducerOptions options)
+    : impl_(std::make_unique<Impl>(std::move(parameters), ReducerGroups{world, world},
+                                   std::move(options))) {}
 
 Reducer::~Reducer() = default;
 
-void Reducer::finish() {
+void Reducer::finish() { finish(BucketCallback()); }
+
+void Reducer::finish(const BucketCallback& on_bucket) {
   Impl& r = *impl_;
   r.check_attached();
-  for (size_t p = 0; p < r.parameters.size(); ++p) {
-    // Unused here, or dropped by zero_grad since: a bucket in flight is left alone.
-    if (r.bucket_of[p] >= static_cast<int64_t>(r.works.size()) &&
-        r.buffers->bind(static_cast<int64_t>(p))) {
-      ++r.counters.copies;
-    }
-  }
-  while (r.works.size() < r.plan.size()) r.launch(static_cast<int64_t>(r.works.size()));
-  r.wait_and_divide();
-  if (r.counters.steps++ == 0) {
-    auto order = r.arrivals;
-    for (size_t p = 0; p < r.parameters.size(); ++p) {
-      if (!r.arrived[p]) order.push_back(static_cast<int64_t>(p));
-    }
-    r.set_plan(order);
-  } else {
-    r.start_step();
-  }
+  while (r.collectives.launched() < static_cast<int64_t>(r.plan.size())) r.launch_next();
+  r.buffers->drop_graphs();
+  r.complete_all(on_bucket ? &on_bucket : nullptr);
 }
 
 void Reducer::zero_grad() {
   impl_->check_attached();
-  ISOBAR_CHECK(impl_->works.empty(), "Reducer: zero_grad on rank ", impl_->world.rank(),
+  ISOBAR_CHECK(impl_->collectives.launched() == 0, "Reducer: zero_grad on rank ",
+               impl_->groups.world.rank(),
                " while gradients are being reduced; call finish() first");
   impl_->buffers->zero();
 }
 
+void Reducer::replan() { replan(impl_->options.caps); }
+
+void Reducer::replan(BucketCaps caps) {
+  plan_buckets({}, {}, caps);  // throws for caps that make no sense
+  impl_->replan_with = std::move(caps);
+}
+
 const BucketPlan& Reducer::plan() const noexcept { return impl_->plan; }
+int64_t Reducer::plan_version() const noexcept { return impl_->plan_version; }
+
+const at::Tensor& Reducer::gradients(int64_t bucket) const {
+  ISOBAR_CHECK(bucket >= 0 && bucket < static_cast<int64_t>(impl_->plan.size()),
+               "Reducer: no bucket ", bucket, " of ", impl_->plan.size());
+  return impl_->buffers->bucket(bucket);
+}
+
+std::vector<Slot> Reducer::slots(int64_t bucket) const {
+  gradients(bucket);  // checks
+  std::vector<Slot> slots;
+  for (const int64_t p : impl_->plan[bucket].parameters) {
+    slots.push_back({p, impl_->buffers->offset(p), impl_->parameters[p].tensor.numel()});
+  }
+  return slots;
+}
+
 const ReducerCounters& Reducer::counters() const noexcept { return impl_->counters; }
 const std::vector<NamedParameter>& Reducer::parameters() const noexcept {
   return impl_->parameters;

@@ -3,22 +3,13 @@
 
 #include <isobar/comm/process_grid.hpp>
 #include <isobar/ddp/bucket_plan.hpp>
+#include <isobar/ddp/reducer_options.hpp>
 
 #include <cstdint>
 #include <memory>
 #include <vector>
 
 namespace isobar {
-
-/// What a reducer has done since it was made. All counts are of this rank.
-struct ReducerCounters {
-  int64_t steps = 0;
-  int64_t collectives = 0;           ///< reductions of buckets
-  int64_t launched_in_backward = 0;  ///< those of them that a hook started
-  int64_t copies = 0;                ///< gradients that had to be copied into their buffer
-  int64_t payload_bytes = 0;         ///< gradient values handed to collectives
-  double exposed_seconds = 0;        ///< time finish() waited for communication
-};
 
 class Reducer;
 
@@ -40,10 +31,10 @@ class [[nodiscard]] AccumulationScope {
 ///
 /// Gradients live in flat buffers, one for each (type, device, reduction), and
 /// every parameter's `.grad` is an alias into one. A hook on each parameter's
-/// gradient accumulator notices when a bucket is full and starts its allreduce;
-/// buckets start strictly in the order of the plan, so that all ranks issue the
-/// same collectives in the same order. finish() waits and divides as the
-/// parameter's Reduction says. After the first step the buckets are planned
+/// gradient accumulator notices when a bucket is full (see Launch) and starts its
+/// reduction; buckets start strictly in the order of the plan, so that all ranks
+/// issue the same collectives in the same order. finish() waits and divides as
+/// the parameter's Reduction says. After the first step the buckets are planned
 /// once more, in the order in which gradients arrived on rank 0.
 ///
 /// A step:
@@ -57,19 +48,24 @@ class [[nodiscard]] AccumulationScope {
 /// `zero_grad(set_to_none = true)`) is copied in and the alias set again; with
 /// the reducer's own zero_grad() a steady step copies and allocates nothing.
 ///
+/// `backward(create_graph)` puts a gradient with an autograd graph of its own in
+/// `.grad`. It stays there, to be differentiated further, until finish(): only its
+/// values are reduced, and finish() replaces it by them.
+///
 /// A parameter without a gradient on this rank contributes zero; one without a
 /// gradient on any rank gets a gradient of zeros. All ranks must call finish()
 /// the same number of times. Must not outlive its communicators.
 class Reducer {
  public:
   /// Collective over the world; blocks. Throws the same UsageError on every
-  /// rank if names, types, devices' types, reductions or caps differ over the
-  /// world, or shapes within a group that reduces the parameter. Every
-  /// parameter must be a leaf that requires a gradient.
-  Reducer(std::vector<NamedParameter> parameters, const ProcessGrid& grid, BucketCaps caps = {});
+  /// rank if names, types, devices' types, reductions or options differ over the
+  /// world, or shapes and memory layouts within a group that reduces the
+  /// parameter. Every parameter must be a leaf that requires a gradient, given once.
+  Reducer(std::vector<NamedParameter> parameters, const ProcessGrid& grid,
+          ReducerOptions options = {});
 
   /// The same with one rank a model.
-  Reducer(std::vector<NamedParameter> parameters, Communicator& world, BucketCaps caps = {});
+  Reducer(std::vector<NamedParameter> parameters, Communicator& world, ReducerOptions options = {});
 
   /// Removes the hooks. Neither waits nor communicates.
   ~Reducer();
@@ -81,6 +77,11 @@ class Reducer {
   /// UsageError when a parameter was moved or retyped since construction.
   void finish();
 
+  /// The same, and hands each bucket over as soon as its reduction has ended, in
+  /// the order of the plan, on this thread, while later ones are still under way.
+  /// What `on_bucket` throws is rethrown once the step has ended.
+  void finish(const BucketCallback& on_bucket);
+
   /// Zeroes the flat buffers and sets every alias. Does not block.
   void zero_grad();
 
@@ -88,7 +89,30 @@ class Reducer {
   /// backward pass; where the forward ran does not matter.
   AccumulationScope accumulate() { return AccumulationScope(*this); }
 
+  /// Plans the buckets again at the end of the next finish(), in the order in which
+  /// that step's gradients arrived on rank 0, with the same or with new caps.
+  /// Gradients keep their values. Every rank must ask before the same finish(),
+  /// which throws the same UsageError on every rank where they asked for different
+  /// caps; a rank that has not asked at all fails the next collective.
+  void replan();
+  void replan(BucketCaps caps);
+
   const BucketPlan& plan() const noexcept;
+
+  /// How often buckets have been planned: 1 at first, 2 after the first step.
+  int64_t plan_version() const noexcept;
+
+  /// A bucket's slice of its flat buffer: one-dimensional, padding included. What
+  /// mirrors it (`at::zeros_like(reducer.gradients(b))` for an optimizer's state)
+  /// lays parameters out as slots() says. Both hold for one plan_version().
+  const at::Tensor& gradients(int64_t bucket) const;
+
+  /// Where the bucket's parameters lie in it, in the plan's order. Inside a slot a
+  /// dense parameter's elements are in the order of its strides, any other's in
+  /// that of its shape. A bucket ends at a multiple of 64 bytes, on two levels of
+  /// 64 bytes times the model's ranks.
+  std::vector<Slot> slots(int64_t bucket) const;
+
   const ReducerCounters& counters() const noexcept;
   const std::vector<NamedParameter>& parameters() const noexcept;
 

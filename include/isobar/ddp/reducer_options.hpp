@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <isobar/ddp/bucket_plan.hpp>
+
+#include <cstdint>
+#include <functional>
+
+namespace isobar {
+
+/// When a bucket's reduction starts.
+enum class Launch {
+  /// Once each of its parameters has had a gradient. A second gradient of a
+  /// bucket that was sent is refused, so each parameter gets one gradient a step
+  /// outside of accumulation scopes.
+  first_gradient,
+  /// Once each of its parameters has had as many gradients as in the first step,
+  /// whose buckets leave in finish(): for steps that are all alike, but in which a
+  /// parameter gets several gradients (several backward passes, recomputed
+  /// activations) or none, which is then not waited for. Gradients of accumulation
+  /// scopes are not counted, so the number of micro-batches may vary. More
+  /// gradients than counted are refused; fewer let the bucket leave in finish().
+  counted,
+  /// In finish(): nothing is hidden behind the backward pass, and every order and
+  /// number of gradients is right.
+  at_finish
+};
+
+/// How a bucket that all ranks of a model share is reduced on a ProcessGrid.
+enum class GridLevels {
+  /// By one allreduce over the world.
+  flat,
+  /// By a reduce-scatter in the model-parallel group, an allreduce of each rank's
+  /// share over its data-parallel group and an all-gather in the model-parallel
+  /// group: where such a group shares a node, 1/M of the bytes crosses the
+  /// network from each rank. Needs more than one rank a model.
+  two
+};
+
+struct ReducerOptions {
+  BucketCaps caps{};
+  Launch launch = Launch::first_gradient;
+  GridLevels levels = GridLevels::flat;
+};
+
+/// What a reducer has done since it was made. All counts are of this rank.
+struct ReducerCounters {
+  int64_t steps = 0;
+  int64_t collectives = 0;           ///< reductions of buckets; one on two levels counts once
+  int64_t launched_in_backward = 0;  ///< those of them that a hook started
+  int64_t copies = 0;                ///< gradients that had to be copied into their buffer
+  int64_t payload_bytes = 0;         ///< gradient values handed to collectives
+  int64_t deviations = 0;            ///< parameters, by step, with fewer gradients than counted
+  double exposed_seconds = 0;        ///< time finish() waited for communication
+};
+
+/// Where a parameter's gradient lies in its bucket's slice, in elements.
+struct Slot {
+  int64_t parameter = 0;  ///< index into the parameter list
+  int64_t offset = 0;     ///< a multiple of 64 bytes
+  int64_t elements = 0;   ///< what follows up to the next slot is padding, and zero
+};
+
+/// A bucket whose reduction has ended.
+struct ReducedBucket {
+  int64_t index = 0;
+  at::Tensor gradients;            ///< one-dimensional, reduced and divided; padding is zero
+  const Bucket* bucket = nullptr;  ///< valid during the call
+};
+
+using BucketCallback = std::function<void(const ReducedBucket&)>;
+
+}  // namespace isobar

@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "ddp/reducer_collectives.hpp"
+
+#include <vector>
+
+namespace isobar {
+
+/// Checks a reducer's arguments on this rank, then compares them over the ranks:
+/// names, types, reductions and options over the world; shapes and memory layouts
+/// where ranks hold the same rows. Collective; blocks. Throws the same UsageError on
+/// every rank.
+void check_agreement(const std::vector<NamedParameter>& parameters, const ReducerOptions& options,
+                     const ReducerGroups& groups);
+
+/// Throws the same UsageError on every rank unless all want these caps for their
+/// plan number `version`. Collective; blocks.
+void check_replan(Communicator& world, const BucketCaps& caps, int64_t version);
+
+/// The plan that rank 0 makes of its order, on every rank: shards of unequal size
+/// have the same bucket boundaries. Collective; blocks.
+BucketPlan agree_on_plan(Communicator& world, const std::vector<NamedParameter>& parameters,
+                         const std::vector<int64_t>& order, const BucketCaps& caps);
+
+}  // namespace isobar
