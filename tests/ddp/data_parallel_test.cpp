@@ -49,6 +49,29 @@ TEST(DataParallel, AveragesGradientsAndLeavesFrozenParametersAlone) {
   });
 }
 
+/// Registers one tensor under two names.
+struct Tied : torch::nn::Module {
+  Tied() {
+    first = register_parameter("first", at::full({3}, 1.0));
+    register_parameter("second", first);
+  }
+  at::Tensor first;
+};
+
+TEST(DataParallel, TakesATensorUnderTwoNamesAsOneParameter) {
+  run_ranks(2, [](Communicator& comm) {
+    Tied module;
+    DataParallel parallel(module, comm);
+    EXPECT_EQ(parallel.reducer().parameters().size(), 1U);
+    for (int step = 0; step < 2; ++step) {
+      parallel.zero_grad();
+      (module.first * (comm.rank() ? 1.0 : 5.0)).sum().backward();
+      parallel.finish();
+      EXPECT_TRUE(at::equal(module.first.grad(), at::full({3}, 3.0)));
+    }
+  });
+}
+
 /// The counter that each rank ends with after three steps in which rank r calls
 /// the module r + 1 times.
 int64_t calls_after_three_steps(Communicator& comm, int64_t every) {
