@@ -19,17 +19,6 @@ def run_of(program, number, seconds, busbw=1.0, goodput=1.25, error=0):
             "softirq_cpu": 0.3, "error": error}
 
 
-class Intervals(unittest.TestCase):
-    def test_are_those_of_the_sign_test(self):
-        # P(Binomial(10, 1/2) < 2) = 11/1024 and P(Binomial(20, 1/2) < 6) = 0.0207: textbook ranks 2 and 6.
-        self.assertEqual(collectives.interval(range(1, 11)), (2, 5.5, 9))
-        self.assertEqual(collectives.interval(range(1, 21)), (6, 10.5, 15))
-
-    def test_of_few_samples_are_their_range(self):
-        self.assertEqual(collectives.interval([3, 1, 2]), (1, 2, 3))
-        self.assertEqual(collectives.interval([7]), (7, 7, 7))
-
-
 class Ratios(unittest.TestCase):
     def test_compare_within_a_round(self):
         # Twice as slow in every round, though the rounds differ by more than that.
@@ -71,16 +60,6 @@ class Programs(unittest.TestCase):
         self.assertEqual(command("mpi"), "bin/isobar bench collective --op allreduce --backend mpi")
         with self.assertRaisesRegex(collectives.Failure, "choose mpi_bcast or mpi_ibcast"):
             command("mpi_allreduce", "broadcast")
-
-    def test_rotate(self):
-        self.assertEqual([collectives.rotated("abc", i) for i in range(4)], ["abc", "bca", "cab", "abc"])
-
-    def test_are_found_in_what_a_launcher_says(self):
-        self.assertEqual(collectives.read_report('warning\n{"rows": [{"a": 1}]}\nbye\n'), {"rows": [{"a": 1}]})
-
-    def test_are_ended_at_their_limit(self):
-        with self.assertRaisesRegex(collectives.Failure, "no end within 0.2 s: sleep 60"):
-            collectives.run_limited(["sleep", "60"], 0.2)
 
 
 if __name__ == "__main__":

@@ -4,41 +4,17 @@
 Run from the repository's root with ISOBAR_PROGRAMS set to their folder; ctest does.
 """
 import json
-import os
-import socket
-import subprocess
 import tempfile
 import unittest
 from pathlib import Path
 
-PROGRAMS = Path(os.environ["ISOBAR_PROGRAMS"])
-LIMIT_S = 60
-MPIRUN = ["mpirun", "-n", "2"]
+from launch import PROGRAMS, free_port, mpirun, run
+
+MPIRUN = mpirun(2)
 SHORT = ["--repeats", "3", "--stream-seconds", "0.05"]
 CONTRACT = {"op", "backend", "ranks", "bytes", "median_s", "p95_s", "busbw_gbit_s", "goodput_gbit_s",
             "comm_thread_cpu", "error"}
 OPERATIONS = ["allreduce", "reduce_scatter", "all_gather", "all_to_all", "broadcast", "barrier", "send_receive"]
-
-ENVIRONMENT = dict(
-    os.environ,
-    OMP_NUM_THREADS="1",
-    OMPI_ALLOW_RUN_AS_ROOT="1",
-    OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1",
-    OMPI_MCA_hwloc_base_binding_policy="none",
-    OMPI_MCA_rmaps_base_oversubscribe="1",
-    OMPI_MCA_btl_vader_single_copy_mechanism="none",
-)
-
-
-def run(command):
-    return subprocess.run([str(word) for word in command], env=ENVIRONMENT, capture_output=True, text=True,
-                          timeout=LIMIT_S, check=False)
-
-
-def free_port():
-    with socket.socket() as door:
-        door.bind(("127.0.0.1", 0))
-        return door.getsockname()[1]
 
 
 class Case(unittest.TestCase):
