@@ -6,25 +6,10 @@
 
 #include <charconv>
 
+#include "bench/harness/option_check.hpp"
 #include "bench/harness/values.hpp"
 
 namespace isobar::bench {
-namespace {
-
-/// A check of CLI11's: the text of the error, empty where `parse` takes the word.
-template <typename Parse>
-auto checked_by(Parse parse) {
-  return [parse](const std::string& word) -> std::string {
-    try {
-      parse(word);
-      return {};
-    } catch (const Error& error) {
-      return error.what();
-    }
-  };
-}
-
-}  // namespace
 
 int parse_repeats(const std::string& text) {
   if (text == "auto") return 0;

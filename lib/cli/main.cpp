@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/bench_collective.hpp"
+#include "cli/bench_step.hpp"
 #include "cli/commands.hpp"
 
 #include <isobar/comm/environment.hpp>
@@ -81,6 +82,10 @@ int main(int argc, char** argv) {
   auto* bench_command = app.add_subcommand("bench", "Measure")->require_subcommand(1);
   auto* collective_command = bench_command->add_subcommand("collective", "One collective, checked");
   isobar::add_bench_collective_options(*collective_command, bench);
+  isobar::BenchStepArguments step;
+  step.common.command = command;
+  auto* step_command = bench_command->add_subcommand("step", "A training step, checked");
+  isobar::add_bench_step_options(*step_command, step);
 
   std::string doctor_json;
   auto* doctor_command = app.add_subcommand("doctor", "Say what was found on this machine");
@@ -95,6 +100,7 @@ int main(int argc, char** argv) {
     if (*train_command) return isobar::run_train(train);
     if (*evaluate_command) return isobar::run_evaluate(evaluate);
     if (*collective_command) return isobar::run_bench_collective(bench);
+    if (*step_command) return isobar::run_bench_step(step);
     return isobar::run_doctor(doctor_json, command);
   });
 }

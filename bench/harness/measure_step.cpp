@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "bench/harness/measure_step.hpp"
+
+#include <isobar/core/stopwatch.hpp>
+#include <torch/nn/module.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdlib>
+#include <limits>
+
+#include "bench/harness/measure.hpp"
+#include "bench/harness/step_check.hpp"
+
+namespace isobar::bench {
+namespace {
+
+/// The parts of a step, and the whole.
+enum Part { kZeroGrad, kForward, kBackward, kExposed, kOptimizer, kStep, kParts };
+using PartTimes = std::array<double, kParts>;
+
+class StepRun {
+ public:
+  StepRun(Subject& ranks, const StepCase& step_case, const StepOptions& options)
+      : ranks_(ranks),
+        options_(options),
+        work_(step_case.make_workload()),
+        plain_(step_case.make_workload()),
+        sync_(step_case.make_sync(*work_.module)),
+        optimize_(step_case.make_optimizer(*work_.module)),
+        parameters_(trainable_parameters(*work_.module)) {}
+
+  StepMeasurement measure() {
+    StepMeasurement result;
+    check(result);
+    double fastest_s = std::numeric_limits<double>::max();
+    for (int i = 0; i < std::max(options_.warmup, 1); ++i) {
+      fastest_s = std::min(fastest_s, timed_step()[kStep]);
+    }
+    time(result, agree_on_repeats(fastest_s));
+    profile(result);
+    check(result);
+    compare_parameters(result);
+    result.sync = sync_->name();
+    for (const auto& parameter : parameters_) result.parameters += parameter.numel();
+    return result;
+  }
+
+ private:
+  /// Up to the final gradients; the time of each part until then.
+  PartTimes gradients() {
+    PartTimes times{};
+    const double exposed_s = sync_->totals().exposed_s;
+    Stopwatch watch;
+    sync_->zero_grad();
+    times[kZeroGrad] = watch.restart();
+    sync_->before_forward();
+    const auto loss = work_.loss();
+    times[kForward] = watch.restart();
+    sync_->before_backward();
+    loss.backward();
+    sync_->finish();
+    times[kExposed] = sync_->totals().exposed_s - exposed_s;
+    times[kBackward] = watch.elapsed_s() - times[kExposed];
+    return times;
+  }
+
+  PartTimes timed_step() {
+    ranks_.barrier();
+    const Stopwatch whole;
+    auto times = gradients();
+    Stopwatch watch;
+    optimize_();
+    times[kOptimizer] = watch.elapsed_s();
+    times[kStep] = whole.elapsed_s();
+    return times;
+  }
+
+  int agree_on_repeats(double fastest_s) {
+    if (options_.repeats > 0) return options_.repeats;
+    return std::atoi(ranks_.gather(std::to_string(choose_repeats(fastest_s))).front().c_str());
+  }
+
+  void time(StepMeasurement& result, int repeats) {
+    std::array<std::vector<double>, kParts> by_part;
+    const auto before = sync_->totals().payload_bytes;
+    for (int i = 0; i < repeats; ++i) {
+      const auto times = timed_step();
+      for (int part = 0; part < kParts; ++part) by_part[part].push_back(times[part]);
+    }
+    const auto payload = static_cast<double>(sync_->totals().payload_bytes - before) / repeats;
+    result.payload_bytes = static_cast<int64_t>(largest_over_ranks(ranks_, {payload})[0]);
+    std::array<Summary, kParts> over_steps;
+    for (int part = 0; part < kParts; ++part) {
+      over_steps[part] = summarize(largest_over_ranks(ranks_, by_part[part]));
+    }
+    result.step = over_steps[kStep];
+    result.zero_grad_s = over_steps[kZeroGrad].median;
+    result.forward_s = over_steps[kForward].median;
+    result.backward_s = over_steps[kBackward].median;
+    result.exposed_comm_s = over_steps[kExposed].median;
+    result.optimizer_s = over_steps[kOptimizer].median;
+  }
+
+  void profile(StepMeasurement& result) {
+    copy_parameters(*work_.module, *plain_.module);
+    result.compute = profile_compute(ranks_, plain_, options_.profile_repeats);
+    for (const auto& members : sync_->buckets()) {
+      BucketReady bucket;
+      for (const int64_t p : members) {
+        bucket.ready_s = std::max(bucket.ready_s, result.compute.ready_s[p]);
+        bucket.bytes += static_cast<int64_t>(parameters_[p].nbytes());
+      }
+      result.buckets.push_back(bucket);
+    }
+  }
+
+  /// Gradients without any overlap come from a copy of the network that nothing is hooked to.
+  void check(StepMeasurement& result) {
+    copy_parameters(*work_.module, *plain_.module);
+    plain_.module->zero_grad();
+    plain_.loss().backward();
+    const auto own = gradients_of(trainable_parameters(*plain_.module));
+    gradients();
+    if (options_.on_first_gradients && !checked_) options_.on_first_gradients(*work_.module);
+    checked_ = true;
+    const auto got = gradients_of(parameters_);
+    const auto found = sync_->averages() ? deviation_from_mean(ranks_, got, own)
+                                         : deviation_from_own(ranks_, got, own);
+    optimize_();
+    result.deviation = std::max(result.deviation, found.largest);
+    result.error = std::max(result.error, found.beyond_rounding);
+  }
+
+  void compare_parameters(StepMeasurement& result) {
+    if (sync_->averages() && !same_on_all_ranks(ranks_, parameters_)) {
+      result.error = std::numeric_limits<double>::max();
+    }
+  }
+
+  Subject& ranks_;
+  const StepOptions& options_;
+  Workload work_;
+  Workload plain_;
+  std::unique_ptr<StepSync> sync_;
+  std::function<void()> optimize_;
+  std::vector<at::Tensor> parameters_;
+  bool checked_ = false;
+};
+
+}  // namespace
+
+StepMeasurement measure_step(Subject& ranks, const StepCase& step_case,
+                             const StepOptions& options) {
+  return StepRun(ranks, step_case, options).measure();
+}
+
+}  // namespace isobar::bench

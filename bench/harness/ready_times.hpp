@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <functional>
+#include <vector>
+
+#include "bench/harness/subject.hpp"
+#include "bench/harness/workload.hpp"
+
+namespace isobar::bench {
+
+/// When each gradient of a backward pass is there, in seconds since it began.
+class ReadyTimes {
+ public:
+  /// Hooks every tensor, a leaf; one that has such a hook loses it.
+  explicit ReadyTimes(std::vector<at::Tensor> leaves);
+  ~ReadyTimes();
+  ReadyTimes(const ReadyTimes&) = delete;
+  ReadyTimes& operator=(const ReadyTimes&) = delete;
+
+  /// Called right before a backward pass.
+  void restart();
+
+  /// By leaf, of the last backward pass; 0 where no gradient came.
+  const std::vector<double>& seconds() const;
+
+  /// The latest of them.
+  double last_s() const;
+
+  /// From the latest gradient until now.
+  double since_last_s() const;
+
+ private:
+  class Hook;
+  struct State;
+
+  std::vector<at::Tensor> leaves_;
+  std::shared_ptr<State> state_;
+};
+
+/// A step's computation without communication, medians of the slowest rank's times.
+struct ComputeProfile {
+  double forward_s = 0;
+  double backward_s = 0;
+  std::vector<double> ready_s;  ///< by trainable parameter, since the backward pass began
+};
+
+/// Runs forward and backward passes that start together on all ranks, one to warm up
+/// and `repeats` timed ones. Collective; blocks.
+ComputeProfile profile_compute(Subject& ranks, const Workload& plain, int repeats);
+
+}  // namespace isobar::bench

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "bench/harness/run_step.hpp"
+
+#include <isobar/core/text.hpp>
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include <cstdio>
+
+#include "bench/harness/arguments.hpp"
+#include "bench/harness/plain_stream.hpp"
+#include "cli/report.hpp"
+
+namespace isobar::bench {
+namespace {
+
+using nlohmann::json;
+
+json positive_or_null(double value) { return value > 0 ? json(value) : json(); }
+
+/// The computation as it went without communication; the optimizer has no share in overlap.
+StepCompute compute_of(const StepMeasurement& m) {
+  return {.forward_s = m.compute.forward_s,
+          .backward_s = m.compute.backward_s,
+          .optimizer_s = m.optimizer_s,
+          .buckets = m.buckets};
+}
+
+/// What no schedule beats; null where the wire's rate is not known.
+json bound_of(const StepMeasurement& m, const PlainStream& stream, int ranks) {
+  if (ranks > 1 && !m.buckets.empty() && stream.gbit_s <= 0) return {};
+  const AllreduceCost wire{.latency_s = 0, .bytes_per_s = stream.gbit_s * 1e9 / 8};
+  return predict_step(compute_of(m), wire, ranks).bound_s;
+}
+
+json times_of(const StepMeasurement& m) {
+  return {{"repeats", m.step.count},
+          {"step_s", m.step.median},
+          {"step_low_s", m.step.interval_low},
+          {"step_high_s", m.step.interval_high},
+          {"step_min_s", m.step.minimum},
+          {"step_p95_s", m.step.p95},
+          {"zero_grad_s", m.zero_grad_s},
+          {"forward_s", m.forward_s},
+          {"backward_s", m.backward_s},
+          {"exposed_comm_s", m.exposed_comm_s},
+          {"optimizer_s", m.optimizer_s},
+          {"compute_forward_s", m.compute.forward_s},
+          {"compute_backward_s", m.compute.backward_s}};
+}
+
+json buckets_of(const StepMeasurement& m) {
+  auto buckets = json::array();
+  for (const auto& bucket : m.buckets) {
+    buckets.push_back({{"bytes", bucket.bytes}, {"ready_s", bucket.ready_s}});
+  }
+  return buckets;
+}
+
+json sync_fields(const StepArguments& arguments, const StepMeasurement& m) {
+  if (m.sync == "none") return {{"bucket_cap_bytes", nullptr}, {"first_bucket_cap_bytes", nullptr}};
+  return {{"bucket_cap_bytes", parse_bucket_cap(arguments.bucket_cap)},
+          {"first_bucket_cap_bytes", parse_bucket_cap(arguments.first_bucket_cap)}};
+}
+
+json make_row(const Subject& ranks, const StepArguments& arguments, const PlainStream& stream,
+              const StepMeasurement& m) {
+  const int n = ranks.size();
+  json row{{"model", arguments.model},
+           {"backend", ranks.backend()},
+           {"ranks", n},
+           {"nodes", stream.nodes},
+           {"sync", m.sync},
+           {"compress", arguments.compress},
+           {"optimizer", arguments.optimizer},
+           {"threads", arguments.threads},
+           {"batch", arguments.samples()},
+           {"parameters", m.parameters},
+           {"payload_bytes", m.payload_bytes},
+           {"sent_bytes", allreduce_sent_fraction(n) * static_cast<double>(m.payload_bytes)},
+           {"goodput_gbit_s", positive_or_null(stream.gbit_s)},
+           {"goodput_path", stream.path},
+           {"bound_s", bound_of(m, stream, n)},
+           {"first_bucket_s", m.buckets.empty() ? json() : json(m.buckets.front().ready_s)},
+           {"buckets", buckets_of(m)},
+           {"deviation", m.deviation},
+           {"error", m.error}};
+  row.update(times_of(m));
+  row.update(sync_fields(arguments, m));
+  return row;
+}
+
+std::string milliseconds(const json& value) {
+  return value.is_number() ? fmt::format("{:.2f}", 1e3 * value.get<double>()) : "-";
+}
+
+void print_table(const json& row) {
+  auto text = fmt::format("{}, {} parameters, sync {} through {}: ranks {}, nodes {}",
+                          row["model"].get<std::string>(), row["parameters"].get<int64_t>(),
+                          row["sync"].get<std::string>(), row["backend"].get<std::string>(),
+                          row["ranks"].get<int>(), row["nodes"].get<int>());
+  if (row["goodput_gbit_s"].is_number()) {
+    text +=
+        fmt::format("; a plain TCP stream ({}) carries {:.3f} Gbit/s",
+                    row["goodput_path"].get<std::string>(), row["goodput_gbit_s"].get<double>());
+  }
+  text += fmt::format("\n{:>10} {:>21} {:>8} {:>10} {:>10} {:>10} {:>10} {:>10} {:>8} {:>6}\n",
+                      "step ms", "95 %", "repeats", "forward", "backward", "exposed", "optimizer",
+                      "bound", "buckets", "error");
+  text += fmt::format("{:>10} {:>21} {:>8} {:>10} {:>10} {:>10} {:>10} {:>10} {:>8} {:>6g}\n",
+                      milliseconds(row["step_s"]),
+                      milliseconds(row["step_low_s"]) + " - " + milliseconds(row["step_high_s"]),
+                      row["repeats"].get<int>(), milliseconds(row["forward_s"]),
+                      milliseconds(row["backward_s"]), milliseconds(row["exposed_comm_s"]),
+                      milliseconds(row["optimizer_s"]), milliseconds(row["bound_s"]),
+                      row["buckets"].size(), row["error"].get<double>());
+  std::fputs(text.c_str(), stdout);
+}
+
+}  // namespace
+
+StepOptions step_options(const StepArguments& arguments) {
+  return {.warmup = arguments.warmup, .repeats = parse_repeats(arguments.repeats)};
+}
+
+json linear_stack_fields(const LinearStackOptions& options) {
+  return {{"layers", options.layers}, {"width", options.width}};
+}
+
+int run_step(Subject& ranks, const StepCase& step_case, const StepArguments& arguments,
+             const json& model_fields, const StepOptions& options) {
+  const auto stream = measure_plain_stream(ranks, arguments.stream_s);
+  const auto result = measure_step(ranks, step_case, options);
+  if (ranks.rank() == 0) {
+    if (!stream.problem.empty()) std::fprintf(stderr, "%s\n", stream.problem.c_str());
+    auto row = make_row(ranks, arguments, stream, result);
+    row.update(model_fields);
+    if (arguments.json != "-") print_table(row);
+    write_report(arguments.json, "isobar.bench.step.1", arguments.command, json::array({row}));
+  }
+  // What one rank serves to the others (a store, MPI's connections) goes with its program.
+  ranks.barrier();
+  return result.error == 0 ? 0 : 1;
+}
+
+}  // namespace isobar::bench

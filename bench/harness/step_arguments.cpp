@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "bench/harness/step_arguments.hpp"
+
+#include <isobar/core/error.hpp>
+#include <isobar/core/text.hpp>
+#include <CLI/CLI.hpp>
+
+#include "bench/harness/arguments.hpp"
+#include "bench/harness/option_check.hpp"
+
+namespace isobar::bench {
+namespace {
+
+void require_no_compression(const std::string& name) {
+  ISOBAR_CHECK(name == "none", "there is no compression '", name, "' yet; give none");
+}
+
+void add_model_options(CLI::App& app, StepArguments& arguments) {
+  app.add_option("--layers", arguments.layers, "Linear layers of mlp, processor blocks of gnn")
+      ->check(CLI::PositiveNumber);
+  app.add_option("--width", arguments.width, "inputs and outputs of each layer of mlp")
+      ->check(CLI::PositiveNumber);
+  app.add_option("--batch", arguments.batch, "samples of a rank; 128 of mlp, 1 of gnn")
+      ->check(CLI::PositiveNumber);
+  app.add_option("--seed", arguments.seed, "of weights and data");
+  app.add_option("--optimizer", arguments.optimizer)->check(CLI::IsMember({"sgd", "adamw"}));
+  app.add_option("--learning-rate", arguments.learning_rate)->check(CLI::NonNegativeNumber);
+}
+
+void add_sync_options(CLI::App& app, StepArguments& arguments) {
+  app.add_option("--sync", arguments.sync, "none: every rank for itself; ddp: the mean gradient")
+      ->check(CLI::IsMember({"none", "ddp"}));
+  app.add_option("--bucket-cap", arguments.bucket_cap, "a bucket is reduced from this size on")
+      ->check(checked_by(parse_bucket_cap));
+  app.add_option("--first-bucket-cap", arguments.first_bucket_cap, "the first one from this")
+      ->check(checked_by(parse_bucket_cap));
+  app.add_option("--compress", arguments.compress, "none")
+      ->check(checked_by(require_no_compression));
+}
+
+}  // namespace
+
+int64_t parse_bucket_cap(const std::string& text) {
+  ISOBAR_CHECK(text != "auto", "buckets are not tuned yet: 'auto' is no size; give 25MiB");
+  const auto bytes = parse_bytes(text);
+  ISOBAR_CHECK(bytes && *bytes > 0, "'", text, "' is no size; write 25MiB");
+  return *bytes;
+}
+
+void add_step_options(CLI::App& app, StepArguments& arguments) {
+  add_model_options(app, arguments);
+  add_sync_options(app, arguments);
+  app.add_option("--threads", arguments.threads, "of LibTorch's pool, on each rank")
+      ->check(CLI::PositiveNumber);
+  app.add_option("--repeats", arguments.repeats,
+                 "timed steps; auto: as many as take a second, 10 at least")
+      ->check(checked_by(parse_repeats));
+  app.add_option("--warmup", arguments.warmup, "steps before the timed ones, one at least")
+      ->check(CLI::PositiveNumber);
+  app.add_option("--stream-seconds", arguments.stream_s,
+                 "length of each plain TCP stream beside it; 0 for none")
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("--json", arguments.json, "write the rows there; - is standard output");
+}
+
+}  // namespace isobar::bench

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "bench/harness/workload.hpp"
+
+namespace CLI {
+class App;
+}
+
+namespace isobar::bench {
+
+/// What every program that measures a training step takes on its command line.
+struct StepArguments {
+  std::string model = "mlp";
+  int64_t layers = 8;
+  int64_t width = 1024;  ///< mlp
+  int64_t batch = 0;     ///< samples of a rank; 0: 128 of mlp, 1 of gnn
+  uint64_t seed = 0;
+  std::string sync = "ddp";
+  std::string bucket_cap = "25MiB";
+  std::string first_bucket_cap = "1MiB";
+  std::string compress = "none";
+  std::string optimizer = "sgd";
+  double learning_rate = 0.01;
+  int threads = 1;
+  std::string repeats = "auto";
+  int warmup = 2;
+  double stream_s = 1;               ///< length of each plain stream; 0 leaves them out
+  std::string json;                  ///< file, "-" for standard output, empty for none
+  std::vector<std::string> command;  ///< program and arguments, for the report
+
+  int64_t samples() const { return batch > 0 ? batch : model == "mlp" ? 128 : 1; }
+  LinearStackOptions linear_stack() const {
+    return {.layers = layers, .width = width, .batch = samples(), .seed = seed};
+  }
+};
+
+/// A bucket cap in bytes. Throws UsageError for what is no size and for "auto".
+int64_t parse_bucket_cap(const std::string& text);
+
+/// Adds the options, each with its check; `arguments` must outlive the parsing.
+void add_step_options(CLI::App& app, StepArguments& arguments);
+
+}  // namespace isobar::bench
