@@ -4,6 +4,7 @@
 #include "bench/baselines/gloo_subject.hpp"
 
 #include <isobar/core/error.hpp>
+#include <torch/csrc/distributed/c10d/ProcessGroup.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
 #include <arpa/inet.h>
@@ -79,6 +80,13 @@ class GlooSubject final : public Subject {
 
   void barrier() override { group_->barrier()->wait(); }
 
+  c10::intrusive_ptr<c10d::ProcessGroup> process_group() {
+    auto group = c10::make_intrusive<c10d::ProcessGroup>(store_, rank(), size());
+    group->setBackend(c10::DeviceType::CPU, c10d::ProcessGroup::BackendType::GLOO, group_);
+    group->setDefaultBackend(c10d::ProcessGroup::BackendType::GLOO);
+    return group;
+  }
+
   void start(const std::vector<Buffers>& flight) override {
     for (const auto& buffers : flight) start(buffers);
   }
@@ -134,6 +142,10 @@ class GlooSubject final : public Subject {
 
 std::unique_ptr<Subject> make_gloo_subject(const GlooSubjectOptions& options) {
   return std::make_unique<GlooSubject>(options);
+}
+
+c10::intrusive_ptr<c10d::ProcessGroup> gloo_process_group(Subject& subject) {
+  return dynamic_cast<GlooSubject&>(subject).process_group();
 }
 
 }  // namespace isobar::bench

@@ -1,11 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <functional>
+#include <c10/util/intrusive_ptr.h>
+
 #include <memory>
 #include <string>
 
 #include "bench/harness/subject.hpp"
+
+namespace c10d {
+class ProcessGroup;
+}
 
 namespace isobar::bench {
 
@@ -22,5 +27,9 @@ struct GlooSubjectOptions {
 /// defaults, on the interface that leads to rank 0. Its backend is "gloo_bare".
 /// Collective; blocks. no_gloo_subject.cpp throws UsageError.
 std::unique_ptr<Subject> make_gloo_subject(const GlooSubjectOptions& options);
+
+/// The same connections as c10d::Reducer takes them. `subject` is one that
+/// make_gloo_subject() made.
+c10::intrusive_ptr<c10d::ProcessGroup> gloo_process_group(Subject& subject);
 
 }  // namespace isobar::bench

@@ -31,14 +31,11 @@ LaunchPlace read_launch_place() {
                    1)};
 }
 
-int run_peer(int argc, char** argv, const std::string& description,
-             const std::function<void(CLI::App&)>& add_own_options,
-             const std::function<std::unique_ptr<Subject>(const Arguments&)>& make) {
+int run_program(int argc, char** argv, const std::string& description,
+                const std::function<void(CLI::App&)>& add_options,
+                const std::function<int()>& body) {
   CLI::App app{description};
-  Arguments arguments;
-  arguments.command.assign(argv, argv + argc);
-  add_options(app, arguments);
-  add_own_options(app);
+  add_options(app);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
@@ -46,8 +43,7 @@ int run_peer(int argc, char** argv, const std::string& description,
   }
   try {
     at::set_num_threads(1);
-    const auto subject = make(arguments);
-    return run_bench(*subject, arguments);
+    return body();
   } catch (const std::exception& error) {
     const std::string text = error.what();
     std::fprintf(stderr, "%s: error: %s\n", argv[0], text.substr(0, text.find('\n')).c_str());
@@ -55,6 +51,23 @@ int run_peer(int argc, char** argv, const std::string& description,
     std::fflush(nullptr);
     std::_Exit(1);
   }
+}
+
+int run_peer(int argc, char** argv, const std::string& description,
+             const std::function<void(CLI::App&)>& add_own_options,
+             const std::function<std::unique_ptr<Subject>(const Arguments&)>& make) {
+  Arguments arguments;
+  arguments.command.assign(argv, argv + argc);
+  return run_program(
+      argc, argv, description,
+      [&](CLI::App& app) {
+        add_options(app, arguments);
+        add_own_options(app);
+      },
+      [&] {
+        const auto subject = make(arguments);
+        return run_bench(*subject, arguments);
+      });
 }
 
 }  // namespace isobar::bench

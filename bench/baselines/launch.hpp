@@ -19,7 +19,14 @@ struct LaunchPlace {
 
 LaunchPlace read_launch_place();
 
-/// What `main` of a peer does: reads the common options and those that
+/// What `main` of a program does: reads the options that `add_options` adds, runs
+/// `body` with one thread in LibTorch's pool, and says errors in one line. Returns the
+/// exit code: that of `body`, 2 for wrong usage, 1 for an error.
+int run_program(int argc, char** argv, const std::string& description,
+                const std::function<void(CLI::App&)>& add_options,
+                const std::function<int()>& body);
+
+/// What `main` of a peer of the collectives does: reads the common options and those that
 /// `add_own_options` adds, makes the peer, measures, and says errors in one line.
 /// Returns the exit code: 0 for right results, 2 for wrong usage, 1 otherwise.
 int run_peer(int argc, char** argv, const std::string& description,
