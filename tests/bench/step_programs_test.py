@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The programs that measure a training step, on one and two ranks of this machine with tiny networks.
+
+Run from the repository's root with ISOBAR_PROGRAMS set to their folder; ctest does.
+"""
+import functools
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+from launch import PROGRAMS, free_port, mpirun, run
+
+CONTRACT = {"model", "ranks", "sync", "compress", "bucket_cap_bytes", "step_s", "forward_s", "backward_s",
+            "exposed_comm_s", "optimizer_s", "payload_bytes", "sent_bytes", "goodput_gbit_s", "bound_s", "error"}
+SMALL = ["--layers", "3", "--width", "32", "--batch", "4", "--repeats", "3", "--warmup", "1"]
+PARAMETERS = 3 * 32 * 33
+ISOBAR = [PROGRAMS / "isobar", "bench", "step"]
+STREAM = ["--stream-seconds", "0.05"]
+TORCH = Path("bench/baselines/torch_ddp.py")
+
+
+@functools.cache
+def torch_is_here():
+    probe = "import sys; sys.path.insert(0, 'bench/baselines'); import python_torch; python_torch.prepare()"
+    python = shutil.which("python3.11")
+    return bool(python) and subprocess.run([python, "-B", "-c", probe], capture_output=True, check=False).returncode == 0
+
+
+class Case(unittest.TestCase):
+    def row(self, *command, fields=CONTRACT):
+        result = run([*command, "--json", "-"], MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free_port()))
+        self.assertEqual(result.returncode, 0, result.stderr)
+        report = json.loads(result.stdout)
+        self.assertEqual(set(report), {"schema", "commit", "host", "command", "rows"})
+        (row,) = report["rows"]
+        self.assertEqual(fields - set(row), set())
+        self.assertEqual(row["error"], 0)
+        parts = ("zero_grad_s", "forward_s", "backward_s", "exposed_comm_s", "optimizer_s")
+        self.assertTrue(all(row[part] >= 0 for part in parts), row)
+        self.assertLessEqual(row["step_min_s"], row["step_s"])
+        return row
+
+
+class Isobar(Case):
+    def test_counts_what_two_ranks_send(self):
+        row = self.row(*mpirun(2), *ISOBAR, *SMALL, *STREAM, "--bucket-cap", "4KiB", "--first-bucket-cap", "1KiB")
+        self.assertEqual((row["ranks"], row["sync"], row["compress"], row["model"]), (2, "ddp", "none", "mlp"))
+        self.assertEqual((row["parameters"], row["payload_bytes"], row["sent_bytes"]), (PARAMETERS, 4 * PARAMETERS, 4 * PARAMETERS))
+        self.assertEqual((row["bucket_cap_bytes"], row["first_bucket_cap_bytes"]), (4096, 1024))
+        self.assertEqual(sum(bucket["bytes"] for bucket in row["buckets"]), 4 * PARAMETERS)
+        self.assertEqual(row["first_bucket_s"], row["buckets"][0]["ready_s"])
+
+    def test_bounds_the_step_by_its_formula(self):
+        row = self.row(*mpirun(2), *ISOBAR, *SMALL, *STREAM)
+        first = row["first_bucket_s"]
+        rest = max(row["compute_backward_s"] - first, row["sent_bytes"] / (row["goodput_gbit_s"] * 1e9 / 8))
+        self.assertAlmostEqual(row["bound_s"], row["compute_forward_s"] + first + rest + row["optimizer_s"])
+
+    def test_of_one_rank_sends_nothing(self):
+        row = self.row(*ISOBAR, *SMALL, "--optimizer", "adamw")
+        self.assertEqual((row["ranks"], row["sent_bytes"], row["goodput_gbit_s"]), (1, 0, None))
+        self.assertGreater(row["bound_s"], 0)
+
+    def test_without_synchronisation_hands_over_nothing(self):
+        row = self.row(*mpirun(2), *ISOBAR, *SMALL, *STREAM, "--sync", "none")
+        self.assertEqual((row["sync"], row["payload_bytes"], row["bucket_cap_bytes"]), ("none", 0, None))
+        self.assertEqual((row["exposed_comm_s"], row["buckets"]), (0, []))
+
+    def test_trains_a_graph_network(self):
+        row = self.row(*mpirun(2), *ISOBAR, "--model", "gnn", "--grid", "O8", "--hidden", "1", "--channels", "8",
+                       "--layers", "2", "--prognostic", "3", "--forcing", "2", "--threads", "2", "--repeats", "2", *STREAM,
+                       fields=CONTRACT | {"grid", "hidden", "channels", "prognostic", "forcing"})
+        self.assertEqual((row["model"], row["grid"], row["threads"], row["batch"]), ("gnn", "O8", 2, 1))
+        self.assertEqual(row["payload_bytes"], 4 * row["parameters"])
+
+    def test_prints_a_table(self):
+        result = run([*ISOBAR, *SMALL])
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertIn(f"mlp, {PARAMETERS} parameters, sync ddp through self: ranks 1", result.stdout)
+
+    def test_wrong_usage_exits_with_two(self):
+        wrong = {("--bucket-cap", "auto"): "give 25MiB", ("--compress", "bf16"): "give none", ("--sync", "dpd"): "--sync",
+                 ("--model", "cnn"): "--model", ("--repeats", "few"): "write 20 or auto"}
+        for words, advice in wrong.items():
+            result = run([*ISOBAR, *words])
+            self.assertEqual(result.returncode, 2, words)
+            self.assertIn(advice, result.stderr)
+
+
+class Peers(Case):
+    def test_the_bare_reducer_does_the_same_work(self):
+        if not (PROGRAMS / "ddp_bare").exists():
+            self.skipTest("ddp_bare was not built")
+        row = self.row(*mpirun(2), PROGRAMS / "ddp_bare", *SMALL, *STREAM, "--bucket-cap", "4KiB", "--first-bucket-cap", "1KiB")
+        self.assertEqual((row["ranks"], row["payload_bytes"]), (2, 4 * PARAMETERS))
+        self.assertGreater(len(row["buckets"]), 1)
+        self.assertEqual(sum(bucket["bytes"] for bucket in row["buckets"]), 4 * PARAMETERS)
+
+    @unittest.skipUnless(torch_is_here(), "no Python torch; scripts/setup --baselines")
+    def test_pytorch_does_the_same_work(self):
+        for options, payload in ([], 4), (["--sync", "none"], 0), (["--hook", "bf16"], 2):
+            with self.subTest(options):
+                row = self.row(*mpirun(2), TORCH, *SMALL, *options)
+                self.assertEqual((row["ranks"], row["parameters"]), (2, PARAMETERS))
+                self.assertEqual(row["payload_bytes"], payload * PARAMETERS)
+
+    @unittest.skipUnless(torch_is_here(), "no Python torch; scripts/setup --baselines")
+    def test_pytorch_compresses_with_power_sgd(self):
+        row = self.row(*mpirun(2), TORCH, *SMALL, "--hook", "powersgd", "--warmup", "3")
+        # Three weights of 32 x 32 at rank 4, and three biases as they are.
+        self.assertEqual((row["compress"], row["payload_bytes"]), ("power_sgd", 4 * 3 * (4 * 64 + 32)))
+        self.assertGreater(row["deviation"], 0)
+
+
+class Comparison(Case):
+    def test_alternates_the_programs_and_gives_ratios(self):
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "rows.json"
+            result = run([sys.executable, "bench/steps", "--programs", "isobar,isobar_none", "--sweep", "1,2", "--rounds", "2",
+                          "--repeats", "2", "--stream-seconds", "0", "--also", "--layers 2 --width 16 --batch 2",
+                          "--folder", PROGRAMS, "--json", file])
+            self.assertEqual(result.returncode, 0, result.stderr)
+            report = json.loads(file.read_text())
+        self.assertEqual([run["program"] for run in report["runs"]],
+                         ["isobar@1", "isobar@2", "isobar_none", "isobar@2", "isobar_none", "isobar@1"])
+        self.assertEqual([row["program"] for row in report["rows"]], ["isobar@1", "isobar@2", "isobar_none"])
+        self.assertIn("step over isobar@1", result.stdout)
+
+
+if __name__ == "__main__":
+    unittest.main()
