@@ -44,7 +44,8 @@ class CarriedCommunicator final : public Communicator {
   Work do_start(Operation operation) override {
     const bool message =
         operation.kind == OperationKind::send || operation.kind == OperationKind::receive;
-    if (!message && collectives_++ % every_ != 0) {
+    const bool every_nth = message || collectives_++ % every_ == 0;
+    if (!every_nth || size() < carrier_.fewest_ranks) {
       return start(operation, operation.input, operation.output);
     }
     const auto there = [this](const at::Tensor& tensor) {
@@ -101,7 +102,7 @@ Carrier gpu_carrier(int device_index) {
     const at::NoGradGuard no_grad;
     host.copy_(on_device);  // on the current stream; blocks
   };
-  return {[device](const at::Tensor& host) { return host.to(device); }, back};
+  return {.there = [device](const at::Tensor& host) { return host.to(device); }, .back = back};
 }
 
 std::unique_ptr<Communicator> carried(std::unique_ptr<Communicator> inner, Carrier carrier,

@@ -14,6 +14,8 @@ struct Carrier {
   std::function<at::Tensor(const at::Tensor& host)> there;
   /// Into a CPU tensor, once the current stream has come to it.
   std::function<void(const at::Tensor& host, const at::Tensor& on_device)> back;
+  /// Smaller communicators get CPU tensors: of a rank alone LibTorch makes the copies.
+  int fewest_ranks = 1;
 };
 
 /// On a GPU.

@@ -228,6 +228,13 @@ std::vector<std::string> DeviceDouble::violations() const {
   return state_->violations;
 }
 
+Carrier carrier_of(const DeviceDouble& device) {
+  return {.there = [&](const at::Tensor& host) { return device.put(host); },
+          .back = [&](const at::Tensor& host,
+                      const at::Tensor& on_device) { host.copy_(device.get(on_device)); },
+          .fewest_ranks = 2};
+}
+
 DeviceStreamOfCaller::DeviceStreamOfCaller(DeviceDouble& device)
     : state_(device.state_), stream_(state_->add_stream()) {
   current_stream = stream_;

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "comm/carried_communicator.hpp"
 #include "comm/devices/api.hpp"
 
 namespace isobar::test {
@@ -55,6 +56,9 @@ class DeviceDouble {
   friend class DeviceStreamOfCaller;
   std::shared_ptr<State> state_;
 };
+
+/// For a device double, which LibTorch cannot copy with.
+Carrier carrier_of(const DeviceDouble& device);
 
 /// While it lives, the calling thread's current stream; otherwise that is the host itself,
 /// where everything is done at once.
