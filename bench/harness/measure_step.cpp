@@ -104,7 +104,8 @@ class StepRun {
 
   void profile(StepMeasurement& result) {
     copy_parameters(*work_.module, *plain_.module);
-    result.compute = profile_compute(ranks_, plain_, options_.profile_repeats);
+    result.compute = no_slower_than(profile_compute(ranks_, plain_, options_.profile_repeats),
+                                    result.forward_s, result.backward_s);
     for (const auto& members : sync_->buckets()) {
       BucketReady bucket;
       for (const int64_t p : members) {

@@ -46,7 +46,7 @@ struct StepMeasurement {
   int64_t payload_bytes = 0;  ///< of one step, on the rank that hands over most
   int64_t parameters = 0;     ///< trainable values
   std::string sync;
-  ComputeProfile compute;
+  ComputeProfile compute;            ///< no_slower_than() the two above
   std::vector<BucketReady> buckets;  ///< from the profile
   double deviation = 0;              ///< of a step's gradients, see Deviation
   /// 0 where the gradients are right within rounding, and the parameters the same bits

@@ -91,4 +91,13 @@ ComputeProfile profile_compute(Subject& ranks, const Workload& plain, int repeat
           .ready_s = {medians.begin() + 2, medians.end()}};
 }
 
+ComputeProfile no_slower_than(ComputeProfile profile, double forward_s, double backward_s) {
+  profile.forward_s = std::min(profile.forward_s, forward_s);
+  if (profile.backward_s > backward_s) {
+    for (auto& ready_s : profile.ready_s) ready_s *= backward_s / profile.backward_s;
+    profile.backward_s = backward_s;
+  }
+  return profile;
+}
+
 }  // namespace isobar::bench

@@ -51,4 +51,9 @@ struct ComputeProfile {
 /// and `repeats` timed ones. Collective; blocks.
 ComputeProfile profile_compute(Subject& ranks, const Workload& plain, int repeats);
 
+/// The profile with its times shortened, those of the backward pass all by one factor,
+/// where these are smaller: a machine that was slower during the profile must not make
+/// a step look better than its computation.
+ComputeProfile no_slower_than(ComputeProfile profile, double forward_s, double backward_s);
+
 }  // namespace isobar::bench

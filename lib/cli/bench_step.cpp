@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/bench_step.hpp"
 
+#include <isobar/comm/agreement.hpp>
 #include <isobar/comm/make_communicator.hpp>
 #include <isobar/ddp/data_parallel.hpp>
 #include <isobar/train/optimizer.hpp>
@@ -108,8 +109,10 @@ int run_bench_step(const BenchStepArguments& arguments) {
   at::set_num_threads(arguments.common.threads);
   const auto comm = make_communicator({.backend = arguments.backend});
   const auto subject = make_communicator_subject(*comm, bench::Collective::all_gather);
+  bench::MakeWorkload make_workload;
+  run_agreed(*comm, [&] { make_workload = choose_workload(arguments, comm->rank()); });
   const bench::StepCase step_case{
-      .make_workload = choose_workload(arguments, comm->rank()),
+      .make_workload = make_workload,
       .make_sync = [&](auto& module) { return make_sync(arguments.common, module, *comm); },
       .make_optimizer = [&](auto& module) { return make_optimizer(arguments.common, module); }};
   auto options = bench::step_options(arguments.common);

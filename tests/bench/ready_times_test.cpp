@@ -56,5 +56,16 @@ TEST(ComputeProfile, IsTheSameOnEveryRankAndInTheOrderOfABackwardPass) {
   EXPECT_LE(profiles[0].ready_s[0], profiles[0].backward_s);
 }
 
+TEST(ComputeProfile, IsShortenedToWhatTheStepsTook) {
+  const ComputeProfile profile{.forward_s = 1, .backward_s = 4, .ready_s = {4, 2}};
+  const auto shorter = no_slower_than(profile, 2, 2);
+  EXPECT_EQ(shorter.forward_s, 1);
+  EXPECT_EQ(shorter.backward_s, 2);
+  EXPECT_EQ(shorter.ready_s, (std::vector<double>{2, 1}));
+  const auto same = no_slower_than(profile, 0.5, 5);
+  EXPECT_EQ(same.forward_s, 0.5);
+  EXPECT_EQ(same.ready_s, profile.ready_s);
+}
+
 }  // namespace
 }  // namespace isobar::bench
