@@ -141,7 +141,11 @@ void read_training(const Config& config, TrainerOptions& t) {
   t.ddp.bucket_cap_bytes = ddp.get_bytes("bucket_cap_bytes", t.ddp.bucket_cap_bytes);
   t.ddp.first_bucket_cap_bytes =
       ddp.get_bytes("first_bucket_cap_bytes", t.ddp.first_bucket_cap_bytes);
-  t.ddp.broadcast_buffers_every = ddp.get<int64_t>("broadcast_buffers_every", 0);
+  const auto buffers = ddp.one_of("buffers", {"none", "broadcast", "compare"}, "none");
+  t.ddp.buffers.action = buffers == "broadcast" ? BufferAction::broadcast
+                         : buffers == "compare" ? BufferAction::compare
+                                                : BufferAction::none;
+  t.ddp.buffers.every = ddp.get<int64_t>("buffers_every", 1);
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 #include <isobar/ddp/data_parallel.hpp>
 
 #include "ddp/broadcast.hpp"
+#include "ddp/buffer_sync.hpp"
 
 #include <isobar/comm/agreement.hpp>
 #include <isobar/core/error.hpp>
@@ -49,35 +50,39 @@ ReducerOptions reducer_options(const DataParallelOptions& options) {
                    .first_cap_bytes = options.first_bucket_cap_bytes}};
 }
 
+/// A data-parallel group of one averages nothing, and nobody would notice.
+void check_replicas(const ProcessGrid& grid, SingleReplica single) {
+  const int ranks = grid.world().size();
+  ISOBAR_CHECK(ranks == 1 || grid.replicas() > 1 || single == SingleReplica::allowed,
+               "DataParallel: all ", ranks,
+               " ranks belong to one model, so that no other replica shares the samples; give "
+               "ProcessGrid fewer ranks a model than ",
+               ranks, ", or set .single_replica = SingleReplica::allowed");
+}
+
 }  // namespace
 
 struct DataParallel::Impl {
   Impl(torch::nn::Module& module, Communicator& world, Communicator& data,
-       std::unique_ptr<Reducer> made, DataParallelOptions options)
+       std::unique_ptr<Reducer> made, const DataParallelOptions& options)
       : module(module),
         world(world),
         data(data),
-        options(std::move(options)),
-        reducer(std::move(made)) {
-    run_agreed(world, [&] {
-      ISOBAR_CHECK(this->options.broadcast_buffers_every >= 0, "DataParallel: rank ", world.rank(),
-                   ": broadcast_buffers_every must be 0 or more, got ",
-                   this->options.broadcast_buffers_every);
-    });
+        reducer(std::move(made)),
+        buffers(module, world, data, options.buffers) {
     require_equal(world, "DataParallel: frozen parameters", describe_rest(module, false));
     require_equal(data, "DataParallel: buffers", describe_rest(module, true));
     broadcast_parameters();
-    broadcast_buffers();
+    buffers.broadcast();
   }
 
   void broadcast_parameters();
-  void broadcast_buffers() { broadcast_coalesced(data, module.buffers(), 0); }
 
   torch::nn::Module& module;
   Communicator& world;
   Communicator& data;
-  DataParallelOptions options;
   std::unique_ptr<Reducer> reducer;
+  BufferSync buffers;
   int64_t steps = 0;
 };
 
@@ -95,18 +100,18 @@ void DataParallel::Impl::broadcast_parameters() {
 }
 
 DataParallel::DataParallel(torch::nn::Module& module, Communicator& world,
-                           DataParallelOptions options) {
+                           const DataParallelOptions& options) {
   auto reducer = std::make_unique<Reducer>(trainable_parameters(module, options), world,
                                            reducer_options(options));
-  impl_ = std::make_unique<Impl>(module, world, world, std::move(reducer), std::move(options));
+  impl_ = std::make_unique<Impl>(module, world, world, std::move(reducer), options);
 }
 
 DataParallel::DataParallel(torch::nn::Module& module, const ProcessGrid& grid,
-                           DataParallelOptions options) {
+                           const DataParallelOptions& options) {
+  run_agreed(grid.world(), [&] { check_replicas(grid, options.single_replica); });
   auto reducer = std::make_unique<Reducer>(trainable_parameters(module, options), grid,
                                            reducer_options(options));
-  impl_ = std::make_unique<Impl>(module, grid.world(), grid.data(), std::move(reducer),
-                                 std::move(options));
+  impl_ = std::make_unique<Impl>(module, grid.world(), grid.data(), std::move(reducer), options);
 }
 
 DataParallel::~DataParallel() = default;
@@ -115,13 +120,15 @@ void DataParallel::zero_grad() { impl_->reducer->zero_grad(); }
 
 void DataParallel::finish() {
   impl_->reducer->finish();
-  ++impl_->steps;
-  const int64_t every = impl_->options.broadcast_buffers_every;
-  if (every > 0 && impl_->steps % every == 0) impl_->broadcast_buffers();
+  impl_->buffers.end_step(++impl_->steps);
 }
 
 AccumulationScope DataParallel::accumulate() { return impl_->reducer->accumulate(); }
 
 Reducer& DataParallel::reducer() noexcept { return *impl_->reducer; }
+
+const BufferCounters& DataParallel::buffer_counters() const noexcept {
+  return impl_->buffers.counters();
+}
 
 }  // namespace isobar

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <isobar/ddp/data_parallel.hpp>
 
+#include "core/message_of.hpp"
+
 #include <isobar/comm/thread_world.hpp>
 #include <isobar/core/error.hpp>
 #include <ATen/ATen.h>
@@ -74,9 +76,9 @@ TEST(DataParallel, TakesATensorUnderTwoNamesAsOneParameter) {
 
 /// The counter that each rank ends with after three steps in which rank r calls
 /// the module r + 1 times.
-int64_t calls_after_three_steps(Communicator& comm, int64_t every) {
+int64_t calls_after_three_steps(Communicator& comm, BufferPolicy policy) {
   Affine module(0);
-  DataParallel parallel(module, comm, {.broadcast_buffers_every = every});
+  DataParallel parallel(module, comm, {.buffers = policy});
   for (int step = 0; step < 3; ++step) {
     parallel.zero_grad();
     auto accumulate = parallel.accumulate();
@@ -89,10 +91,11 @@ int64_t calls_after_three_steps(Communicator& comm, int64_t every) {
 TEST(DataParallel, BroadcastsBuffersByPolicy) {
   run_ranks(2, [](Communicator& comm) {
     const bool other = comm.rank() == 1;
-    EXPECT_EQ(calls_after_three_steps(comm, 0), other ? 6 : 3);
-    EXPECT_EQ(calls_after_three_steps(comm, 1), 3);
+    EXPECT_EQ(calls_after_three_steps(comm, {}), other ? 6 : 3);
+    EXPECT_EQ(calls_after_three_steps(comm, {.action = BufferAction::broadcast}), 3);
     // At the end of the second step both have 2; in the third rank 1 counts two calls more.
-    EXPECT_EQ(calls_after_three_steps(comm, 2), other ? 4 : 3);
+    EXPECT_EQ(calls_after_three_steps(comm, {.action = BufferAction::broadcast, .every = 2}),
+              other ? 4 : 3);
   });
 }
 
@@ -100,9 +103,11 @@ TEST(DataParallel, AsksForEachParametersReductionByName) {
   run_ranks(2, [](Communicator& comm) {
     ProcessGrid grid(comm, 2);
     Affine module(0);
-    DataParallel parallel(module, grid, {.reduction = [](const std::string& name) {
-                            return name == "bias" ? Reduction::partial : Reduction::replicated;
-                          }});
+    const auto reduction = [](const std::string& name) {
+      return name == "bias" ? Reduction::partial : Reduction::replicated;
+    };
+    DataParallel parallel(module, grid,
+                          {.reduction = reduction, .single_replica = SingleReplica::allowed});
     parallel.zero_grad();
     module.forward(at::ones({3})).backward();
     parallel.finish();
@@ -123,11 +128,26 @@ TEST(DataParallel, KeepsShardsWhenItCopiesTheFirstReplica) {
   });
 }
 
-TEST(DataParallel, RefusesANegativeBroadcastPolicyOnEveryRank) {
+TEST(DataParallel, RefusesAGridOfOneReplicaUnlessAskedFor) {
   run_ranks(2, [](Communicator& comm) {
     Affine module(0);
-    EXPECT_THROW(DataParallel(module, comm, {.broadcast_buffers_every = -comm.rank()}), UsageError);
+    ProcessGrid grid(comm, 2);
+    EXPECT_EQ(test::message_of<UsageError>([&] { DataParallel(module, grid); }),
+              "DataParallel: all 2 ranks belong to one model, so that no other replica shares the "
+              "samples; give ProcessGrid fewer ranks a model than 2, or set .single_replica = "
+              "SingleReplica::allowed");
   });
+}
+
+TEST(DataParallel, TakesAGridOfOneRank) {
+  const auto comm = make_self_communicator();
+  ProcessGrid grid(*comm, 1);
+  Affine module(0);
+  DataParallel parallel(module, grid);
+  parallel.zero_grad();
+  module.forward(at::ones({3})).backward();
+  parallel.finish();
+  EXPECT_TRUE(at::equal(module.weight.grad(), at::ones({3})));
 }
 
 }  // namespace

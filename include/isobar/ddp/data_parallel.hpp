@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <isobar/ddp/buffer_policy.hpp>
 #include <isobar/ddp/reducer.hpp>
 
 #include <cstdint>
@@ -14,18 +15,23 @@ class Module;
 
 namespace isobar {
 
+/// Whether a grid may have a single replica, whose data-parallel groups are of one
+/// rank: usually a grid built the wrong way round, which trains and averages nothing.
+enum class SingleReplica { refused, allowed };
+
 struct DataParallelOptions {
   /// A bucket's allreduce starts once it holds this many bytes of gradients.
   int64_t bucket_cap_bytes = 25 * 1024 * 1024;
   /// The cap of the first bucket to fill. Never above bucket_cap_bytes: the
   /// smaller of the two holds.
   int64_t first_bucket_cap_bytes = 1024 * 1024;
-  /// Copies the first replica's buffers (running statistics and the like) to
-  /// the others at the end of every k-th step: 0 never, 1 every step.
-  int64_t broadcast_buffers_every = 0;
+  /// What happens to the module's buffers, and how often.
+  BufferPolicy buffers = {};
   /// What each parameter's gradient means in a model-parallel group, by name;
   /// empty means Reduction::replicated for all.
   std::function<Reduction(const std::string& name)> reduction = nullptr;
+  /// Matters on a grid of several ranks that all belong to one model.
+  SingleReplica single_replica = SingleReplica::refused;
 };
 
 /// Trains one module on several ranks, each with its own share of the samples.
@@ -48,23 +54,28 @@ class DataParallel {
   /// Compares the module over the ranks and copies rank 0's parameters and
   /// buffers to all (sharded parameters and buffers: the first replica's).
   /// Collective over the world; blocks. `module` and the communicators must
-  /// outlive this object. Throws UsageError on every rank if modules differ.
-  DataParallel(torch::nn::Module& module, Communicator& world, DataParallelOptions options = {});
+  /// outlive this object. Throws UsageError on every rank if modules differ, or
+  /// where a grid has one replica only and options do not allow that.
+  DataParallel(torch::nn::Module& module, Communicator& world,
+               const DataParallelOptions& options = {});
   DataParallel(torch::nn::Module& module, const ProcessGrid& grid,
-               DataParallelOptions options = {});
+               const DataParallelOptions& options = {});
   ~DataParallel();
 
   /// Zeroes all gradients where they lie. Any other zero_grad works too.
   void zero_grad();
 
-  /// Ends the backward pass of a step: waits for the gradients, and broadcasts
-  /// buffers where it is their turn. Collective; blocks.
+  /// Ends the backward pass of a step: waits for the gradients, and does with
+  /// buffers what is due. Collective; blocks. Throws UsageError on every rank where
+  /// compared buffers differ: it names buffer, ranks and step.
   void finish();
 
   /// Backward passes while the scope lives only accumulate.
   AccumulationScope accumulate();
 
   Reducer& reducer() noexcept;
+
+  const BufferCounters& buffer_counters() const noexcept;
 
  private:
   struct Impl;
