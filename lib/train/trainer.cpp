@@ -6,8 +6,8 @@
 #include <isobar/core/progress.hpp>
 #include <isobar/core/stopwatch.hpp>
 #include <isobar/data/loader.hpp>
+#include <isobar/ddp/gradient_norm.hpp>
 #include <isobar/train/checkpoint.hpp>
-#include <isobar/train/clip.hpp>
 #include <isobar/train/scoring.hpp>
 #include <isobar/train/weights.hpp>
 #include <ATen/ATen.h>

@@ -11,7 +11,8 @@ namespace isobar {
 /// The 2-norm of all gradients of the model as a whole: replicated and partial
 /// ones count once, sharded ones are summed over the model-parallel group that
 /// owns them. The same value on every rank of the group. Gradients must have
-/// been reduced. Collective over the model-parallel group; blocks.
+/// been reduced. On the CPU the bits do not depend on the bucket plan or the number
+/// of threads. Collective over the model-parallel group; blocks.
 double gradient_norm(const std::vector<NamedParameter>& parameters, const ProcessGrid& grid);
 
 /// Scales all gradients so that their norm is at most `max_norm`, given what
