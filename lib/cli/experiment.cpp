@@ -124,6 +124,11 @@ void read_optimizer(const Config& config, TrainerOptions& t) {
   t.optimizer.beta2 = section.get<double>("beta2", t.optimizer.beta2);
   t.optimizer.epsilon = section.get<double>("epsilon", t.optimizer.epsilon);
   t.optimizer.weight_decay = section.get<double>("weight_decay", t.optimizer.weight_decay);
+  t.optimizer.momentum = section.get<double>("momentum", t.optimizer.momentum);
+  const auto fused = section.one_of("fused", {"auto", "on", "off"}, "auto");
+  t.optimizer.fused = fused == "on"    ? FusedUpdate::on
+                      : fused == "off" ? FusedUpdate::off
+                                       : FusedUpdate::automatic;
   t.clip_norm = section.get<double>("clip_norm", 0.0);
   t.clip_value = section.get<double>("clip_value", 0.0);
   t.average_decay = section.get<double>("average_decay", 0.0);

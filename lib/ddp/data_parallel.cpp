@@ -123,6 +123,11 @@ void DataParallel::finish() {
   impl_->buffers.end_step(++impl_->steps);
 }
 
+void DataParallel::finish(const BucketCallback& on_bucket) {
+  impl_->reducer->finish(on_bucket);
+  impl_->buffers.end_step(++impl_->steps);
+}
+
 AccumulationScope DataParallel::accumulate() { return impl_->reducer->accumulate(); }
 
 Reducer& DataParallel::reducer() noexcept { return *impl_->reducer; }

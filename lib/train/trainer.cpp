@@ -76,7 +76,7 @@ struct Trainer::Impl {
     parallel = std::make_unique<DataParallel>(*task.module, grid, options.ddp);
     run_agreed(grid.world(), [&] {
       check_unsharded(parameters(), grid);
-      optimizer = std::make_unique<Optimizer>(parameters(), options.optimizer);
+      optimizer = std::make_unique<Optimizer>(parallel->reducer(), options.optimizer);
       weights = std::make_unique<ModuleWeights>(task.module);
       if (options.average_decay > 0) average.emplace(task.module, options.average_decay);
     });
@@ -142,9 +142,15 @@ void Trainer::Impl::update(Loader& loader) {
   parallel->zero_grad();
   const auto loss = backward_passes(loader);
   loss_sum = loss_sum.defined() ? loss_sum + loss : loss;
-  parallel->finish();
-  norm = clip();
-  optimizer->step(options.schedule.at(step));
+  const double rate = options.schedule.at(step);
+  if (options.clip_norm > 0 || options.clip_value > 0) {
+    parallel->finish();
+    norm = clip();
+    optimizer->step(rate);
+  } else {
+    optimizer->finish(*parallel, rate);
+    norm = clip();  // an update leaves gradients as they are
+  }
   if (average) average->update();
   ++step;
 }

@@ -10,6 +10,8 @@
 #include <torch/nn/module.h>
 #include <gtest/gtest.h>
 
+#include <tuple>
+
 namespace isobar {
 namespace {
 

@@ -48,7 +48,7 @@ class OneHotModel {
     reducer_.zero_grad();
     loss.backward();
     reducer_.finish();
-    seen_ += weight_.grad() * static_cast<double>(total);
+    seen_ = seen_ + weight_.grad() * static_cast<double>(total);
   }
 
   const at::Tensor& weight() const { return weight_; }

@@ -113,6 +113,50 @@ TEST(Trainer, GivesTheSameWeightsWithAccumulation) {
   EXPECT_NEAR(weight(4, 1), weight(2, 2), 1e-6);
 }
 
+TEST(Trainer, GivesTheSameWeightsFusedOrNotClippedOrNot) {
+  const test::TemporaryFolder folder;
+  const auto weight = [&](FusedUpdate fused, double clip_norm) {
+    double result = 0;
+    run_ranks(2, [&](Communicator& comm) {
+      ProcessGrid grid(comm, 1);
+      RunFolder run(comm, folder.path(), "line");
+      auto settings = options(4);
+      settings.optimizer.fused = fused;
+      settings.clip_norm = clip_norm;
+      const auto task = line_task();
+      Trainer(task, data(), grid, settings).run(run);
+      if (comm.rank() == 0) result = task.module->named_parameters()["a"].item<double>();
+    });
+    return result;
+  };
+  for (const double clip_norm : {0.0, 0.01}) {
+    EXPECT_NEAR(weight(FusedUpdate::on, clip_norm), weight(FusedUpdate::off, clip_norm), 1e-6);
+  }
+  EXPECT_EQ(events(folder.path() / "line").back()["event"], "checkpoint");
+}
+
+TEST(Trainer, ShowsTheNormOfTheGradientsThatItUsed) {
+  const test::TemporaryFolder folder;
+  const auto norms = [&](FusedUpdate fused) {
+    auto comm = make_self_communicator();
+    ProcessGrid grid(*comm, 1);
+    RunFolder run(*comm, folder.path(), "line");
+    auto settings = options(2);
+    settings.log_every = 1;
+    settings.optimizer.fused = fused;
+    Trainer(line_task(), data(), grid, settings).run(run);
+    std::vector<double> result;
+    for (const auto& event : events(folder.path() / "line")) {
+      if (event["event"] == "step") result.push_back(event["gradient_norm"]);
+    }
+    return result;
+  };
+  const auto fused = norms(FusedUpdate::on), unfused = norms(FusedUpdate::off);
+  ASSERT_EQ(fused.size(), 2);
+  EXPECT_EQ(fused[0], unfused[0]);
+  EXPECT_NEAR(fused[1], unfused[1], 1e-6);
+}
+
 TEST(Trainer, SavesWhatItScored) {
   const test::TemporaryFolder folder;
   auto comm = make_self_communicator();

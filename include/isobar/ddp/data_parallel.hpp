@@ -70,6 +70,10 @@ class DataParallel {
   /// compared buffers differ: it names buffer, ranks and step.
   void finish();
 
+  /// The same, and hands over each bucket as soon as it is reduced: see
+  /// Reducer::finish and FlatOptimizer.
+  void finish(const BucketCallback& on_bucket);
+
   /// Backward passes while the scope lives only accumulate.
   AccumulationScope accumulate();
 

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <isobar/ddp/reducer.hpp>
+
+#include <vector>
+
+namespace isobar {
+
+/// Parameters and what an optimizer keeps beside them (moments), in flat buffers that
+/// mirror a reducer's buckets.
+class FlatArrays {
+ public:
+  /// Moves the parameters there and makes `moments` zeroed arrays beside them.
+  FlatArrays(Reducer& reducer, int moments);
+
+  /// Moves everything to the reducer's present plan, if that is another one than
+  /// before. Returns whether it moved.
+  bool follow_plan();
+
+  int64_t buckets() const { return static_cast<int64_t>(slots_.size()); }
+  const std::vector<Slot>& slots(int64_t bucket) const { return slots_[bucket]; }
+  const at::Tensor& parameters(int64_t bucket) const { return parameters_[bucket]; }
+  const at::Tensor& moment(int64_t which, int64_t bucket) const { return moments_[which][bucket]; }
+
+  /// A parameter's part of a moment, in the parameter's shape. Shares its memory.
+  at::Tensor moment_of(int64_t which, int64_t parameter) const;
+
+ private:
+  struct Place {
+    int64_t bucket = 0;
+    Slot slot;
+  };
+
+  std::vector<at::Tensor> empty_buffers() const;
+  void move_parameters();
+  void move_moment(std::vector<at::Tensor>& buffers, const std::vector<Place>& before);
+
+  Reducer& reducer_;
+  int64_t version_ = 0;
+  std::vector<std::vector<Slot>> slots_;  ///< by bucket
+  std::vector<Place> places_;             ///< by parameter
+  std::vector<at::Tensor> parameters_;    ///< by bucket
+  std::vector<std::vector<at::Tensor>> moments_;
+};
+
+}  // namespace isobar

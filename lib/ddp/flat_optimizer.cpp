@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <isobar/ddp/flat_optimizer.hpp>
+
+#include "ddp/flat_arrays.hpp"
+
+#include <isobar/core/error.hpp>
+#include <ATen/Parallel.h>
+#include <ATen/ops/_foreach_add.h>
+#include <ATen/ops/_fused_adamw.h>
+#include <ATen/ops/add.h>
+#include <ATen/ops/full.h>
+#include <c10/core/GradMode.h>
+
+#include <algorithm>
+#include <map>
+
+namespace isobar {
+namespace {
+
+/// Elements of an sgd update that stay in a core's cache between its operations.
+constexpr int64_t kChunk = 16 * 1024;
+
+std::vector<std::string> moment_names(const FlatOptimizerOptions& options) {
+  if (options.rule == UpdateRule::adamw) return {"exp_avg", "exp_avg_sq"};
+  if (options.momentum != 0) return {"momentum_buffer"};
+  return {};
+}
+
+/// The operations of torch::optim::SGD, each on the whole range.
+void sgd_range(at::Tensor parameters, const at::Tensor& gradients, at::Tensor momentum,
+               double learning_rate, const FlatOptimizerOptions& options) {
+  auto direction = gradients;
+  if (options.weight_decay != 0) {
+    direction = at::add(direction, parameters, options.weight_decay);
+  }
+  if (momentum.defined()) direction = momentum.mul_(options.momentum).add_(direction);
+  parameters.add_(direction, -learning_rate);
+}
+
+/// In chunks on the CPU: all operations of a chunk read it from memory once.
+void sgd(const at::Tensor& parameters, const at::Tensor& gradients, const at::Tensor& momentum,
+         double learning_rate, const FlatOptimizerOptions& options) {
+  if (!parameters.is_cpu()) {
+    sgd_range(parameters, gradients, momentum, learning_rate, options);
+    return;
+  }
+  const int64_t count = parameters.numel();
+  const int64_t chunks = (count + kChunk - 1) / kChunk;
+  at::parallel_for(0, chunks, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t c = begin; c < end; ++c) {
+      const auto part = [&](const at::Tensor& flat) {
+        if (!flat.defined()) return flat;
+        return flat.narrow(0, c * kChunk, std::min(kChunk, count - c * kChunk));
+      };
+      sgd_range(part(parameters), part(gradients), part(momentum), learning_rate, options);
+    }
+  });
+}
+
+/// The arguments of one fused adamw call for a bucket: ranges of parameters that have
+/// been updated equally often, in most runs one.
+struct AdamwRanges {
+  std::vector<at::Tensor> parameters, gradients, exp_avgs, exp_avg_sqs;
+  std::vector<at::Tensor> steps;  ///< one number each, on the parameters' device
+};
+
+std::string message_for(const NamedParameter& parameter, const std::string& what) {
+  return "parameter '" + parameter.name + "' " + what;
+}
+
+}  // namespace
+
+struct FlatOptimizer::Impl {
+  void prepare();
+  void plan_ranges();
+  AdamwRanges ranges_of(int64_t bucket) const;
+  void update(int64_t bucket, double learning_rate);
+  std::vector<at::Tensor> taken(const ParameterState& state, int64_t parameter) const;
+
+  Reducer& reducer;
+  FlatOptimizerOptions options;
+  std::vector<std::string> names = moment_names(options);
+  FlatArrays arrays{reducer, static_cast<int>(names.size())};
+  std::vector<int64_t> steps = std::vector<int64_t>(reducer.parameters().size());  ///< by parameter
+  std::vector<AdamwRanges> ranges{};                                               ///< by bucket
+};
+
+void FlatOptimizer::Impl::prepare() {
+  if (arrays.follow_plan() || ranges.empty()) plan_ranges();
+}
+
+void FlatOptimizer::Impl::plan_ranges() {
+  ranges.clear();
+  if (options.rule != UpdateRule::adamw) return;
+  for (int64_t b = 0; b < arrays.buckets(); ++b) ranges.push_back(ranges_of(b));
+}
+
+AdamwRanges FlatOptimizer::Impl::ranges_of(int64_t bucket) const {
+  AdamwRanges result;
+  const auto& slots = arrays.slots(bucket);
+  const auto& flat = arrays.parameters(bucket);
+  for (auto first = slots.begin(); first != slots.end();) {
+    const int64_t step = steps[first->parameter];
+    const auto next = std::find_if(first, slots.end(),
+                                   [&](const Slot& slot) { return steps[slot.parameter] != step; });
+    const int64_t end = next == slots.end() ? flat.numel() : next->offset;
+    const auto part = [&](const at::Tensor& t) {
+      return t.narrow(0, first->offset, end - first->offset);
+    };
+    result.parameters.push_back(part(flat));
+    result.gradients.push_back(part(reducer.gradients(bucket)));
+    result.exp_avgs.push_back(part(arrays.moment(0, bucket)));
+    result.exp_avg_sqs.push_back(part(arrays.moment(1, bucket)));
+    // The kernels want it in float32, which counts exactly up to 2^24.
+    result.steps.push_back(
+        at::full({}, static_cast<double>(step), flat.options().dtype(at::kFloat)));
+    first = next;
+  }
+  return result;
+}
+
+void FlatOptimizer::Impl::update(int64_t bucket, double learning_rate) {
+  c10::NoGradGuard no_grad;
+  prepare();
+  if (options.rule == UpdateRule::adamw) {
+    auto& r = ranges[bucket];
+    at::_foreach_add_(r.steps, 1);
+    at::_fused_adamw_(r.parameters, r.gradients, r.exp_avgs, r.exp_avg_sqs, {}, r.steps,
+                      learning_rate, options.beta1, options.beta2, options.weight_decay,
+                      options.epsilon, /*amsgrad=*/false, /*maximize=*/false);
+  } else {
+    const auto momentum = names.empty() ? at::Tensor() : arrays.moment(0, bucket);
+    sgd(arrays.parameters(bucket), reducer.gradients(bucket), momentum, learning_rate, options);
+  }
+  for (const auto& slot : arrays.slots(bucket)) ++steps[slot.parameter];
+}
+
+std::string FlatOptimizer::obstacle(const std::vector<NamedParameter>& parameters) {
+  for (const auto& parameter : parameters) {
+    const auto& tensor = parameter.tensor;
+    if (!at::isFloatingType(tensor.scalar_type())) {
+      return message_for(parameter, detail::join("is of type ", tensor.scalar_type()));
+    }
+    if (!tensor.is_non_overlapping_and_dense()) {
+      return message_for(parameter, "has gaps or overlaps in memory");
+    }
+    if (!tensor.is_cpu() && !tensor.is_cuda()) {
+      return message_for(parameter, "lies on " + tensor.device().str());
+    }
+  }
+  return {};
+}
+
+FlatOptimizer::FlatOptimizer(Reducer& reducer, const FlatOptimizerOptions& options) {
+  const auto reason = obstacle(reducer.parameters());
+  ISOBAR_CHECK(reason.empty(), "FlatOptimizer: ", reason,
+               "; wanted: floating-point, dense, on a CPU or CUDA device; use an optimizer that "
+               "updates each parameter by itself");
+  impl_.reset(new Impl{.reducer = reducer, .options = options});
+}
+
+FlatOptimizer::~FlatOptimizer() = default;
+
+BucketCallback FlatOptimizer::on_bucket(double learning_rate) {
+  return [this, learning_rate](const ReducedBucket& reduced) {
+    impl_->update(reduced.index, learning_rate);
+  };
+}
+
+void FlatOptimizer::step(double learning_rate) {
+  impl_->prepare();
+  for (int64_t b = 0; b < impl_->arrays.buckets(); ++b) impl_->update(b, learning_rate);
+}
+
+std::vector<ParameterState> FlatOptimizer::state() const {
+  const Impl& o = *impl_;
+  std::vector<ParameterState> result;
+  for (size_t p = 0; p < o.steps.size(); ++p) {
+    if (o.steps[p] == 0) continue;
+    ParameterState state{o.reducer.parameters()[p].name, o.steps[p], {}};
+    for (size_t m = 0; m < o.names.size(); ++m) {
+      state.moments.emplace_back(
+          o.names[m], o.arrays.moment_of(static_cast<int64_t>(m), static_cast<int64_t>(p)));
+    }
+    result.push_back(std::move(state));
+  }
+  return result;
+}
+
+std::vector<at::Tensor> FlatOptimizer::Impl::taken(const ParameterState& state,
+                                                   int64_t parameter) const {
+  std::vector<at::Tensor> result;
+  const auto& wanted = reducer.parameters()[parameter].tensor;
+  for (const auto& name : names) {
+    const auto found = std::find_if(state.moments.begin(), state.moments.end(),
+                                    [&](const auto& moment) { return moment.first == name; });
+    if (found == state.moments.end()) {
+      throw DataError(detail::join("optimizer state of '", state.parameter, "' has no ", name));
+    }
+    if (found->second.sizes() != wanted.sizes()) {
+      throw DataError(detail::join("optimizer state '", state.parameter, ".", name, "' has shape ",
+                                   found->second.sizes(), ", the parameter ", wanted.sizes()));
+    }
+    result.push_back(found->second);
+  }
+  return result;
+}
+
+void FlatOptimizer::load(const std::vector<ParameterState>& states) {
+  Impl& o = *impl_;
+  c10::NoGradGuard no_grad;
+  o.arrays.follow_plan();
+  std::map<std::string, const ParameterState*> by_name;
+  for (const auto& state : states) by_name[state.parameter] = &state;
+
+  std::vector<std::vector<at::Tensor>> loaded(o.steps.size());
+  std::vector<int64_t> steps(o.steps.size());
+  for (size_t p = 0; p < loaded.size(); ++p) {
+    const auto found = by_name.find(o.reducer.parameters()[p].name);
+    if (found == by_name.end()) continue;
+    loaded[p] = o.taken(*found->second, static_cast<int64_t>(p));
+    steps[p] = found->second->step;
+  }
+  for (size_t p = 0; p < loaded.size(); ++p) {
+    for (size_t m = 0; m < o.names.size(); ++m) {
+      auto moment = o.arrays.moment_of(static_cast<int64_t>(m), static_cast<int64_t>(p));
+      if (loaded[p].empty()) {
+        moment.zero_();
+      } else {
+        moment.copy_(loaded[p][m]);
+      }
+    }
+  }
+  o.steps = std::move(steps);
+  o.plan_ranges();
+}
+
+}  // namespace isobar
