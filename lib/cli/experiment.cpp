@@ -146,6 +146,7 @@ void read_training(const Config& config, TrainerOptions& t) {
   t.ddp.bucket_cap_bytes = ddp.get_bytes("bucket_cap_bytes", t.ddp.bucket_cap_bytes);
   t.ddp.first_bucket_cap_bytes =
       ddp.get_bytes("first_bucket_cap_bytes", t.ddp.first_bucket_cap_bytes);
+  t.ddp.last_bucket_cap_bytes = ddp.get_bytes("last_bucket_cap_bytes", t.ddp.last_bucket_cap_bytes);
   const auto buffers = ddp.one_of("buffers", {"none", "broadcast", "compare"}, "none");
   t.ddp.buffers.action = buffers == "broadcast" ? BufferAction::broadcast
                          : buffers == "compare" ? BufferAction::compare

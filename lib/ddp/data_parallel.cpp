@@ -47,7 +47,11 @@ std::vector<std::string> describe_rest(const torch::nn::Module& module, bool buf
 
 ReducerOptions reducer_options(const DataParallelOptions& options) {
   return {.caps = {.cap_bytes = options.bucket_cap_bytes,
-                   .first_cap_bytes = options.first_bucket_cap_bytes}};
+                   .first_cap_bytes = options.first_bucket_cap_bytes,
+                   .last_cap_bytes = options.last_bucket_cap_bytes,
+                   .cap_list = options.bucket_cap_list},
+          .launch = options.launch,
+          .levels = options.levels};
 }
 
 /// A data-parallel group of one averages nothing, and nobody would notice.

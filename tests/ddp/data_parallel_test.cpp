@@ -150,5 +150,18 @@ TEST(DataParallel, TakesAGridOfOneRank) {
   EXPECT_TRUE(at::equal(module.weight.grad(), at::ones({3})));
 }
 
+TEST(DataParallel, HandsItsOptionsToTheReducer) {
+  run_ranks(2, [](Communicator& comm) {
+    Affine module(0);
+    DataParallel parallel(module, comm, {.bucket_cap_list = {1}, .launch = Launch::at_finish});
+    EXPECT_EQ(parallel.reducer().plan().size(), 2);
+    parallel.zero_grad();
+    for (int pass = 0; pass < 2; ++pass) module.forward(at::full({3}, 5.0)).backward();
+    parallel.finish();
+    EXPECT_TRUE(at::equal(module.weight.grad(), at::full({3}, 10.0)));
+    EXPECT_EQ(parallel.reducer().counters().launched_in_backward, 0);
+  });
+}
+
 }  // namespace
 }  // namespace isobar

@@ -8,6 +8,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 namespace torch::nn {
 class Module;
@@ -25,6 +26,16 @@ struct DataParallelOptions {
   /// The cap of the first bucket to fill. Never above bucket_cap_bytes: the
   /// smaller of the two holds.
   int64_t first_bucket_cap_bytes = 1024 * 1024;
+  /// The most that the last bucket to fill holds, whose reduction nothing hides; 0
+  /// makes it like the others.
+  int64_t last_bucket_cap_bytes = 0;
+  /// Caps by bucket in the order in which they fill, the last one repeats; where it is
+  /// not empty it stands in for all of the above.
+  std::vector<int64_t> bucket_cap_list = {};
+  /// When a bucket's reduction starts.
+  Launch launch = Launch::first_gradient;
+  /// How gradients that a model's ranks share are reduced on a grid.
+  GridLevels levels = GridLevels::flat;
   /// What happens to the module's buffers, and how often.
   BufferPolicy buffers = {};
   /// What each parameter's gradient means in a model-parallel group, by name;
