@@ -37,11 +37,22 @@ void sgd_range(at::Tensor parameters, const at::Tensor& gradients, at::Tensor mo
   parameters.add_(direction, -learning_rate);
 }
 
+/// The same for 16-bit floats, computed in float32 and rounded once.
+void sgd_range_in_float(at::Tensor parameters, const at::Tensor& gradients, at::Tensor momentum,
+                        double learning_rate, const FlatOptimizerOptions& options) {
+  const auto wide = parameters.to(at::kFloat);
+  const auto wide_momentum = momentum.defined() ? momentum.to(at::kFloat) : at::Tensor();
+  sgd_range(wide, gradients.to(at::kFloat), wide_momentum, learning_rate, options);
+  parameters.copy_(wide);
+  if (momentum.defined()) momentum.copy_(wide_momentum);
+}
+
 /// In chunks on the CPU: all operations of a chunk read it from memory once.
 void sgd(const at::Tensor& parameters, const at::Tensor& gradients, const at::Tensor& momentum,
          double learning_rate, const FlatOptimizerOptions& options) {
+  const auto update = parameters.element_size() == 2 ? sgd_range_in_float : sgd_range;
   if (!parameters.is_cpu()) {
-    sgd_range(parameters, gradients, momentum, learning_rate, options);
+    update(parameters, gradients, momentum, learning_rate, options);
     return;
   }
   const int64_t count = parameters.numel();
@@ -52,7 +63,7 @@ void sgd(const at::Tensor& parameters, const at::Tensor& gradients, const at::Te
         if (!flat.defined()) return flat;
         return flat.narrow(0, c * kChunk, std::min(kChunk, count - c * kChunk));
       };
-      sgd_range(part(parameters), part(gradients), part(momentum), learning_rate, options);
+      update(part(parameters), part(gradients), part(momentum), learning_rate, options);
     }
   });
 }

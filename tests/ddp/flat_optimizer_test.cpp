@@ -122,6 +122,8 @@ struct Case {
   double tolerance;
 };
 
+void PrintTo(const Case& c, std::ostream* out) { *out << c.name; }
+
 /// The largest distance from LibTorch's parameters over fifty steps.
 double distance_over_steps(Communicator& comm, const Case& c, When when) {
   const auto tensors = make_parameters(c.type);
@@ -152,7 +154,8 @@ const FlatOptimizerOptions kSgd{.rule = UpdateRule::sgd, .weight_decay = 0};
 const FlatOptimizerOptions kMomentum{
     .rule = UpdateRule::sgd, .momentum = 0.9, .weight_decay = 0.013};
 // LibTorch's sgd is the same operations on the same values, hence no difference at all. Its adamw
-// rounds after each operation, the fused one in other places: some units in the last place.
+// rounds after each operation, the fused one in other places: some units in the last place. In
+// bfloat16 it does so with eight bits, hundreds of times.
 INSTANTIATE_TEST_SUITE_P(Rules, FlatOptimizers,
                          testing::Values(Case{"AdamwFloat", kAdamw, at::kFloat, 1e-6},
                                          Case{"AdamwDouble", kAdamw, at::kDouble, 2e-15},
@@ -160,7 +163,7 @@ INSTANTIATE_TEST_SUITE_P(Rules, FlatOptimizers,
                                          Case{"SgdDouble", kSgd, at::kDouble, 0},
                                          Case{"MomentumFloat", kMomentum, at::kFloat, 0},
                                          Case{"MomentumDouble", kMomentum, at::kDouble, 0},
-                                         Case{"MomentumBfloat16", kMomentum, at::kBFloat16, 0}),
+                                         Case{"MomentumBfloat16", kMomentum, at::kBFloat16, 0.05}),
                          [](const auto& info) { return info.param.name; });
 
 TEST_P(FlatOptimizers, EqualLibTorchsOverFiftySteps) {
@@ -196,22 +199,31 @@ TEST_P(FlatOptimizers, GoOnFromASavedStateAsIfNothingHadHappened) {
   });
 }
 
-TEST(FlatOptimizer, ComputesAdamwOfSixteenBitsInThirtyTwoAndRoundsOnce) {
+/// A first update of bfloat16 parameters with the gradient `gradient`, and what float32 gives.
+void expect_one_rounding(const FlatOptimizerOptions& options,
+                         at::Tensor (*exact)(const at::Tensor& p, const at::Tensor& g)) {
   auto comm = make_self_communicator();
   auto parameter = values(at::zeros({37}, at::kBFloat16), 0).requires_grad_(true);
-  const auto start = parameter.detach().clone();
+  const auto start = parameter.detach().clone(), gradient = values(start, 3);
   Reducer reducer({{"p", parameter}}, *comm);
-  FlatOptimizer optimizer(reducer, {.weight_decay = 0.25});
-  const auto gradient = values(start, 3);
+  FlatOptimizer optimizer(reducer, options);
   (parameter * gradient).sum().backward();
   reducer.finish(optimizer.on_bucket(0.125));
-  // The first update of adamw: the gradient's sign times the rate, all moments being corrected.
-  const auto g = gradient.to(at::kFloat);
-  const auto exact = start.to(at::kFloat) * (1 - 0.125 * 0.25) - 0.125 * g / (g.abs() + 1e-8);
-  const auto error = (parameter.detach().to(at::kFloat) - exact).abs();
+  const auto wanted = exact(start.to(at::kFloat), gradient.to(at::kFloat));
+  const auto error = (parameter.detach().to(at::kFloat) - wanted).abs();
   // Half a unit in the last of eight bits, and the float32 roundings before it.
-  EXPECT_LE((error / exact.abs()).max().item<double>(), 1.02 / 512);
+  EXPECT_LE((error / wanted.abs()).max().item<double>(), 1.001 / 256);
   EXPECT_EQ(optimizer.state()[0].moments[0].second.scalar_type(), at::kBFloat16);
+}
+
+TEST(FlatOptimizer, ComputesSixteenBitsInThirtyTwoAndRoundsOnce) {
+  // A first update of adamw is the gradient's sign times the rate, all moments being corrected.
+  expect_one_rounding({.weight_decay = 0.25}, [](const at::Tensor& p, const at::Tensor& g) {
+    return p * (1 - 0.125 * 0.25) - 0.125 * g / (g.abs() + 1e-8);
+  });
+  expect_one_rounding(
+      {.rule = UpdateRule::sgd, .momentum = 0.9, .weight_decay = 0.3},
+      [](const at::Tensor& p, const at::Tensor& g) { return p - 0.125 * (g + 0.3 * p); });
 }
 
 TEST(FlatOptimizer, UpdatesShardsOfAGrid) {

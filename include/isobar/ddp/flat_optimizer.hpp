@@ -50,8 +50,9 @@ struct ParameterState {
 ///     clip_by_norm(...);
 ///     optimizer.step(rate);
 ///
-/// Moments have the parameter's type; adamw computes 16-bit floats in float32 and
-/// rounds each result once. Every parameter of the reducer has a gradient, zero
+/// sgd gives LibTorch's bits in float32 and float64, adamw those within a few units in
+/// the last place. Moments have the parameter's type; 16-bit floats are computed in
+/// float32, each result rounded once. Every parameter of the reducer has a gradient, zero
 /// where no rank used it, and so is decayed and updated. Communicates with nobody.
 class FlatOptimizer {
  public:
