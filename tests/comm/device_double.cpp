@@ -41,6 +41,7 @@ struct DeviceDouble::State : std::enable_shared_from_this<DeviceDouble::State> {
   std::array<bool, 2> held{};
   std::string error;
   int host_allocations = 0;
+  int copies = 0;
   /// The memory of the device, and that of the host which the device knows.
   std::set<const void*> on_device, on_host;
   std::vector<std::string> violations;
@@ -152,6 +153,9 @@ struct DeviceDouble::State : std::enable_shared_from_this<DeviceDouble::State> {
       if (!on_device.contains(device_memory)) violations.emplace_back("memory that is not there");
       if (violations.empty()) std::memcpy(target, source, bytes);
     });
+    const Lock lock(mutex);
+    ++copies;
+    changed.notify_all();
   }
 };
 
@@ -211,6 +215,11 @@ void DeviceDouble::release() {
   const State::Lock lock(state_->mutex);
   state_->held = {};
   state_->changed.notify_all();
+}
+
+void DeviceDouble::await_copies(int count) const {
+  State::Lock lock(state_->mutex);
+  state_->changed.wait(lock, [&] { return state_->copies >= count; });
 }
 
 void DeviceDouble::fail(const std::string& error) {

@@ -41,6 +41,9 @@ class DeviceDouble {
   void hold(Direction direction);
   void release();
 
+  /// Blocks until so many copies have been put on streams.
+  void await_copies(int count) const;
+
   /// From now on the device answers every question with this error.
   void fail(const std::string& error);
 

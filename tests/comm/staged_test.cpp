@@ -158,6 +158,8 @@ TEST(Staged, AnOperationWaitsForWhatTheCallersStreamDoesBefore) {
       static_cast<float*>(buffer.data_ptr())[0] = 3;
     });
     auto work = rank.world->allreduce(buffer);
+    rank.device.await_copies(1);
+    std::this_thread::sleep_for(milliseconds(20));  // for a copy that does not wait
     EXPECT_FALSE(work.is_completed());
     go.set_value();
     work.synchronize();
