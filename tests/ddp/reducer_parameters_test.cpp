@@ -193,6 +193,7 @@ TEST(ReducerParameters, LeavesAGradientWithAGraphInPlaceUntilFinish) {
       backward_twice(reference, rank);
       expected += reference.grad().detach();
     }
+    reference.mutable_grad() = at::Tensor();  // which its graph refers back to
     for (const auto launch : {Launch::first_gradient, Launch::counted, Launch::at_finish}) {
       auto weight = leaf({3});
       Reducer reducer({{"weight", weight}}, comm, {.launch = launch});
