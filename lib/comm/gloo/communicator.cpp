@@ -44,6 +44,11 @@ constexpr int64_t kShortestPart = 256 << 10;
 constexpr ScheduleTuning kTuning{
     .owner_bytes_each_rank = 128 << 10, .segment_bytes = 256 << 10, .window_bytes = 2 << 20};
 
+/// Of an all_to_all: while one receiver is asked, a shorter message has the link (16 MiB over
+/// 1 Gbit/s: 0.92 of the link in 256 KiB, 0.94 in 128 KiB, 0.93 in 64 KiB).
+constexpr ScheduleTuning kExchangeTuning{.segment_bytes = 128 << 10,
+                                         .window_bytes = kTuning.window_bytes};
+
 /// What Gloo's own ring sums. A short message of three ranks or more is by owners in two steps
 /// instead of the ring's 2(n-1): its time is all latency.
 bool gloo_sums(const at::Tensor& values, int size) {
@@ -149,7 +154,7 @@ class GlooState : public std::enable_shared_from_this<GlooState> {
   /// Runs a collective that is made of messages, on the one thread of all such.
   void stream(const Operation& operation, const CompletionPtr& completion) {
     if (operation.kind != OperationKind::all_to_all) return run(schedule_of(operation), completion);
-    auto exchange = announced_exchange(operation, options_.rank, options_.size, kTuning);
+    auto exchange = announced_exchange(operation, options_.rank, options_.size, kExchangeTuning);
     run(std::move(exchange.schedule), completion, std::move(exchange.check));
   }
 
