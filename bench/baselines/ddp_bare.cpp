@@ -40,7 +40,7 @@ int measure(const StepArguments& arguments, const std::string& address) {
       .bucket_cap_bytes = cap,
       .first_bucket_cap_bytes = std::min(cap, parse_bucket_cap(arguments.first_bucket_cap))};
   const StepCase step_case{
-      .make_workload = [&] { return make_linear_stack(arguments.linear_stack(), ranks->rank()); },
+      .make_workload = choose_workload(arguments, ranks->rank()),
       .make_sync =
           [&](torch::nn::Module& module) {
             return arguments.sync == "none"
@@ -52,8 +52,7 @@ int measure(const StepArguments& arguments, const std::string& address) {
             make_torch_optimizer(arguments, module);
         return [optimizer] { optimizer->step(); };
       }};
-  return run_step(*ranks, step_case, arguments, linear_stack_fields(arguments.linear_stack()),
-                  step_options(arguments));
+  return run_step(*ranks, step_case, arguments, nlohmann::json::object(), step_options(arguments));
 }
 
 }  // namespace

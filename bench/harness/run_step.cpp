@@ -8,6 +8,7 @@
 #include <cstdio>
 
 #include "bench/harness/arguments.hpp"
+#include "bench/harness/gnn_workload.hpp"
 #include "bench/harness/plain_stream.hpp"
 #include "cli/report.hpp"
 
@@ -61,6 +62,16 @@ json sync_fields(const StepArguments& arguments, const StepMeasurement& m) {
   if (m.sync == "none") return {{"bucket_cap_bytes", nullptr}, {"first_bucket_cap_bytes", nullptr}};
   return {{"bucket_cap_bytes", parse_bucket_cap(arguments.bucket_cap)},
           {"first_bucket_cap_bytes", parse_bucket_cap(arguments.first_bucket_cap)}};
+}
+
+json model_fields(const StepArguments& arguments) {
+  if (arguments.model == "mlp") return {{"layers", arguments.layers}, {"width", arguments.width}};
+  return {{"grid", arguments.grid},
+          {"hidden", arguments.hidden},
+          {"channels", arguments.channels},
+          {"layers", arguments.layers},
+          {"prognostic", arguments.prognostic},
+          {"forcing", arguments.forcing}};
 }
 
 json make_row(const Subject& ranks, const StepArguments& arguments, const PlainStream& stream,
@@ -123,18 +134,20 @@ StepOptions step_options(const StepArguments& arguments) {
   return {.warmup = arguments.warmup, .repeats = parse_repeats(arguments.repeats)};
 }
 
-json linear_stack_fields(const LinearStackOptions& options) {
-  return {{"layers", options.layers}, {"width", options.width}};
+MakeWorkload choose_workload(const StepArguments& arguments, int rank) {
+  if (arguments.model == "gnn") return make_gnn_workload(arguments, rank);
+  return [options = arguments.linear_stack(), rank] { return make_linear_stack(options, rank); };
 }
 
 int run_step(Subject& ranks, const StepCase& step_case, const StepArguments& arguments,
-             const json& model_fields, const StepOptions& options) {
+             const json& more_fields, const StepOptions& options) {
   const auto stream = measure_plain_stream(ranks, arguments.stream_s);
   const auto result = measure_step(ranks, step_case, options);
   if (ranks.rank() == 0) {
     if (!stream.problem.empty()) std::fprintf(stderr, "%s\n", stream.problem.c_str());
     auto row = make_row(ranks, arguments, stream, result);
-    row.update(model_fields);
+    row.update(model_fields(arguments));
+    row.update(more_fields);
     if (arguments.json != "-") print_table(row);
     write_report(arguments.json, "isobar.bench.step.1", arguments.command, json::array({row}));
   }

@@ -9,17 +9,17 @@
 
 namespace isobar::bench {
 
-/// Measures the step that `arguments` ask for; rank 0 prints a table, or the report on
-/// standard output in its place. The fields of `model_fields` come into the row beside
-/// the common ones. Collective; blocks. Returns the exit code: 0 if gradients and
-/// parameters were right.
-int run_step(Subject& ranks, const StepCase& step_case, const StepArguments& arguments,
-             const nlohmann::json& model_fields, const StepOptions& options);
+/// The network and the data of `rank` that the command line asks for. Throws UsageError
+/// for a grid that there is not.
+MakeWorkload choose_workload(const StepArguments& arguments, int rank);
 
 /// The options that the command line gives.
 StepOptions step_options(const StepArguments& arguments);
 
-/// What the row says of a linear stack.
-nlohmann::json linear_stack_fields(const LinearStackOptions& options);
+/// Measures the step; rank 0 prints a table, or the report on standard output in its
+/// place. `more_fields` come into the row beside the common ones. Collective; blocks.
+/// Returns the exit code: 0 if gradients and parameters were right.
+int run_step(Subject& ranks, const StepCase& step_case, const StepArguments& arguments,
+             const nlohmann::json& more_fields, const StepOptions& options);
 
 }  // namespace isobar::bench

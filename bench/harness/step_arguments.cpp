@@ -5,6 +5,8 @@
 #include <isobar/core/text.hpp>
 #include <CLI/CLI.hpp>
 
+#include <utility>
+
 #include "bench/harness/arguments.hpp"
 #include "bench/harness/option_check.hpp"
 
@@ -15,7 +17,20 @@ void require_no_compression(const std::string& name) {
   ISOBAR_CHECK(name == "none", "there is no compression '", name, "' yet; give none");
 }
 
+void add_gnn_options(CLI::App& app, StepArguments& arguments) {
+  app.add_option("--grid", arguments.grid, "reduced Gaussian grid of the gnn's data");
+  app.add_option("--hidden", arguments.hidden, "icosphere level of its hidden mesh")
+      ->check(CLI::Range(0, 10));
+  for (auto [name, value] : {std::pair{"--channels", &arguments.channels},
+                             {"--prognostic", &arguments.prognostic},
+                             {"--forcing", &arguments.forcing}}) {
+    app.add_option(name, *value, "of the gnn")->check(CLI::PositiveNumber);
+  }
+}
+
 void add_model_options(CLI::App& app, StepArguments& arguments) {
+  app.add_option("--model", arguments.model, "mlp: Linear layers; gnn: a WeatherGnn")
+      ->check(CLI::IsMember({"mlp", "gnn"}));
   app.add_option("--layers", arguments.layers, "Linear layers of mlp, processor blocks of gnn")
       ->check(CLI::PositiveNumber);
   app.add_option("--width", arguments.width, "inputs and outputs of each layer of mlp")
@@ -49,6 +64,7 @@ int64_t parse_bucket_cap(const std::string& text) {
 
 void add_step_options(CLI::App& app, StepArguments& arguments) {
   add_model_options(app, arguments);
+  add_gnn_options(app, arguments);
   add_sync_options(app, arguments);
   app.add_option("--threads", arguments.threads, "of LibTorch's pool, on each rank")
       ->check(CLI::PositiveNumber);

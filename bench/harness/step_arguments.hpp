@@ -17,8 +17,13 @@ namespace isobar::bench {
 struct StepArguments {
   std::string model = "mlp";
   int64_t layers = 8;
-  int64_t width = 1024;  ///< mlp
-  int64_t batch = 0;     ///< samples of a rank; 0: 128 of mlp, 1 of gnn
+  int64_t width = 1024;      ///< mlp
+  std::string grid = "O32";  ///< gnn, as are the next four
+  int64_t hidden = 3;
+  int64_t channels = 128;
+  int64_t prognostic = 10;
+  int64_t forcing = 2;
+  int64_t batch = 0;  ///< samples of a rank; 0: 128 of mlp, 1 of gnn
   uint64_t seed = 0;
   std::string sync = "ddp";
   std::string bucket_cap = "25MiB";

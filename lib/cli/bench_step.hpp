@@ -1,21 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <cstdint>
 #include <string>
 
 #include "bench/harness/step_arguments.hpp"
+#include "cli/bench_parallel.hpp"
 
 namespace isobar {
 
 struct BenchStepArguments {
   bench::StepArguments common;
   std::string backend = "auto";
-  std::string grid = "O32";  ///< gnn, as are the next four
-  int64_t hidden = 3;
-  int64_t channels = 128;
-  int64_t prognostic = 10;
-  int64_t forcing = 2;
+  ParallelArguments parallel;
   std::string dump_gradients;  ///< a safetensors file, or empty
 };
 

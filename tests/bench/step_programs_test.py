@@ -77,6 +77,18 @@ class Isobar(Case):
         self.assertEqual((row["model"], row["grid"], row["threads"], row["batch"]), ("gnn", "O8", 2, 1))
         self.assertEqual(row["payload_bytes"], 4 * row["parameters"])
 
+    def test_fuses_the_update_into_the_end_of_backward(self):
+        row = self.row(*mpirun(2), *ISOBAR, *SMALL, *STREAM, "--update", "fused", "--optimizer", "adamw", "--buffers", "broadcast",
+                       "--launch", "counted", "--last-bucket-cap", "1KiB")
+        self.assertEqual((row["update"], row["buffers"], row["launch"], row["last_bucket_cap"]),
+                         ("fused", "broadcast", "counted", "1KiB"))
+        self.assertLess(row["optimizer_s"], 1e-4)
+        self.assertGreater(len(row["buckets"]), 1)
+
+    def test_reduces_in_two_levels_on_a_grid(self):
+        row = self.row(*mpirun(4), *ISOBAR, *SMALL, *STREAM, "--model-ranks", "2", "--levels", "two")
+        self.assertEqual((row["ranks"], row["model_ranks"], row["levels"]), (4, 2, "two"))
+
     def test_prints_a_table(self):
         result = run([*ISOBAR, *SMALL])
         self.assertEqual(result.returncode, 0, result.stderr)
@@ -84,7 +96,7 @@ class Isobar(Case):
 
     def test_wrong_usage_exits_with_two(self):
         wrong = {("--bucket-cap", "auto"): "give 25MiB", ("--compress", "bf16"): "give none", ("--sync", "dpd"): "--sync",
-                 ("--model", "cnn"): "--model", ("--repeats", "few"): "write 20 or auto"}
+                 ("--model", "cnn"): "--model", ("--levels", "three"): "--levels", ("--last-bucket-cap", "few"): "write 25MiB", ("--repeats", "few"): "write 20 or auto"}
         for words, advice in wrong.items():
             result = run([*ISOBAR, *words])
             self.assertEqual(result.returncode, 2, words)
@@ -100,6 +112,13 @@ class Peers(Case):
         self.assertGreater(len(row["buckets"]), 1)
         self.assertEqual(sum(bucket["bytes"] for bucket in row["buckets"]), 4 * PARAMETERS)
 
+    def test_the_bare_reducer_trains_the_same_graph_network(self):
+        if not (PROGRAMS / "ddp_bare").exists():
+            self.skipTest("ddp_bare was not built")
+        model = ["--model", "gnn", "--grid", "O8", "--hidden", "1", "--channels", "8", "--layers", "2", "--repeats", "2", *STREAM]
+        rows = [self.row(*mpirun(2), *program, *model) for program in ([PROGRAMS / "ddp_bare"], ISOBAR)]
+        self.assertEqual(rows[0]["parameters"], rows[1]["parameters"])
+
     @unittest.skipUnless(torch_is_here(), "no Python torch; scripts/setup --baselines")
     def test_pytorch_does_the_same_work(self):
         for options, payload in ([], 4), (["--sync", "none"], 0), (["--hook", "bf16"], 2):
@@ -114,6 +133,26 @@ class Peers(Case):
         # Three weights of 32 x 32 at rank 4, and three biases as they are.
         self.assertEqual((row["compress"], row["payload_bytes"]), ("power_sgd", 4 * 3 * (4 * 64 + 32)))
         self.assertGreater(row["deviation"], 0)
+
+
+class Buffers(unittest.TestCase):
+    def rows(self, model):
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "rows.json"
+            result = run([*mpirun(2), PROGRAMS / "buffer_broadcast", "--model", model, "--grid", "O8", "--hidden", "1",
+                          "--channels", "8", "--steps", "5", "--json", file])
+            self.assertEqual(result.returncode, 0, result.stderr)
+            return json.loads(file.read_text())["rows"]
+
+    def test_of_a_mesh_change_nothing_when_they_are_broadcast(self):
+        (row,) = self.rows("gnn")
+        self.assertEqual((row["steps"], row["steps_that_differ"], row["largest_difference"]), (5, 0, 0))
+        self.assertGreater(row["buffers"], 10)
+
+    def test_of_batch_normalisation_do(self):
+        (row,) = self.rows("batch_norm")
+        self.assertEqual((row["steps_that_differ"], row["buffers"]), (5, 2))
+        self.assertGreater(row["largest_difference"], 0)
 
 
 class Comparison(Case):

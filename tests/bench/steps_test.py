@@ -56,6 +56,8 @@ class Programs(unittest.TestCase):
         self.assertEqual(self.command("isobar", "--backend", "gloo", "--isobar", "--model gnn"),
                          "bin/isobar bench step --sync ddp --backend gloo --stream-seconds 0.5 --model gnn")
         self.assertIn("--sync none", self.command("isobar_none"))
+        self.assertIn("--sync ddp --update fused", self.command("isobar_fused@4"))
+        self.assertIn("ddp_bare --sync none", self.command("bare_none"))
         self.assertEqual(self.command("ddp_bare@4"), "bin/ddp_bare --bucket-cap 4MiB --stream-seconds 0.5")
         self.assertTrue(self.command("torch_powersgd@4").endswith("torch_ddp.py --hook powersgd --bucket-cap-mb 4"))
         with self.assertRaisesRegex(steps.Failure, "no program 'pytorch'; choose from isobar, "):
