@@ -5,7 +5,10 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <mutex>
+#include <random>
+#include <thread>
 
 #include "ddp/exact.hpp"
 
@@ -192,6 +195,29 @@ TEST_P(ReducerProperties, ReplicasStayEqualAndRunsRepeatToTheBit) {
       EXPECT_TRUE(at::equal(weights, first.front()));
     }
   }
+}
+
+TEST_P(ReducerProperties, RanksThatPauseAtRandomChangeNoBit) {
+  const auto expected = single_process(GetParam());
+  run_ranks(GetParam(), [&](Communicator& comm) {
+    std::mt19937 random(comm.rank());
+    const auto pause = [&random] {
+      std::this_thread::sleep_for(std::chrono::microseconds(random() % 1000));
+    };
+    for (const auto& mode : all_modes()) {
+      const Net net;
+      for (auto tensor : net.tensors()) tensor.register_hook([&](const at::Tensor&) { pause(); });
+      Reducer reducer(net.parameters(), comm, mode);
+      for (int step = 0; step < 3; ++step) {
+        reducer.zero_grad();
+        net.loss(share_of(samples_of(step, comm.size()), comm.rank())).backward();
+        pause();
+        reducer.finish();
+        expect_gradients(net, expected[step]);
+        net.update();
+      }
+    }
+  });
 }
 
 TEST(ReducerInvariants, PlansRepeat) {
