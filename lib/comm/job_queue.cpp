@@ -8,6 +8,8 @@
 #include <thread>
 #include <utility>
 
+#include "comm/short_slices.hpp"
+
 namespace isobar {
 namespace {
 
@@ -39,6 +41,7 @@ struct JobQueue::State {
   }
 
   void run() {
+    const ShortSlices slices;
     while (auto job = next()) job();
     const std::lock_guard lock(mutex);
     --threads;

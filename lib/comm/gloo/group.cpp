@@ -14,6 +14,8 @@
 #include <utility>
 #include <vector>
 
+#include "comm/short_slices.hpp"
+
 namespace isobar {
 namespace {
 
@@ -108,6 +110,7 @@ void when_done(const c10::intrusive_ptr<c10d::Work>& work, GlooGroup::Done done)
 class Group final : public GlooGroup {
  public:
   explicit Group(const GlooGroupOptions& options) {
+    const ShortSlices slices;  // for Gloo's threads, which start here
     auto gloo = c10d::ProcessGroupGloo::Options::create(options.timeout);
     gloo->threads = kGlooThreads;
     gloo->devices.push_back(c10d::ProcessGroupGloo::createDeviceForHostname(options.address));

@@ -7,6 +7,7 @@
 
 #include "comm/backend.hpp"
 #include "comm/mpi/call.hpp"
+#include "comm/short_slices.hpp"
 
 namespace isobar {
 namespace {
@@ -178,6 +179,7 @@ void MpiRuntime::close() {
 }
 
 void MpiRuntime::run() {
+  const ShortSlices slices;
   try {
     initialise();
     {
