@@ -29,9 +29,10 @@ StepCompute compute_of(const StepMeasurement& m) {
 
 /// What no schedule beats; null where the wire's rate is not known.
 json bound_of(const StepMeasurement& m, const PlainStream& stream, int ranks) {
-  if (ranks > 1 && !m.buckets.empty() && stream.gbit_s <= 0) return {};
+  const int senders = m.buckets.empty() ? 1 : ranks;
+  if (senders > 1 && stream.gbit_s <= 0) return {};
   const AllreduceCost wire{.latency_s = 0, .bytes_per_s = stream.gbit_s * 1e9 / 8};
-  return predict_step(compute_of(m), wire, ranks).bound_s;
+  return predict_step(compute_of(m), wire, senders).bound_s;
 }
 
 json times_of(const StepMeasurement& m) {
