@@ -102,9 +102,9 @@ at::Tensor exact_values(int rank, int64_t count) {
 TEST(GlooWorld, SumsRightAroundEachSwitchOfAlgorithm) {
   constexpr int kSize = 3;
   constexpr int64_t kOwners = (128 << 10) / 4 * kSize;
-  constexpr int64_t kPiece = (256 << 10) / 4 * kSize;
+  constexpr int64_t kPiece = (512 << 10) / 4 * kSize;
   for (const int64_t count :
-       {kOwners - 1, kOwners, kOwners + 1, kPiece, kPiece + 1, 4 * kPiece + 3, 17 * kPiece - 1}) {
+       {kOwners - 1, kOwners, kOwners + 1, kPiece, 2 * kPiece - 1, 2 * kPiece, 7 * kPiece + 3}) {
     auto expected = at::zeros({count});
     for (int r = 0; r < kSize; ++r) expected += exact_values(r, count);
     for (const bool in_pieces : {false, true}) {

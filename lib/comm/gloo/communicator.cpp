@@ -37,7 +37,7 @@ using CompletionPtr = std::shared_ptr<Completion>;
 std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
 
 /// Of a piece, what each rank sums.
-constexpr int64_t kShortestPart = 256 << 10;
+constexpr int64_t kPart = 512 << 10;
 
 /// How long messages are over a socket: Gloo asks the receiver before each, so they are longer than
 /// where the library does that itself.
@@ -57,12 +57,11 @@ bool gloo_sums(const at::Tensor& values, int size) {
   return size == 2 || static_cast<int64_t>(values.nbytes()) > kTuning.owner_bytes_each_rank * size;
 }
 
-/// How much of a long sum Gloo gets at a time, where in pieces. Its ring waits for the neighbour at
-/// every step; while one piece waits, another has the link (16 MiB over 1 Gbit/s: 0.97 of the link
-/// whole, 0.99 in pieces). A piece is long enough for its steps to be more than latency.
-int64_t piece_bytes(int64_t bytes, int size) {
-  return std::clamp<int64_t>(bytes / 4, kShortestPart * size, 2 * kShortestPart * size);
-}
+/// The least of a long sum that Gloo gets at a time, where in pieces. Its ring waits for the
+/// neighbour at every step; while one piece waits, another has the link (16 MiB over 1 Gbit/s: 0.97
+/// of the link whole, 0.99 in pieces). Pieces of half the length carry no more, and take a fifth
+/// more of a core.
+int64_t piece_bytes(int size) { return kPart * size; }
 
 /// Above this the processor limits, not the link, and pieces only cost more of it (at 10 Gbit/s
 /// between nodes on two cores: a fifth).
@@ -80,7 +79,7 @@ void sum_now(GlooGroup& group, const at::Tensor& values, ReduceOp op,
 /// True where pieces pay; the same on all ranks.
 bool measure_pieces(GlooGroup& group, const GlooOptions& options) {
   constexpr int kTrials = 3;
-  const auto bytes = kShortestPart * options.size;
+  const auto bytes = kPart / 2 * options.size;
   const auto values = at::zeros({bytes}, at::kByte);
   const auto best_s = at::full({1}, 1e9, at::kDouble);
   for (int trial = 0; trial < kTrials; ++trial) {
@@ -299,11 +298,10 @@ class GlooCommunicator final : public Communicator {
 
   void allreduce_in_pieces(const Operation& operation, GlooGroup::Done end) {
     const auto values = operation.output.detach().view({-1});
-    const auto bytes = static_cast<int64_t>(values.nbytes());
-    const auto each =
-        state_->options().in_pieces.value_or(false) ? piece_bytes(bytes, size()) : bytes;
-    const auto length = each / static_cast<int64_t>(values.element_size());
-    const auto count = (values.numel() + length - 1) / length;
+    const bool in_pieces = state_->options().in_pieces.value_or(false);
+    const auto pieces = static_cast<int64_t>(values.nbytes()) / piece_bytes(size());
+    const auto count = in_pieces ? std::max<int64_t>(pieces, 1) : 1;
+    const auto length = (values.numel() + count - 1) / count;
     const auto ended = after_all(count, std::move(end));
     for (int64_t first = 0; first < values.numel(); first += length) {
       const auto piece = values.narrow(0, first, std::min(length, values.numel() - first));
