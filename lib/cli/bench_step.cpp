@@ -52,6 +52,9 @@ void add_bench_step_options(CLI::App& app, BenchStepArguments& arguments) {
   bench::add_step_options(app, arguments.common);
   add_parallel_options(app, arguments.parallel);
   app.add_option("--backend", arguments.backend, "a backend of comm.backend; auto chooses");
+  app.add_option("--transport-levels", arguments.transport_levels,
+                 "how each allreduce goes over nodes, as comm.levels")
+      ->check(CLI::IsMember({"auto", "flat", "node"}));
   app.add_option("--dump-gradients", arguments.dump_gradients,
                  "write rank 0's gradients of the first step there, as safetensors");
 }
@@ -59,7 +62,8 @@ void add_bench_step_options(CLI::App& app, BenchStepArguments& arguments) {
 int run_bench_step(const BenchStepArguments& arguments) {
   const auto& common = arguments.common;
   at::set_num_threads(common.threads);
-  const auto comm = make_communicator({.backend = arguments.backend});
+  const auto comm = make_communicator(
+      {.backend = arguments.backend, .levels = arguments.transport_levels});
   const auto subject = make_communicator_subject(*comm, bench::Collective::all_gather);
   std::unique_ptr<ProcessGrid> grid;
   if (arguments.parallel.model_ranks > 1) {

@@ -11,6 +11,7 @@ namespace isobar {
 struct BenchStepArguments {
   bench::StepArguments common;
   std::string backend = "auto";
+  std::string transport_levels = "auto";  ///< CommunicatorOptions::levels
   ParallelArguments parallel;
   std::string dump_gradients;  ///< a safetensors file, or empty
 };

@@ -57,6 +57,7 @@ class Programs(unittest.TestCase):
                          "bin/isobar bench step --sync ddp --backend gloo --stream-seconds 0.5 --model gnn")
         self.assertIn("--sync none", self.command("isobar_none"))
         self.assertIn("--sync ddp --update fused", self.command("isobar_fused@4"))
+        self.assertIn("--transport-levels flat --levels two", self.command("grid_two@4"))
         self.assertIn("ddp_bare --sync none", self.command("bare_none"))
         self.assertEqual(self.command("ddp_bare@4"), "bin/ddp_bare --bucket-cap 4MiB --stream-seconds 0.5")
         self.assertTrue(self.command("torch_powersgd@4").endswith("torch_ddp.py --hook powersgd --bucket-cap-mb 4"))
