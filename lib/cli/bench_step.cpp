@@ -62,8 +62,8 @@ void add_bench_step_options(CLI::App& app, BenchStepArguments& arguments) {
 int run_bench_step(const BenchStepArguments& arguments) {
   const auto& common = arguments.common;
   at::set_num_threads(common.threads);
-  const auto comm = make_communicator(
-      {.backend = arguments.backend, .levels = arguments.transport_levels});
+  const auto comm =
+      make_communicator({.backend = arguments.backend, .levels = arguments.transport_levels});
   const auto subject = make_communicator_subject(*comm, bench::Collective::all_gather);
   std::unique_ptr<ProcessGrid> grid;
   if (arguments.parallel.model_ranks > 1) {

@@ -21,9 +21,7 @@ TEST(ShortSlices, AreInheritedByThreadsAndGivenBack) {
     const ShortSlices slices;
     EXPECT_EQ(thread_slice_ns(), 100'000u);
     EXPECT_EQ(slice_of_a_new_thread(), 100'000u);
-    {
-      const ShortSlices again;
-    }
+    { const ShortSlices again; }
     EXPECT_EQ(thread_slice_ns(), 100'000u);
   }
   EXPECT_EQ(thread_slice_ns(), before_ns);
