@@ -51,7 +51,8 @@ ReducerOptions reducer_options(const DataParallelOptions& options) {
                    .last_cap_bytes = options.last_bucket_cap_bytes,
                    .cap_list = options.bucket_cap_list},
           .launch = options.launch,
-          .levels = options.levels};
+          .levels = options.levels,
+          .compressor = options.compressor};
 }
 
 /// A data-parallel group of one averages nothing, and nobody would notice.

@@ -21,14 +21,20 @@ std::vector<NamedParameter> checked(std::vector<NamedParameter> parameters,
   return parameters;
 }
 
+/// A compressor's part is what crosses the network, after the sum inside a model's ranks.
+ReducerOptions with_levels(ReducerOptions options, const ReducerGroups& groups) {
+  if (options.compressor && groups.model_size() > 1) options.levels = GridLevels::two;
+  return options;
+}
+
 }  // namespace
 
 struct Reducer::Impl {
   Impl(std::vector<NamedParameter> list, const ReducerGroups& groups, ReducerOptions wanted)
       : parameters(checked(std::move(list), wanted, groups)),
         groups(groups),
-        options(std::move(wanted)),
-        collectives(groups, options.levels),
+        options(with_levels(std::move(wanted), groups)),
+        collectives(groups, options.levels, options.compressor.get()),
         arrivals(count(), options.launch) {
     set_plan(reverse_order(count()));
     attach_hooks();
@@ -131,7 +137,7 @@ void Reducer::Impl::launch_next() {
   }
   collectives.launch();
   ++counters.collectives;
-  counters.payload_bytes += bucket.bytes;
+  counters.gradient_bytes += bucket.bytes;
 }
 
 void Reducer::Impl::complete_all(const BucketCallback* on_bucket) {
@@ -148,6 +154,9 @@ void Reducer::Impl::complete_all(const BucketCallback* on_bucket) {
     }
   }
   counters.exposed_seconds += collectives.waited_seconds() - waited;
+  counters.payload_bytes = collectives.traffic().payload_bytes;
+  counters.sent_bytes = collectives.traffic().sent_bytes;
+  counters.compressed_steps = collectives.compressed_steps();
   end_step();
   if (failure) std::rethrow_exception(failure);
 }

@@ -3,6 +3,7 @@
 
 #include <isobar/comm/agreement.hpp>
 #include <isobar/core/error.hpp>
+#include <isobar/ddp/compressor.hpp>
 #include <ATen/ATen.h>
 
 #include <map>
@@ -93,7 +94,8 @@ void check_agreement(const std::vector<NamedParameter>& parameters, const Reduce
   run_agreed(groups.world, [&] { check_own(parameters, options, groups); });
   std::vector<std::string> common{
       describe(options.caps), detail::join("launch=", to_string(options.launch)),
-      detail::join("levels=", options.levels == GridLevels::two ? "two" : "flat")};
+      detail::join("levels=", options.levels == GridLevels::two ? "two" : "flat"),
+      detail::join("compressor=", options.compressor ? options.compressor->description() : "none")};
   std::vector<std::string> sharded;
   for (const auto& parameter : parameters) {
     const bool is_sharded = parameter.reduction == Reduction::sharded;

@@ -4,6 +4,7 @@
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
 
+#include <algorithm>
 #include <chrono>
 
 namespace isobar {
@@ -22,16 +23,40 @@ at::Tensor make_divisor(int divisor, at::ScalarType type) {
   return at::scalar_tensor(divisor, at::TensorOptions().dtype(is_short ? at::kFloat : type));
 }
 
-void divide(at::Tensor& values, const at::Tensor& divisor) {
+void divide_values(at::Tensor values, const at::Tensor& divisor) {
   if (!divisor.defined()) return;
   c10::NoGradGuard no_grad;
   values.div_(divisor);
 }
 
+int64_t real_elements(const at::Tensor& tensor) {
+  return tensor.is_complex() ? 2 * tensor.numel() : tensor.numel();
+}
+
+/// Elements of one entry of the dimension that is outermost in memory.
+int64_t matrix_columns(const at::Tensor& tensor) {
+  if (tensor.numel() == 0) return 1;
+  int64_t outermost = 1, stride = -1;
+  for (int64_t d = 0; d < tensor.dim(); ++d) {
+    // Of strides alike, as those of dimensions of one entry, the first.
+    if (tensor.size(d) == 1 || !keeps_strides(tensor) || tensor.stride(d) <= stride) continue;
+    outermost = tensor.size(d);
+    stride = tensor.stride(d);
+  }
+  if (!keeps_strides(tensor)) outermost = tensor.size(0);
+  return real_elements(tensor) / outermost;
+}
+
 }  // namespace
 
-BucketCollectives::BucketCollectives(const ReducerGroups& groups, GridLevels levels)
-    : groups_(groups), two_levels_(levels == GridLevels::two) {
+BucketCollectives::BucketCollectives(const ReducerGroups& groups, GridLevels levels,
+                                     Compressor* compressor)
+    : groups_(groups), two_levels_(levels == GridLevels::two), compressor_(compressor) {
+  if (compressor_) {
+    for (int stage = 1; stage < compressor_->stages(); ++stage) {
+      later_.push_back(groups.data.split(0, groups.data.rank()));
+    }
+  }
   if (!two_levels_) return;
   // Of its own: the model's halo exchanges go on over the group's communicator in the same
   // backward pass, and where they fall between buckets differs over its ranks.
@@ -46,9 +71,9 @@ BucketCollectives::Reduced BucketCollectives::prepare(const at::Tensor& gradient
   bucket.values = gradients.is_complex() ? at::view_as_real(gradients).view({-1}) : gradients;
   bucket.divisor = make_divisor(divisor_of(reduction, groups_), bucket.values.scalar_type());
   if (reduction == Reduction::sharded || two_levels_) {
-    bucket.allreduce_over = &groups_.data;
+    bucket.across = &groups_.data;
   } else {
-    bucket.allreduce_over = &groups_.world;
+    bucket.across = &groups_.world;
   }
   if (reduction != Reduction::sharded && two_levels_) {
     const auto length = bucket.values.numel() / groups_.model_size();
@@ -61,62 +86,129 @@ void BucketCollectives::set_plan(const std::vector<NamedParameter>& parameters,
                                  const BucketPlan& plan, const GradientBuffers& buffers) {
   clear();
   buckets_.clear();
-  any_order_ = !two_levels_ || parameters.empty() || parameters.front().tensor.is_cpu();
+  any_order_ =
+      later_.empty() && !two_levels_ ? true : parameters.empty() || parameters[0].tensor.is_cpu();
   for (size_t b = 0; b < plan.size(); ++b) {
-    buckets_.push_back(prepare(buffers.bucket(static_cast<int64_t>(b)),
-                               parameters[plan[b].parameters.front()].reduction));
+    const auto first = plan[b].parameters.front();
+    buckets_.push_back(
+        prepare(buffers.bucket(static_cast<int64_t>(b)), parameters[first].reduction));
+    buckets_.back().bytes = plan[b].bytes;
+    for (const int64_t p : plan[b].parameters) {
+      const auto& tensor = parameters[p].tensor;
+      const int64_t width = tensor.is_complex() ? 2 : 1;
+      buckets_.back().slots.push_back(
+          {p, width * buffers.offset(p), 0, real_elements(tensor), matrix_columns(tensor)});
+    }
   }
+  if (!compressor_) return;
+  c10::NoGradGuard no_grad;
+  compressor_->set_plan(parameters, pieces(), two_levels_ ? gather_.get() : nullptr);
+}
+
+std::vector<BucketPiece> BucketCollectives::pieces() const {
+  std::vector<BucketPiece> pieces;
+  for (const auto& bucket : buckets_) {
+    const auto& values = bucket.share.defined() ? bucket.share : bucket.values;
+    const int64_t begin = bucket.share.defined() ? values.numel() * groups_.model->rank() : 0;
+    const int64_t end = begin + values.numel();
+    const double divisor = bucket.divisor.defined() ? bucket.divisor.item<double>() : 1;
+    BucketPiece piece{values, {}, divisor};
+    for (auto slot : bucket.slots) {
+      const int64_t from = std::max(slot.offset, begin);
+      const int64_t to = std::min(slot.offset + slot.elements, end);
+      if (from >= to) continue;
+      slot.first = from - slot.offset;
+      slot.offset = from - begin;
+      slot.elements = to - from;
+      piece.slots.push_back(slot);
+    }
+    pieces.push_back(std::move(piece));
+  }
+  return pieces;
+}
+
+// With one replica nothing is sent, so that compressing would lose and save nothing.
+void BucketCollectives::begin_step() {
+  c10::NoGradGuard no_grad;
+  is_compressed_ = compressor_ && groups_.data.size() > 1 && compressor_->begin_step();
+  across_stages_ = is_compressed_ ? compressor_->stages() : 1;
+  compressed_steps_ += is_compressed_ ? 1 : 0;
+  started_.assign(stages(), 0);
+  for (auto& bucket : buckets_) bucket.works.assign(stages(), Work());
 }
 
 void BucketCollectives::launch() {
-  auto& bucket = buckets_[launched_];
-  if (bucket.share.defined())
-    bucket.scatter = scatter_->reduce_scatter(bucket.share, bucket.values);
+  if (launched_ == 0) begin_step();
   ++launched_;
   advance();
 }
 
+bool BucketCollectives::can_start(int stage) const {
+  const int64_t bucket = started_[stage];
+  if (bucket >= launched_) return false;
+  return stage == 0 ||
+         (started_[stage - 1] > bucket && buckets_[bucket].works[stage - 1].is_completed());
+}
+
 void BucketCollectives::advance() {
-  if (!any_order_) return;
-  while (allreduced_ < launched_ && buckets_[allreduced_].scatter.is_completed()) {
-    start_allreduce();
-  }
-  while (gathered_ < allreduced_ &&
-         (!buckets_[gathered_].share.defined() || buckets_[gathered_].allreduce.is_completed())) {
-    start_gather();
+  for (int stage = 0; stage < static_cast<int>(started_.size()); ++stage) {
+    if (stage > 0 && !any_order_) return;
+    while (can_start(stage)) start(stage);
   }
 }
 
-void BucketCollectives::start_allreduce() {
-  auto& bucket = buckets_[allreduced_];
-  wait(bucket.scatter);
-  auto& values = bucket.share.defined() ? bucket.share : bucket.values;
-  bucket.allreduce =
-      bucket.allreduce_over->allreduce(values, {.bucket = static_cast<int32_t>(allreduced_)});
-  ++allreduced_;
-}
-
-void BucketCollectives::start_gather() {
-  auto& bucket = buckets_[gathered_];
-  if (bucket.share.defined()) {
-    wait(bucket.allreduce);
-    divide(bucket.share, bucket.divisor);
-    bucket.gather = gather_->all_gather(bucket.values, bucket.share);
-  }
-  ++gathered_;
-}
-
-// The allreduces first: they cross the network, and what they wait for does not.
-void BucketCollectives::complete(int64_t bucket) {
-  while (allreduced_ < launched_) start_allreduce();
-  while (gathered_ <= bucket) start_gather();
-  auto& reduced = buckets_[bucket];
-  if (reduced.share.defined()) {
-    wait(reduced.gather);
+void BucketCollectives::start(int stage) {
+  c10::NoGradGuard no_grad;
+  auto& bucket = buckets_[started_[stage]];
+  if (stage > 0) wait(bucket.works[stage - 1]);
+  const bool has_share = bucket.share.defined();
+  auto& work = bucket.works[stage];
+  if (!two_levels_) {
+    work = start_across(bucket, stage);
+  } else if (stage == 0) {
+    if (has_share) work = scatter_->reduce_scatter(bucket.share, bucket.values);
+  } else if (stage <= across_stages_) {
+    work = start_across(bucket, stage - 1);
   } else {
-    wait(reduced.allreduce);
-    divide(reduced.values, reduced.divisor);
+    end_across(bucket);
+    if (has_share) work = gather_->all_gather(bucket.values, bucket.share);
   }
+  ++started_[stage];
+}
+
+Communicator& BucketCollectives::across(const Reduced& bucket, int stage) const {
+  return stage == 0 ? *bucket.across : *later_[stage - 1];
+}
+
+Work BucketCollectives::start_across(Reduced& bucket, int stage) {
+  const int64_t index = &bucket - buckets_.data();
+  BucketChannel channel(across(bucket, stage), static_cast<int32_t>(index), traffic_);
+  if (is_compressed_) return compressor_->start(index, stage, channel);
+  if (!bucket.share.defined()) return channel.allreduce(bucket.values, bucket.bytes);
+  return channel.allreduce(bucket.share, bucket.bytes / groups_.model_size());
+}
+
+void BucketCollectives::end_across(Reduced& bucket) {
+  c10::NoGradGuard no_grad;
+  if (is_compressed_) {
+    compressor_->complete(&bucket - buckets_.data());
+  } else {
+    divide_values(bucket.share.defined() ? bucket.share : bucket.values, bucket.divisor);
+  }
+}
+
+// All that crosses the network first: what else there is to wait for does not.
+void BucketCollectives::complete(int64_t bucket) {
+  const int last = stages() - 1;
+  const int first_inside = two_levels_ ? last : stages();
+  for (int stage = 0; stage < first_inside; ++stage) {
+    while (started_[stage] < launched_) start(stage);
+  }
+  if (two_levels_) {
+    while (started_[last] <= bucket) start(last);
+  }
+  wait(buckets_[bucket].works[last]);
+  if (!two_levels_) end_across(buckets_[bucket]);
   advance();
 }
 
@@ -128,8 +220,9 @@ void BucketCollectives::wait(Work& work) {
 }
 
 void BucketCollectives::clear() {
-  for (auto& bucket : buckets_) bucket.scatter = bucket.allreduce = bucket.gather = Work();
-  launched_ = allreduced_ = gathered_ = 0;
+  for (auto& bucket : buckets_) bucket.works.clear();
+  launched_ = 0;
+  started_.clear();
 }
 
 }  // namespace isobar

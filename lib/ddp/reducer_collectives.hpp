@@ -4,6 +4,7 @@
 #include "ddp/gradient_buffers.hpp"
 
 #include <isobar/comm/process_grid.hpp>
+#include <isobar/ddp/compressor.hpp>
 #include <isobar/ddp/reducer_options.hpp>
 
 #include <memory>
@@ -20,19 +21,21 @@ struct ReducerGroups {
   int model_size() const { return model ? model->size() : 1; }
 };
 
-/// Reduces the buckets of a step, each in up to three stages: a reduce-scatter in
-/// the model-parallel group, an allreduce, an all-gather in the model-parallel group.
+/// Reduces the buckets of a step, each in stages: a reduce-scatter in the model-parallel
+/// group, an allreduce across it or what a compressor puts in its place, an all-gather in
+/// the model-parallel group.
 ///
 /// A stage starts when the one before it has ended, which is at another moment on
 /// every rank. Yet each communicator sees the same order everywhere: a stage goes
-/// through the buckets in the order of the plan, and the two stages inside a model
-/// have a communicator each. On a GPU that is not enough, since NCCL's communicators
-/// wait for each other there: later stages start in complete(), everywhere alike.
+/// through the buckets in the order of the plan, and has a communicator of its own.
+/// On a GPU that is not enough, since NCCL's communicators wait for each other there:
+/// later stages start in complete(), everywhere alike.
 class BucketCollectives {
  public:
-  /// Collective over the model-parallel group; blocks.
-  BucketCollectives(const ReducerGroups& groups, GridLevels levels);
+  /// `compressor` may be null. Collective over the world; blocks.
+  BucketCollectives(const ReducerGroups& groups, GridLevels levels, Compressor* compressor);
 
+  /// Collective over the model-parallel group where there is a compressor; blocks.
   void set_plan(const std::vector<NamedParameter>& parameters, const BucketPlan& plan,
                 const GradientBuffers& buffers);
 
@@ -52,32 +55,51 @@ class BucketCollectives {
 
   double waited_seconds() const { return waited_seconds_; }
 
+  /// Since this was made.
+  const Traffic& traffic() const { return traffic_; }
+  int64_t compressed_steps() const { return compressed_steps_; }
+
  private:
   struct Reduced {
     at::Tensor values;   ///< the bucket's slice as real numbers
     at::Tensor share;    ///< this rank's part of it; undefined unless on two levels
     at::Tensor divisor;  ///< undefined where it is 1
-    Communicator* allreduce_over = nullptr;
-    Work scatter, allreduce, gather;
+    int64_t bytes = 0;   ///< of the gradients, without padding
+    std::vector<PieceSlot> slots;
+    Communicator* across = nullptr;
+    std::vector<Work> works;  ///< by stage
   };
 
   Reduced prepare(const at::Tensor& gradients, Reduction reduction);
-  void start_allreduce();
-  void start_gather();
+  std::vector<BucketPiece> pieces() const;
+  void begin_step();
+  int stages() const { return across_stages_ + (two_levels_ ? 2 : 0); }
+  bool can_start(int stage) const;
+  void start(int stage);
+  Work start_across(Reduced& bucket, int stage);
+  void end_across(Reduced& bucket);
+  Communicator& across(const Reduced& bucket, int stage) const;
   void wait(Work& work);
 
   ReducerGroups groups_;
   bool two_levels_;
+  Compressor* compressor_;
   /// The ranks may start different stages in different order.
   bool any_order_ = true;
   std::unique_ptr<Communicator> scatter_, gather_;
+  /// For a compressor's stages after the first, over the data-parallel group.
+  std::vector<std::unique_ptr<Communicator>> later_;
   std::vector<Reduced> buckets_;
 
-  // How many buckets have started each stage.
+  // The step under way.
+  bool is_compressed_ = false;
+  int across_stages_ = 1;
   int64_t launched_ = 0;
-  int64_t allreduced_ = 0;
-  int64_t gathered_ = 0;
+  std::vector<int64_t> started_;  ///< by stage, how many buckets have
+
   double waited_seconds_ = 0;
+  Traffic traffic_;
+  int64_t compressed_steps_ = 0;
 };
 
 }  // namespace isobar

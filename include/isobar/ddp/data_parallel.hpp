@@ -36,6 +36,8 @@ struct DataParallelOptions {
   Launch launch = Launch::first_gradient;
   /// How gradients that a model's ranks share are reduced on a grid.
   GridLevels levels = GridLevels::flat;
+  /// Sends less than the gradients, see ReducerOptions; null for none.
+  std::shared_ptr<Compressor> compressor = nullptr;
   /// What happens to the module's buffers, and how often.
   BufferPolicy buffers = {};
   /// What each parameter's gradient means in a model-parallel group, by name;

@@ -5,8 +5,11 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 
 namespace isobar {
+
+class Compressor;
 
 /// When a bucket's reduction starts.
 enum class Launch {
@@ -41,6 +44,10 @@ struct ReducerOptions {
   BucketCaps caps{};
   Launch launch = Launch::first_gradient;
   GridLevels levels = GridLevels::flat;
+  /// Sends less than the gradients; null for none. Serves this reducer alone, until it is
+  /// destroyed. On a grid with several ranks a model it compresses what crosses from node
+  /// to node: `levels` is then GridLevels::two, whatever it says.
+  std::shared_ptr<Compressor> compressor = nullptr;
 };
 
 /// What a reducer has done since it was made. All counts are of this rank.
@@ -49,9 +56,12 @@ struct ReducerCounters {
   int64_t collectives = 0;           ///< reductions of buckets; one on two levels counts once
   int64_t launched_in_backward = 0;  ///< those of them that a hook started
   int64_t copies = 0;                ///< gradients that had to be copied into their buffer
-  int64_t payload_bytes = 0;         ///< gradient values handed to collectives
-  int64_t deviations = 0;            ///< parameters, by step, with fewer gradients than counted
-  double exposed_seconds = 0;        ///< time finish() waited for communication
+  int64_t gradient_bytes = 0;        ///< of the gradients that were reduced
+  int64_t payload_bytes = 0;         ///< handed to the collectives that reduce across nodes
+  int64_t sent_bytes = 0;            ///< by those, see Traffic
+  int64_t compressed_steps = 0;
+  int64_t deviations = 0;      ///< parameters, by step, with fewer gradients than counted
+  double exposed_seconds = 0;  ///< time finish() waited for communication
 };
 
 /// Where a parameter's gradient lies in its bucket's slice, in elements.

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <isobar/comm/communicator.hpp>
+#include <isobar/ddp/bucket_plan.hpp>
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace isobar {
+
+/// A parameter's gradient, or a run of its elements, in a BucketPiece.
+struct PieceSlot {
+  int64_t parameter = 0;  ///< index into the parameter list
+  int64_t offset = 0;     ///< in the piece
+  int64_t first = 0;      ///< of the gradient's elements, in the order of memory
+  int64_t elements = 0;
+  /// Elements that make up one entry of the gradient's outermost dimension in memory: the
+  /// gradient is a matrix of so many columns.
+  int64_t columns = 1;
+};
+
+/// What this rank compresses of a bucket: all of it or, on a process grid, the share that it
+/// reduces across nodes. Complex gradients count as pairs of real numbers.
+struct BucketPiece {
+  at::Tensor values;  ///< [elements], floating point; what is in no slot is zero
+  std::vector<PieceSlot> slots;
+  double divisor = 1;  ///< of the sum over the group, see Reduction
+};
+
+/// Bytes of gradients that a rank handed to collectives, and that left it.
+struct Traffic {
+  int64_t payload_bytes = 0;
+  /// By the lower bounds that rings meet: of n ranks' allreduce 2 (n - 1) / n, of an
+  /// all_to_all (n - 1) / n of the payload, of an all_gather n - 1 times the input.
+  int64_t sent_bytes = 0;
+};
+
+/// The ranks over which one bucket is summed, for one stage of a Compressor.
+class BucketChannel {
+ public:
+  BucketChannel(Communicator& group, int32_t bucket, Traffic& traffic)
+      : group_(group), bucket_(bucket), traffic_(traffic) {}
+
+  int rank() const noexcept { return group_.rank(); }
+  int size() const noexcept { return group_.size(); }
+
+  /// As those of Communicator: they start and never block. `payload_bytes`, where it is
+  /// given, is counted instead of the buffer's size.
+  [[nodiscard]] Work allreduce(at::Tensor buffer, int64_t payload_bytes = -1);
+  /// The r-th of size() equal parts of `input` goes to rank r.
+  [[nodiscard]] Work all_to_all(at::Tensor output, at::Tensor input);
+  [[nodiscard]] Work all_gather(at::Tensor output, at::Tensor input);
+
+ private:
+  Communicator& group_;
+  int32_t bucket_;
+  Traffic& traffic_;
+};
+
+/// What a compressor has to remember: tensors by "<parameter>.<what>", in which a residual
+/// is "<parameter>.residual", and counts.
+struct CompressorState {
+  std::vector<std::pair<std::string, at::Tensor>> tensors;
+  std::map<std::string, int64_t> counts;
+};
+
+/// A way to sum gradients over ranks that sends less than the gradients.
+///
+/// A Reducer calls it: begin_step() once a step; for a compressed step then, for every
+/// bucket, start() for stage 0 once the bucket is full, for each later stage once the one
+/// before it has ended, and complete(). Each stage issues one collective, and has a
+/// communicator of its own in which buckets come in the order of the plan; between buckets
+/// and stages the order may differ from rank to rank. All calls come from the thread that
+/// runs the backward pass, within no_grad, and on a device they order streams only.
+///
+/// One compressor serves one reducer.
+class Compressor {
+ public:
+  virtual ~Compressor() = default;
+
+  /// Method and options, such as "acp_sgd rank=4". Ranks must agree on it.
+  virtual std::string description() const = 0;
+
+  /// How many collectives a bucket takes, one after another.
+  virtual int stages() const = 0;
+
+  /// Takes up new buckets and keeps what it remembers of each parameter. The pieces'
+  /// values are borrowed until the next call. Where this is a rank's share of buckets,
+  /// `share_holders` are the ranks that hold the other shares, each of which calls at the
+  /// same time; else it is null. Blocks.
+  virtual void set_plan(const std::vector<NamedParameter>& parameters,
+                        const std::vector<BucketPiece>& pieces, Communicator* share_holders) = 0;
+
+  /// Starts a step. False where its gradients are to be sent as they are.
+  virtual bool begin_step() = 0;
+
+  /// Starts a stage of a bucket, whose gradients of this rank are in the piece's values.
+  /// Never blocks.
+  [[nodiscard]] virtual Work start(int64_t bucket, int stage, BucketChannel& channel) = 0;
+
+  /// Ends a bucket: puts the sum over the ranks, as far as it was sent, divided by the
+  /// piece's divisor, into the piece's values.
+  virtual void complete(int64_t bucket) = 0;
+
+  /// Between steps. Tensors are copies.
+  virtual CompressorState state() const = 0;
+
+  /// Takes over a state, of which parameters that are not known are passed over; a
+  /// parameter without one starts anew. Throws DataError, having changed nothing, where a
+  /// tensor does not fit. Comes after the first set_plan().
+  virtual void load(const CompressorState& state) = 0;
+};
+
+/// Gives every rank of `group` the mean of the ranks' residuals. What the ranks still owe
+/// together stays what it was, and for compressors that are linear in the gradients with it
+/// the course of training in exact arithmetic. A state that was saved right after is the
+/// same on all ranks, and fits a group of any size. Between steps; collective; blocks.
+void average_residuals(Compressor& compressor, Communicator& group);
+
+}  // namespace isobar

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <isobar/ddp/compressor.hpp>
+
+#include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
+
+namespace isobar {
+namespace {
+
+constexpr std::string_view kResidual = ".residual";
+
+bool is_residual(const std::string& key) {
+  return key.size() > kResidual.size() &&
+         key.compare(key.size() - kResidual.size(), kResidual.size(), kResidual) == 0;
+}
+
+int64_t bytes_of(const at::Tensor& tensor) { return static_cast<int64_t>(tensor.nbytes()); }
+
+}  // namespace
+
+Work BucketChannel::allreduce(at::Tensor buffer, int64_t payload_bytes) {
+  const int64_t bytes = payload_bytes < 0 ? bytes_of(buffer) : payload_bytes;
+  traffic_.payload_bytes += bytes;
+  traffic_.sent_bytes += 2 * (size() - 1) * bytes / size();
+  return group_.allreduce(std::move(buffer), {.bucket = bucket_});
+}
+
+Work BucketChannel::all_to_all(at::Tensor output, at::Tensor input) {
+  traffic_.payload_bytes += bytes_of(input);
+  traffic_.sent_bytes += (size() - 1) * bytes_of(input) / size();
+  const std::vector<int64_t> rows(size(), input.size(0) / size());
+  return group_.all_to_all(std::move(output), std::move(input), rows, rows);
+}
+
+Work BucketChannel::all_gather(at::Tensor output, at::Tensor input) {
+  traffic_.payload_bytes += bytes_of(input);
+  traffic_.sent_bytes += (size() - 1) * bytes_of(input);
+  return group_.all_gather(std::move(output), std::move(input));
+}
+
+void average_residuals(Compressor& compressor, Communicator& group) {
+  c10::NoGradGuard no_grad;
+  auto state = compressor.state();
+  for (auto& [key, tensor] : state.tensors) {
+    if (!is_residual(key)) continue;
+    group.allreduce(tensor).wait();
+    tensor.div_(group.size());
+  }
+  compressor.load(state);
+}
+
+}  // namespace isobar
