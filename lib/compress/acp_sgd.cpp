@@ -34,6 +34,7 @@ Work AcpSgd::start(int64_t index, int, BucketChannel& channel) {
   orthonormalize(bucket, basis());
   for (auto& matrix : bucket.matrices) {
     at::Tensor number;
+    read_source(bucket, matrix, channel);
     if (computed() == Side::left) {
       number = project_rows(matrix.passes, matrix.sent_left, matrix.right, Keep::projection);
       matrix.set_pending(false);
@@ -44,7 +45,7 @@ Work AcpSgd::start(int64_t index, int, BucketChannel& channel) {
     }
     if (number.defined()) matrix.sent(computed()).add_(number);
   }
-  pack_dense(bucket, computed());
+  pack_dense(bucket, computed(), channel);
   return send(bucket, computed(), bucket.factor_values(computed()) + bucket.dense_values, basis(),
               channel);
 }
@@ -57,6 +58,7 @@ void AcpSgd::complete(int64_t index) {
   bucket.payload(computed()).narrow(0, 0, values).div_(bucket.piece.divisor);
   for (auto& matrix : bucket.matrices) {
     const bool is_left = computed() == Side::left;
+    write_piece(bucket, matrix);
     expand(matrix.passes, is_left ? matrix.sent_left : matrix.left,
            is_left ? matrix.right : matrix.sent_right);
   }

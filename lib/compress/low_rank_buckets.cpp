@@ -18,10 +18,12 @@ at::ScalarType residual_type(const at::Tensor& values) {
   return values.element_size() == 2 ? at::kFloat : values.scalar_type();
 }
 
-FactoredMatrix make_matrix(const BucketPiece& piece, const PieceSlot& slot, int64_t begin,
-                           int64_t rows, const std::vector<NamedParameter>& parameters,
+FactoredMatrix make_matrix(const BucketPiece& piece, size_t index, int64_t begin, int64_t rows,
+                           const std::vector<NamedParameter>& parameters,
                            const LowRankOptions& options) {
+  const auto& slot = piece.slots[index];
   FactoredMatrix matrix;
+  matrix.slot = index;
   matrix.parameter = slot.parameter;
   matrix.name = parameters[slot.parameter].name;
   matrix.first = begin;
@@ -30,8 +32,6 @@ FactoredMatrix make_matrix(const BucketPiece& piece, const PieceSlot& slot, int6
   passes.rows = rows;
   passes.columns = slot.columns;
   passes.rank = std::min({options.matrix_approximation_rank, rows, slot.columns});
-  passes.gradient =
-      piece.values.narrow(0, matrix.offset, rows * slot.columns).view({rows, slot.columns});
   const auto type = piece.values.options().dtype(residual_type(piece.values));
   passes.residual = at::zeros({rows, slot.columns}, type);
   matrix.left = at::zeros({rows, passes.rank}, type);
@@ -41,19 +41,20 @@ FactoredMatrix make_matrix(const BucketPiece& piece, const PieceSlot& slot, int6
 }
 
 /// Only whole rows: where the piece cuts through one, its parts travel as they are.
-void add_slot(LowRankBucket& bucket, const PieceSlot& slot,
-              const std::vector<NamedParameter>& parameters, const LowRankOptions& options) {
+void add_slot(LowRankBucket& bucket, size_t index, const std::vector<NamedParameter>& parameters,
+              const LowRankOptions& options) {
+  const auto& slot = bucket.piece.slots[index];
   const int64_t end = slot.first + slot.elements;
   const int64_t first_row = (slot.first + slot.columns - 1) / slot.columns;
   const int64_t rows = std::max<int64_t>(0, end / slot.columns - first_row);
   const bool compressed = is_compressed(rows, slot.columns, options);
   const auto add_dense = [&](int64_t from, int64_t to) {
-    if (from < to) bucket.dense.push_back({slot.offset + from - slot.first, to - from});
+    if (from < to) bucket.dense.push_back({index, slot.offset + from - slot.first, to - from});
   };
   if (!compressed) return add_dense(slot.first, end);
   const int64_t begin = first_row * slot.columns;
   add_dense(slot.first, begin);
-  bucket.matrices.push_back(make_matrix(bucket.piece, slot, begin, rows, parameters, options));
+  bucket.matrices.push_back(make_matrix(bucket.piece, index, begin, rows, parameters, options));
   add_dense(begin + rows * slot.columns, end);
 }
 
@@ -97,7 +98,7 @@ LowRankBucket make_low_rank_bucket(const BucketPiece& piece,
                                    const LowRankOptions& options) {
   LowRankBucket bucket;
   bucket.piece = piece;
-  for (const auto& slot : piece.slots) add_slot(bucket, slot, parameters, options);
+  for (size_t i = 0; i < piece.slots.size(); ++i) add_slot(bucket, i, parameters, options);
   for (const auto& matrix : bucket.matrices) {
     bucket.left_values += matrix.left.numel();
     bucket.right_values += matrix.right.numel();
@@ -107,12 +108,30 @@ LowRankBucket make_low_rank_bucket(const BucketPiece& piece,
   return bucket;
 }
 
-void pack_dense(LowRankBucket& bucket, Side side) {
+void read_source(LowRankBucket& bucket, FactoredMatrix& matrix, const BucketChannel& channel) {
+  write_piece(bucket, matrix);
+  const auto source = channel.source(matrix.slot);
+  if (!source.defined()) return;
+  const auto& slot = bucket.piece.slots[matrix.slot];
+  auto& passes = matrix.passes;
+  passes.gradient = source.narrow(0, matrix.first - slot.first, passes.rows * passes.columns)
+                        .view({passes.rows, passes.columns});
+}
+
+void write_piece(LowRankBucket& bucket, FactoredMatrix& matrix) {
+  auto& passes = matrix.passes;
+  passes.gradient = bucket.piece.values.narrow(0, matrix.offset, passes.rows * passes.columns)
+                        .view({passes.rows, passes.columns});
+}
+
+void pack_dense(LowRankBucket& bucket, Side side, const BucketChannel& channel) {
   int64_t to = bucket.factor_values(side);
   for (const auto& run : bucket.dense) {
-    bucket.payload(side)
-        .narrow(0, to, run.elements)
-        .copy_(bucket.piece.values.narrow(0, run.offset, run.elements));
+    const auto source = channel.source(run.slot);
+    const auto& values = source.defined() ? source : bucket.piece.values;
+    const int64_t from =
+        source.defined() ? run.offset - bucket.piece.slots[run.slot].offset : run.offset;
+    bucket.payload(side).narrow(0, to, run.elements).copy_(values.narrow(0, from, run.elements));
     to += run.elements;
   }
 }
@@ -128,6 +147,11 @@ void unpack_dense(LowRankBucket& bucket, Side side) {
 
 Work start_dense(LowRankBucket& bucket, BucketChannel& channel) {
   const auto& values = bucket.piece.values;
+  for (size_t i = 0; i < bucket.piece.slots.size(); ++i) {
+    const auto source = channel.source(i);
+    const auto& slot = bucket.piece.slots[i];
+    if (source.defined()) values.narrow(0, slot.offset, slot.elements).copy_(source);
+  }
   return channel.allreduce(values,
                            bucket.dense_values * static_cast<int64_t>(values.element_size()));
 }

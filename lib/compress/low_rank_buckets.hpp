@@ -17,6 +17,7 @@ enum class Side { left, right };
 /// A compressed matrix, as it lies in its piece.
 struct FactoredMatrix {
   int64_t parameter = 0;
+  size_t slot = 0;  ///< of the piece
   std::string name;
   int64_t first = 0;   ///< of its values, in the gradient's order of memory
   int64_t offset = 0;  ///< in the piece
@@ -34,6 +35,7 @@ struct FactoredMatrix {
 
 /// Values that travel as they are.
 struct DenseRun {
+  size_t slot = 0;     ///< of the piece
   int64_t offset = 0;  ///< in the piece
   int64_t elements = 0;
 };
@@ -57,8 +59,12 @@ LowRankBucket make_low_rank_bucket(const BucketPiece& piece,
                                    const std::vector<NamedParameter>& parameters,
                                    const LowRankOptions& options);
 
+/// Where a pass reads and writes the matrix's gradient: the channel's source, and the piece.
+void read_source(LowRankBucket& bucket, FactoredMatrix& matrix, const BucketChannel& channel);
+void write_piece(LowRankBucket& bucket, FactoredMatrix& matrix);
+
 /// Puts the dense runs into the payload, and takes their sums out again.
-void pack_dense(LowRankBucket& bucket, Side side);
+void pack_dense(LowRankBucket& bucket, Side side, const BucketChannel& channel);
 void unpack_dense(LowRankBucket& bucket, Side side);
 
 /// For a bucket without matrices: sums its values where they lie.

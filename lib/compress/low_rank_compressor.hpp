@@ -16,6 +16,7 @@ class LowRankCompressor : public Compressor {
   std::string description() const override;
   void set_plan(const std::vector<NamedParameter>& parameters,
                 const std::vector<BucketPiece>& pieces, Communicator* share_holders) override;
+  bool reads_in_place() const override { return true; }
   bool begin_step() override;
   CompressorState state() const override;
   void load(const CompressorState& state) override;

@@ -35,12 +35,13 @@ Work PowerSgd::start(int64_t index, int stage, BucketChannel& channel) {
 // The right factor need not be orthonormal: the left one then is, and spans the same.
 Work PowerSgd::start_left(LowRankBucket& bucket, BucketChannel& channel) {
   for (auto& matrix : bucket.matrices) {
+    read_source(bucket, matrix, channel);
     matrix.right.copy_(at::nan_to_num(matrix.sent_right, 0, 0, 0));
     const auto number = project_rows(matrix.passes, matrix.sent_left, matrix.right, Keep::all);
     matrix.set_pending(false);
     if (number.defined()) matrix.sent_left.add_(number);
   }
-  pack_dense(bucket, Side::left);
+  pack_dense(bucket, Side::left, channel);
   const int64_t values = bucket.left_values + bucket.dense_values;
   auto payload = bucket.left_payload.narrow(0, 0, values);
   return channel.allreduce(payload);
@@ -62,7 +63,10 @@ void PowerSgd::complete(int64_t index) {
   if (bucket.matrices.empty()) return complete_dense(bucket);
   check_factors(bucket, Side::right, bucket.right_values);
   bucket.right_payload.narrow(0, 0, bucket.right_values).div_(bucket.piece.divisor);
-  for (auto& matrix : bucket.matrices) expand(matrix.passes, matrix.left, matrix.sent_right);
+  for (auto& matrix : bucket.matrices) {
+    write_piece(bucket, matrix);
+    expand(matrix.passes, matrix.left, matrix.sent_right);
+  }
   bucket.left_payload.narrow(0, bucket.left_values, bucket.dense_values).div_(bucket.piece.divisor);
   unpack_dense(bucket, Side::left);
 }

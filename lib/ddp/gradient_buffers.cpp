@@ -117,6 +117,19 @@ bool GradientBuffers::take(int64_t parameter) {
   return found;
 }
 
+at::Tensor GradientBuffers::give_up(int64_t parameter) {
+  auto& grad = parameters_[parameter].mutable_grad();
+  const auto& slot = slots_[parameter];
+  if (!grad.defined() || grad.is_alias_of(slot) || has_graph(parameter) ||
+      grad.strides() != slot.strides() || !keeps_strides(slot)) {
+    return {};
+  }
+  c10::NoGradGuard no_grad;
+  const auto flat = grad.as_strided({grad.numel()}, {1});
+  grad = slot;
+  return flat.is_complex() ? at::view_as_real(flat).view({-1}) : flat;
+}
+
 void GradientBuffers::drop_graphs() {
   for (size_t i = 0; i < parameters_.size(); ++i) {
     if (has_graph(static_cast<int64_t>(i))) parameters_[i].mutable_grad() = slots_[i];
@@ -127,6 +140,10 @@ void GradientBuffers::zero() {
   c10::NoGradGuard no_grad;
   for (auto& buffer : buffers_) buffer.zero_();
   for (size_t i = 0; i < parameters_.size(); ++i) parameters_[i].mutable_grad() = slots_[i];
+}
+
+void GradientBuffers::drop() {
+  for (auto& parameter : parameters_) parameter.mutable_grad() = at::Tensor();
 }
 
 }  // namespace isobar

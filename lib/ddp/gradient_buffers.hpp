@@ -41,11 +41,19 @@ class GradientBuffers {
   /// The same, but leaves a `.grad` that has a graph where it is.
   bool take(int64_t parameter);
 
+  /// Makes `.grad` the slot, whose values do not change, and returns the gradient found
+  /// elsewhere: one-dimensional in the order of memory, which is that of the slot, complex
+  /// numbers as pairs. Undefined, having done nothing, where take() is needed.
+  at::Tensor give_up(int64_t parameter);
+
   /// Makes every `.grad` that has a graph its slot, as it is.
   void drop_graphs();
 
   /// Zeroes all buffers and binds every parameter.
   void zero();
+
+  /// Leaves every parameter without a gradient.
+  void drop();
 
  private:
   void allocate(const BucketPlan& plan, int64_t shares);

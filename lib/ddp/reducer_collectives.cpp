@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "ddp/reducer_collectives.hpp"
 
+#include "ddp/bucket_pieces.hpp"
+
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
 
@@ -29,24 +31,6 @@ void divide_values(at::Tensor values, const at::Tensor& divisor) {
   values.div_(divisor);
 }
 
-int64_t real_elements(const at::Tensor& tensor) {
-  return tensor.is_complex() ? 2 * tensor.numel() : tensor.numel();
-}
-
-/// Elements of one entry of the dimension that is outermost in memory.
-int64_t matrix_columns(const at::Tensor& tensor) {
-  if (tensor.numel() == 0) return 1;
-  int64_t outermost = 1, stride = -1;
-  for (int64_t d = 0; d < tensor.dim(); ++d) {
-    // Of strides alike, as those of dimensions of one entry, the first.
-    if (tensor.size(d) == 1 || !keeps_strides(tensor) || tensor.stride(d) <= stride) continue;
-    outermost = tensor.size(d);
-    stride = tensor.stride(d);
-  }
-  if (!keeps_strides(tensor)) outermost = tensor.size(0);
-  return real_elements(tensor) / outermost;
-}
-
 }  // namespace
 
 BucketCollectives::BucketCollectives(const ReducerGroups& groups, GridLevels levels,
@@ -68,7 +52,7 @@ BucketCollectives::Reduced BucketCollectives::prepare(const at::Tensor& gradient
                                                       Reduction reduction) {
   c10::NoGradGuard no_grad;
   Reduced bucket;
-  bucket.values = gradients.is_complex() ? at::view_as_real(gradients).view({-1}) : gradients;
+  bucket.values = real_values(gradients);
   bucket.divisor = make_divisor(divisor_of(reduction, groups_), bucket.values.scalar_type());
   if (reduction == Reduction::sharded || two_levels_) {
     bucket.across = &groups_.data;
@@ -93,12 +77,7 @@ void BucketCollectives::set_plan(const std::vector<NamedParameter>& parameters,
     buckets_.push_back(
         prepare(buffers.bucket(static_cast<int64_t>(b)), parameters[first].reduction));
     buckets_.back().bytes = plan[b].bytes;
-    for (const int64_t p : plan[b].parameters) {
-      const auto& tensor = parameters[p].tensor;
-      const int64_t width = tensor.is_complex() ? 2 : 1;
-      buckets_.back().slots.push_back(
-          {p, width * buffers.offset(p), 0, real_elements(tensor), matrix_columns(tensor)});
-    }
+    buckets_.back().slots = piece_slots(parameters, plan[b], buffers);
   }
   if (!compressor_) return;
   c10::NoGradGuard no_grad;
@@ -108,21 +87,14 @@ void BucketCollectives::set_plan(const std::vector<NamedParameter>& parameters,
 std::vector<BucketPiece> BucketCollectives::pieces() const {
   std::vector<BucketPiece> pieces;
   for (const auto& bucket : buckets_) {
-    const auto& values = bucket.share.defined() ? bucket.share : bucket.values;
-    const int64_t begin = bucket.share.defined() ? values.numel() * groups_.model->rank() : 0;
-    const int64_t end = begin + values.numel();
     const double divisor = bucket.divisor.defined() ? bucket.divisor.item<double>() : 1;
-    BucketPiece piece{values, {}, divisor};
-    for (auto slot : bucket.slots) {
-      const int64_t from = std::max(slot.offset, begin);
-      const int64_t to = std::min(slot.offset + slot.elements, end);
-      if (from >= to) continue;
-      slot.first = from - slot.offset;
-      slot.offset = from - begin;
-      slot.elements = to - from;
-      piece.slots.push_back(slot);
+    if (!bucket.share.defined()) {
+      pieces.push_back({bucket.values, bucket.slots, divisor});
+      continue;
     }
-    pieces.push_back(std::move(piece));
+    const int64_t begin = bucket.share.numel() * groups_.model->rank();
+    const int64_t end = begin + bucket.share.numel();
+    pieces.push_back({bucket.share, cut(bucket.slots, begin, end), divisor});
   }
   return pieces;
 }
@@ -137,8 +109,21 @@ void BucketCollectives::begin_step() {
   for (auto& bucket : buckets_) bucket.works.assign(stages(), Work());
 }
 
-void BucketCollectives::launch() {
+void BucketCollectives::take_sources(Reduced& bucket, std::vector<at::Tensor> sources) {
+  c10::NoGradGuard no_grad;
+  bucket.sources = std::move(sources);
+  if (is_compressed_ && !two_levels_ && compressor_->reads_in_place()) return;
+  for (size_t i = 0; i < bucket.sources.size(); ++i) {
+    if (!bucket.sources[i].defined()) continue;
+    const auto& slot = bucket.slots[i];
+    bucket.values.narrow(0, slot.offset, slot.elements).copy_(bucket.sources[i]);
+  }
+  bucket.sources.clear();
+}
+
+void BucketCollectives::launch(std::vector<at::Tensor> sources) {
   if (launched_ == 0) begin_step();
+  take_sources(buckets_[launched_], std::move(sources));
   ++launched_;
   advance();
 }
@@ -182,8 +167,13 @@ Communicator& BucketCollectives::across(const Reduced& bucket, int stage) const 
 
 Work BucketCollectives::start_across(Reduced& bucket, int stage) {
   const int64_t index = &bucket - buckets_.data();
-  BucketChannel channel(across(bucket, stage), static_cast<int32_t>(index), traffic_);
-  if (is_compressed_) return compressor_->start(index, stage, channel);
+  BucketChannel channel(across(bucket, stage), static_cast<int32_t>(index), traffic_,
+                        bucket.sources);
+  if (is_compressed_) {
+    auto work = compressor_->start(index, stage, channel);
+    bucket.sources.clear();
+    return work;
+  }
   if (!bucket.share.defined()) return channel.allreduce(bucket.values, bucket.bytes);
   return channel.allreduce(bucket.share, bucket.bytes / groups_.model_size());
 }

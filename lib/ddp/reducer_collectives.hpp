@@ -39,8 +39,10 @@ class BucketCollectives {
   void set_plan(const std::vector<NamedParameter>& parameters, const BucketPlan& plan,
                 const GradientBuffers& buffers);
 
-  /// Starts the reduction of the next bucket. Never blocks.
-  void launch();
+  /// Starts the reduction of the next bucket. Never blocks. `sources` has, for each of its
+  /// parameters, where the gradient is, flat and as real numbers; it is undefined for one
+  /// that is in the bucket already.
+  void launch(std::vector<at::Tensor> sources = {});
   int64_t launched() const { return launched_; }
 
   /// Starts whatever follows on a stage that has ended. Never blocks.
@@ -66,6 +68,7 @@ class BucketCollectives {
     at::Tensor divisor;  ///< undefined where it is 1
     int64_t bytes = 0;   ///< of the gradients, without padding
     std::vector<PieceSlot> slots;
+    std::vector<at::Tensor> sources;  ///< by slot, until the compressor has read them
     Communicator* across = nullptr;
     std::vector<Work> works;  ///< by stage
   };
@@ -73,6 +76,7 @@ class BucketCollectives {
   Reduced prepare(const at::Tensor& gradients, Reduction reduction);
   std::vector<BucketPiece> pieces() const;
   void begin_step();
+  void take_sources(Reduced& bucket, std::vector<at::Tensor> sources);
   int stages() const { return across_stages_ + (two_levels_ ? 2 : 0); }
   bool can_start(int stage) const;
   void start(int stage);

@@ -105,4 +105,110 @@ StepPrediction predict_step(const StepCompute& compute, const AllreduceCost& cos
   return result;
 }
 
+namespace {
+
+/// One processor and one wire, from the beginning of the backward pass.
+class StagedStep {
+ public:
+  StagedStep(const std::vector<StagedBucket>& buckets, const AllreduceCost& cost, int ranks)
+      : buckets_(buckets),
+        cost_(cost),
+        ranks_(ranks),
+        started_(stages(), 0),
+        end_s_(buckets.size()) {}
+
+  void run(double backward_s) {
+    for (const auto& bucket : buckets_) {
+      now_s_ = std::max(now_s_, bucket.ready_s + computed_s_);
+      start(0);
+      advance();
+    }
+    now_s_ = std::max(now_s_, backward_s + computed_s_);
+    for (size_t stage = 1; stage < started_.size(); ++stage) {
+      while (started_[stage] < buckets_.size()) {
+        wait_for(end_s_[started_[stage]]);
+        start(stage);
+      }
+    }
+    for (size_t b = 0; b < buckets_.size(); ++b) {
+      wait_for(end_s_[b]);
+      now_s_ += buckets_[b].complete_s;
+    }
+  }
+
+  double now_s() const { return now_s_; }
+  double waited_s() const { return waited_s_; }
+  std::vector<double> end_s() const { return end_s_; }
+
+ private:
+  size_t stages() const { return buckets_.empty() ? 0 : buckets_.front().stages.size(); }
+
+  void start(size_t stage) {
+    const size_t b = started_[stage]++;
+    const auto& [compute_s, bytes] = buckets_[b].stages[stage];
+    now_s_ += compute_s;
+    computed_s_ += compute_s;
+    wire_free_s_ = std::max(wire_free_s_, now_s_) + cost_.seconds(bytes, ranks_);
+    end_s_[b] = wire_free_s_;
+  }
+
+  /// Whatever may follow on a collective that has ended.
+  void advance() {
+    for (size_t stage = 1; stage < started_.size(); ++stage) {
+      while (started_[stage] < started_[stage - 1] && end_s_[started_[stage]] <= now_s_) {
+        start(stage);
+      }
+    }
+  }
+
+  void wait_for(double time_s) {
+    waited_s_ += std::max(0.0, time_s - now_s_);
+    now_s_ = std::max(now_s_, time_s);
+  }
+
+  const std::vector<StagedBucket>& buckets_;
+  const AllreduceCost& cost_;
+  int ranks_;
+  std::vector<size_t> started_;  ///< buckets, by stage
+  std::vector<double> end_s_;    ///< of each bucket's latest collective
+  double now_s_ = 0, wire_free_s_ = 0, computed_s_ = 0, waited_s_ = 0;
+};
+
+void check_staged(const std::vector<StagedBucket>& buckets) {
+  for (const auto& bucket : buckets) {
+    bool valid = bucket.ready_s >= 0 && bucket.complete_s >= 0 && !bucket.stages.empty() &&
+                 bucket.stages.size() == buckets.front().stages.size();
+    for (const auto& stage : bucket.stages) valid = valid && stage.compute_s >= 0;
+    ISOBAR_CHECK(valid,
+                 "predict_staged_step: every bucket needs the same number of stages, one at "
+                 "least, and no time may be negative");
+  }
+}
+
+}  // namespace
+
+StepPrediction predict_staged_step(const StepCompute& compute,
+                                   const std::vector<StagedBucket>& buckets,
+                                   const AllreduceCost& cost, int ranks) {
+  check_compute(compute);
+  check_staged(buckets);
+  auto whole = compute;
+  whole.buckets.clear();
+  for (const auto& bucket : buckets) {
+    whole.backward_s += bucket.complete_s;
+    BucketReady ready{.ready_s = bucket.ready_s, .bytes = 0};
+    for (const auto& stage : bucket.stages) {
+      whole.backward_s += stage.compute_s;
+      ready.bytes += stage.bytes;
+    }
+    whole.buckets.push_back(ready);
+  }
+  StagedStep step(buckets, cost, ranks);
+  step.run(compute.backward_s);
+  return {.step_s = compute.forward_s + step.now_s() + compute.optimizer_s,
+          .exposed_comm_s = step.waited_s(),
+          .bound_s = bound(whole, cost, ranks),
+          .end_s = step.end_s()};
+}
+
 }  // namespace isobar

@@ -42,11 +42,18 @@ struct Traffic {
 /// The ranks over which one bucket is summed, for one stage of a Compressor.
 class BucketChannel {
  public:
-  BucketChannel(Communicator& group, int32_t bucket, Traffic& traffic)
-      : group_(group), bucket_(bucket), traffic_(traffic) {}
+  BucketChannel(Communicator& group, int32_t bucket, Traffic& traffic,
+                const std::vector<at::Tensor>& sources)
+      : group_(group), bucket_(bucket), traffic_(traffic), sources_(sources) {}
 
   int rank() const noexcept { return group_.rank(); }
   int size() const noexcept { return group_.size(); }
+
+  /// Where a slot's gradient is, for a compressor that reads gradients in place: [elements],
+  /// until the end of stage 0. Undefined where it is in the piece's values.
+  at::Tensor source(size_t slot) const {
+    return slot < sources_.size() ? sources_[slot] : at::Tensor();
+  }
 
   /// As those of Communicator: they start and never block. `payload_bytes`, where it is
   /// given, is counted instead of the buffer's size.
@@ -59,6 +66,7 @@ class BucketChannel {
   Communicator& group_;
   int32_t bucket_;
   Traffic& traffic_;
+  const std::vector<at::Tensor>& sources_;
 };
 
 /// What a compressor has to remember: tensors by "<parameter>.<what>", in which a residual
@@ -87,6 +95,10 @@ class Compressor {
 
   /// How many collectives a bucket takes, one after another.
   virtual int stages() const = 0;
+
+  /// Whether stage 0 looks for gradients where BucketChannel::source() says. They need then
+  /// not be copied into the piece's values, which are written in complete() only.
+  virtual bool reads_in_place() const { return false; }
 
   /// Takes up new buckets and keeps what it remembers of each parameter. The pieces'
   /// values are borrowed until the next call. Where this is a rank's share of buckets,

@@ -82,7 +82,8 @@ class Reducer {
   /// What `on_bucket` throws is rethrown once the step has ended.
   void finish(const BucketCallback& on_bucket);
 
-  /// Zeroes the flat buffers and sets every alias. Does not block.
+  /// Zeroes the flat buffers and sets every alias; with a compressor, which reads gradients
+  /// where autograd has put them, it drops every `.grad` until finish(). Does not block.
   void zero_grad();
 
   /// See AccumulationScope. What counts is whether a scope is alive during the

@@ -79,4 +79,26 @@ struct StepPrediction {
 /// UsageError for a time or a size that is negative, and as AllreduceCost::seconds().
 StepPrediction predict_step(const StepCompute& compute, const AllreduceCost& cost, int ranks);
 
+/// A bucket's way through a Reducer and its Compressor: computation on the thread that runs
+/// the backward pass, and collectives, one after another.
+struct StagedBucket {
+  struct Stage {
+    double compute_s = 0;  ///< before its collective
+    int64_t bytes = 0;     ///< of the allreduce that takes as long
+  };
+  double ready_s = 0;  ///< since the backward pass began, had it not waited for any compute_s
+  std::vector<Stage> stages;
+  double complete_s = 0;  ///< after the last collective
+};
+
+/// The same for buckets in stages; those in `compute` do not count. A first stage runs
+/// when its bucket is full and delays what follows in the backward pass; a later one when
+/// a bucket fills and the collective before has ended, or after the backward pass. There
+/// is one wire, which takes collectives in the order in which they are issued. `end_s` is
+/// when each bucket's last collective has ended, and bound_s that of predict_step() with
+/// the buckets' bytes and all their computation in the backward pass.
+StepPrediction predict_staged_step(const StepCompute& compute,
+                                   const std::vector<StagedBucket>& buckets,
+                                   const AllreduceCost& cost, int ranks);
+
 }  // namespace isobar
