@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <isobar/ddp/compressor.hpp>
+#include <isobar/ddp/step_model.hpp>
+
+#include <string>
+#include <vector>
+
+namespace isobar {
+
+/// What a compressor makes of a step's buckets, apart from the wire.
+struct CompressionCost {
+  /// By bucket; ready_s is 0. Bytes are those of the allreduce that makes a rank send as much.
+  std::vector<StagedBucket> buckets;
+  Traffic traffic;  ///< of a step and rank
+};
+
+/// Runs `compressor`, or with null what a reducer does without one, over gradients of noise
+/// in buckets of these shapes, as if `ranks` ranks summed them; nothing is sent. Times are
+/// medians of `steps` steps, an even number, each stage and bucket its own. Where ranks
+/// share a processor's memory all of them should do it at once. `compressor` is used up.
+/// Takes the gradients' memory three times. Blocks.
+CompressionCost measure_compression(const std::vector<NamedParameter>& parameters,
+                                    const BucketPlan& plan, Compressor* compressor, int ranks,
+                                    int steps = 6);
+
+/// One way to send gradients, and what a step would take.
+struct CompressionChoice {
+  std::string name;  ///< such as "acp_sgd rank 4"; "none" for gradients as they are
+  CompressionCost cost;
+  StepPrediction step{};
+};
+
+/// Fills in what a step takes for each choice: predict_staged_step() with each bucket ready
+/// when `ready_s` says, by bucket, on a wire of `wire`'s cost. `compute` is a step without
+/// communication, its buckets do not count.
+void predict_choices(std::vector<CompressionChoice>& choices, const StepCompute& compute,
+                     const std::vector<double>& ready_s, const AllreduceCost& wire, int ranks);
+
+/// Which choice to take, and why, in one line.
+struct CompressionAdvice {
+  size_t choice = 0;  ///< index; 0 is "none"
+  std::string reason;
+};
+
+/// The fastest of the predicted choices, if it takes at most 1 - margin of the first one's
+/// step, which is without compression; else the first. The margin pays for what a model does
+/// not know, and for what compression costs in accuracy.
+CompressionAdvice advise_compression(const std::vector<CompressionChoice>& choices,
+                                     double margin = 0.1);
+
+}  // namespace isobar
