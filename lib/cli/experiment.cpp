@@ -154,6 +154,27 @@ void read_training(const Config& config, TrainerOptions& t) {
   t.ddp.buffers.every = ddp.get<int64_t>("buffers_every", 1);
 }
 
+/// A tenth of all steps, and no fewer than the learning rate warms up, is PyTorch's advice.
+void read_compression(const Config& config, Experiment& e) {
+  const auto section = config.child("compress");
+  e.compress.method = section.one_of("method", compression_methods(), "none");
+  auto& options = e.compress.low_rank;
+  options.matrix_approximation_rank =
+      section.get<int64_t>("matrix_approximation_rank", options.matrix_approximation_rank);
+  const int64_t tenth = e.trainer.steps / 10;
+  const int64_t warmup = e.trainer.schedule.warmup_steps;
+  e.start_step_from = section.has("start_step") ? "as given"
+                      : warmup > tenth          ? "optimizer.warmup_steps"
+                                                : "a tenth of train.steps";
+  options.start_step = section.get<int64_t>("start_step", std::max(tenth, warmup));
+  options.min_compression_rate =
+      section.get<double>("min_compression_rate", options.min_compression_rate);
+  options.refresh_every = section.get<int64_t>("refresh_every", options.refresh_every);
+  options.compare_every = section.get<int64_t>("compare_every", options.compare_every);
+  options.seed = e.seed;
+  make_compressor(e.compress);  // throws where they make no sense
+}
+
 }  // namespace
 
 Experiment read_experiment(const Config& config) {
@@ -166,6 +187,7 @@ Experiment read_experiment(const Config& config) {
   read_model(config, e);
   read_optimizer(config, e.trainer);
   read_training(config, e.trainer);
+  read_compression(config, e);
   e.refit = config.child("train").get<bool>("refit", false);
   config.finish();
   e.lines = config.flatten();

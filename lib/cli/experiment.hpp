@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "cli/compression.hpp"
+
 #include <isobar/comm/make_communicator.hpp>
 #include <isobar/core/config.hpp>
 #include <isobar/data/samples.hpp>
@@ -48,7 +50,9 @@ struct Experiment {
   bool scale_by_tendency = true;
   std::map<std::string, double> variable_weights;
 
-  TrainerOptions trainer;
+  TrainerOptions trainer;  ///< without its compressor, which serves one reducer
+  CompressionOptions compress;
+  std::string start_step_from;  ///< what gave compress its start_step, for people
   bool refit = false;
 
   /// "section.key=value" lines, defaults included; ranks compare these.

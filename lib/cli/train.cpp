@@ -44,7 +44,10 @@ nlohmann::json totals(const TrainingSummary& summary, const std::filesystem::pat
           {"exposed_comm_s", summary.reducer.exposed_seconds},
           {"collectives", summary.reducer.collectives},
           {"launched_in_backward", summary.reducer.launched_in_backward},
+          {"gradient_bytes", summary.reducer.gradient_bytes},
           {"payload_bytes", summary.reducer.payload_bytes},
+          {"sent_bytes", summary.reducer.sent_bytes},
+          {"compressed_steps", summary.reducer.compressed_steps},
           {"gradient_copies", summary.reducer.copies},
           {"best_step", summary.best_step},
           {"best_ratio_to_persistence", summary.best_ratio},
@@ -72,11 +75,16 @@ class TrainingRun {
     run_agreed(world_, [&] {
       setup_.emplace(experiment_);
       experiment_.trainer.device = setup_->device();
+      experiment_.trainer.ddp.compressor = make_compressor(experiment_.compress);
     });
     folder_.log().info("{} on {} ranks ({})", setup_->summary(), world_.size(), world_.backend());
     if (setup_->graph().uncovered > 0) {
       folder_.log().warn("{} data nodes have no encoder edge: their values are not seen",
                          setup_->graph().uncovered);
+    }
+    if (const auto& compressor = experiment_.trainer.ddp.compressor) {
+      folder_.log().info("compressing by {}; start_step {}: {}", compressor->description(),
+                         experiment_.compress.low_rank.start_step, experiment_.start_step_from);
     }
   }
 
@@ -90,9 +98,20 @@ class TrainingRun {
     Trainer trainer(setup_->task(), data, grid_, experiment_.trainer,
                     {{&setup_->scales()}, {{"experiment", experiment_.yaml}}});
     const auto summary = trainer.run(folder_);
+    log_saving(summary.reducer);
     record_.set(section, totals(summary, fs::relative(summary.best_checkpoint, folder_.path())));
     write_record();
     return summary;
+  }
+
+  void log_saving(const ReducerCounters& counters) {
+    if (!experiment_.trainer.ddp.compressor) return;
+    const auto line = describe_saving(experiment_.compress, counters);
+    if (counters.compressed_steps > 0) {
+      folder_.log().info("{}", line);
+    } else {
+      folder_.log().warn("{}", line);
+    }
   }
 
   /// Once the validation period has chosen the number of steps it is worth more as training data,

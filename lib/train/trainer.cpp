@@ -8,6 +8,7 @@
 #include <isobar/data/loader.hpp>
 #include <isobar/ddp/gradient_norm.hpp>
 #include <isobar/train/checkpoint.hpp>
+#include <isobar/train/compressor_part.hpp>
 #include <isobar/train/scoring.hpp>
 #include <isobar/train/weights.hpp>
 #include <ATen/ATen.h>
@@ -167,6 +168,7 @@ void Trainer::Impl::log_step(RunFolder& folder, const Loader& loader, Progress& 
   const double seconds = since_log.restart();
   const auto samples = steps * options.batch * options.accumulate * grid.data().size();
   const double rate = options.schedule.at(step - 1);
+  const auto& counters = parallel->reducer().counters();
   folder.metric({{"event", "step"},
                  {"step", step},
                  {"loss", loss},
@@ -175,7 +177,8 @@ void Trainer::Impl::log_step(RunFolder& folder, const Loader& loader, Progress& 
                  {"step_s", seconds / steps},
                  {"samples_per_s", samples / seconds},
                  {"data_wait_s", loader.stalled()},
-                 {"exposed_comm_s", parallel->reducer().counters().exposed_seconds}});
+                 {"exposed_comm_s", counters.exposed_seconds},
+                 {"payload_bytes", counters.payload_bytes}});
   folder.log().set_step(step);
   progress.update(step, {{"loss", loss}, {"samples/s", samples / seconds}});
   loss_sum = at::Tensor();
@@ -205,10 +208,16 @@ void Trainer::Impl::validate(RunFolder& folder) {
 }
 
 void Trainer::Impl::save(RunFolder& folder) {
+  std::optional<CompressorPart> compressor;
+  if (options.ddp.compressor) {
+    compressor.emplace(options.ddp.compressor, parallel->reducer(), grid);
+    compressor->collect();
+  }
   run_agreed(grid.world(), [&] {
     if (grid.world().rank() != 0) return;
     std::vector<const Stateful*> parts{weights.get(), optimizer.get()};
     if (average) parts.push_back(&*average);
+    if (compressor) parts.push_back(&*compressor);
     parts.insert(parts.end(), extras.parts.begin(), extras.parts.end());
     save_checkpoint(folder.path() / options.checkpoints, step, parts,
                     {.metadata = extras.metadata,

@@ -47,6 +47,12 @@ class Case(unittest.TestCase):
         lines = (self.folder / name / "metrics.jsonl").read_text().splitlines()
         return [json.loads(line) for line in lines]
 
+    def record(self, name="quickstart"):
+        return json.loads((self.folder / name / "record.json").read_text())
+
+    def log(self, name="quickstart"):
+        return (self.folder / name / "log" / "rank_0000.log").read_text()
+
 
 class ProgramsTest(Case):
     def test_trains_on_two_ranks_and_scores_the_test_period_last(self):
@@ -57,9 +63,11 @@ class ProgramsTest(Case):
         self.assertAlmostEqual(last["persistence"]["t2m"], 2.683, places=3)
         self.assertAlmostEqual(last["previous_day"]["t2m"], 1.497, places=3)
         self.assertIn("24 h earlier", result.stdout)
-        record = json.loads((self.folder / "quickstart" / "record.json").read_text())
+        record = self.record()
         self.assertEqual(record["ranks"], 2)
         self.assertEqual(record["training"]["steps"], 4)
+        self.assertEqual(record["training"]["compressed_steps"], 0)
+        self.assertEqual(record["training"]["payload_bytes"], record["training"]["gradient_bytes"])
 
     def test_one_rank_and_two_see_the_same_samples(self):
         self.assertEqual(self.train("train.batch=2", "run.name=one", ranks=1).returncode, 0)
@@ -78,7 +86,7 @@ class ProgramsTest(Case):
 
     def test_refits_on_all_days_before_the_test(self):
         self.assertEqual(self.train("train.refit=true").returncode, 0)
-        record = json.loads((self.folder / "quickstart" / "record.json").read_text())
+        record = self.record()
         self.assertEqual(record["refit"]["steps"], record["training"]["best_step"])
         self.assertTrue(record["refit"]["best_checkpoint"].startswith("checkpoints/refit/"))
 
@@ -86,6 +94,41 @@ class ProgramsTest(Case):
         self.assertEqual(self.train("data.input_hours=[-12,-6,0]", "test.lead_hours=[6,12,24]").returncode, 0)
         leads = [e["lead_hours"] for e in self.events() if e.get("split") == "test"]
         self.assertEqual(leads, [24, 12, 6])
+
+    def test_compresses_gradients_on_two_ranks(self):
+        for method, start in [("acp_sgd", "start_step 1: as given"), ("power_sgd", "start_step 1: as given")]:
+            result = self.train(f"compress.method={method}", "compress.start_step=1", "ddp.bucket_cap_bytes=1MiB",
+                                "compress.matrix_approximation_rank=2", "train.refit=true", f"run.name={method}")
+            self.assertEqual(result.returncode, 0, result.stderr)
+            record = self.record(method)
+            for section in ["training", "refit"]:
+                totals = record[section]
+                self.assertEqual(totals["compressed_steps"], totals["steps"] - 1, "each trains with a new compressor")
+                self.assertLess(totals["payload_bytes"], totals["gradient_bytes"])
+                self.assertEqual(totals["sent_bytes"], totals["payload_bytes"])  # 2 (n - 1) / n of it on two ranks
+            steps = [event for event in self.events(method) if event["event"] == "step"]
+            self.assertEqual(steps[1]["payload_bytes"], record["training"]["payload_bytes"])
+            self.assertIn(f"compressing by {method} rank 2 ", self.log(method))
+            self.assertIn(start, self.log(method))
+            self.assertIn(f"{method}: 3 of 4 steps compressed; payload ", self.log(method))
+
+    def test_evaluates_a_run_that_compressed(self):
+        self.assertEqual(self.train("compress.method=acp_sgd").returncode, 0)
+        result = run([PROGRAM, "evaluate", str(self.folder / "quickstart"), "--json", "-"])
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertAlmostEqual(json.loads(result.stdout)["rows"][0]["rmse"], self.events()[-1]["rmse"]["t2m"], places=5)
+
+    def test_starts_to_compress_when_the_learning_rate_is_warm(self):
+        for warmup, source in [(3, "start_step 3: optimizer.warmup_steps"), (0, "start_step 0: a tenth of train.steps")]:
+            result = self.train("compress.method=acp_sgd", f"optimizer.warmup_steps={warmup}", f"run.name={warmup}")
+            self.assertEqual(result.returncode, 0, result.stderr)
+            self.assertEqual(self.record(str(warmup))["training"]["compressed_steps"], 4 - warmup)
+            self.assertIn(source, self.log(str(warmup)))
+
+    def test_says_when_nothing_was_compressed(self):
+        result = self.train("compress.method=acp_sgd", ranks=1)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertIn("warning: acp_sgd: none of 4 steps compressed", self.log())
 
     def test_the_doctor_gives_a_verdict(self):
         result = run([PROGRAM, "doctor"])
@@ -145,6 +188,16 @@ class BadInputTest(Case):
 
     def test_misspelt_key(self):
         self.check([self.command("optimizer.learning_rat=1")], "learning_rat", "learning_rate")
+
+    def test_method_of_compression_that_does_not_exist(self):
+        self.check([self.command("compress.method=acp_sdg")], "compress.method", "did you mean 'acp_sgd'")
+
+    def test_compression_that_makes_no_sense(self):
+        self.check([self.command("compress.method=acp_sgd", "compress.matrix_approximation_rank=0")],
+                   "matrix_approximation_rank", "positive, got 0")
+
+    def test_one_rank_with_another_compression(self):
+        self.check([self.command(), self.command("compress.method=power_sgd")], "rank 1", "compress.method=power_sgd")
 
     def test_batch_larger_than_the_data(self):
         self.check([self.command("train.batch=1000")], "1000")

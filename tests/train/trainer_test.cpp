@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <isobar/train/trainer.hpp>
 
+#include "compress/world.hpp"
 #include "core/temporary_folder.hpp"
 
 #include <isobar/comm/thread_world.hpp>
+#include <isobar/compress/acp_sgd.hpp>
 #include <isobar/core/error.hpp>
 #include <isobar/train/checkpoint.hpp>
 #include <isobar/train/scoring.hpp>
@@ -36,6 +38,28 @@ Task line_task() {
           .reduction = nullptr,
           .loss = [line](const Batch& b) { return (line->forward(b) - b.target).square().mean(); },
           .forecast = [line](const Batch& b) { return line->forward(b); }};
+}
+
+/// Adds to x(t) what a network says that has a matrix large enough to be compressed.
+struct Network : torch::nn::Module {
+  Network() {
+    in = register_parameter("in", at::linspace(-1, 1, 24).view({1, 24}));
+    matrix = register_parameter("matrix", at::eye(24));
+    out = register_parameter("out", at::full({24, 1}, 0.1));
+  }
+  at::Tensor forward(const Batch& batch) {
+    const auto x = batch.state.select(1, batch.state.size(1) - 1).unsqueeze(1);
+    return x + x.matmul(in).tanh().matmul(matrix).tanh().matmul(out);
+  }
+  at::Tensor in, matrix, out;
+};
+
+Task network_task() {
+  const auto net = std::make_shared<Network>();
+  return {.module = net,
+          .reduction = nullptr,
+          .loss = [net](const Batch& b) { return (net->forward(b) - b.target).square().mean(); },
+          .forecast = [net](const Batch& b) { return net->forward(b); }};
 }
 
 std::shared_ptr<const SampleSet> samples(const char* begin, const char* end) {
@@ -168,10 +192,55 @@ TEST(Trainer, SavesWhatItScored) {
 
   const auto task = line_task();
   ModuleWeights weights(task.module, "average");
-  load_checkpoint(summary.best_checkpoint, {&weights});
+  const auto loaded = load_checkpoint(summary.best_checkpoint, {&weights});
+  EXPECT_EQ(loaded.unknown_parts, (std::vector<std::string>{"model", "optimizer"}));
   const auto scores =
       score_samples(task, data().validation, data().area, grid, 2, c10::Device(c10::kCPU));
   EXPECT_DOUBLE_EQ(scores[0].ratio(), summary.best_ratio);
+}
+
+std::vector<std::string> parts_of(const std::filesystem::path& checkpoint) {
+  return load_checkpoint(checkpoint, {}).unknown_parts;
+}
+
+TEST(Trainer, CompressesGradientsAndSaysWhatItSent) {
+  const test::TemporaryFolder folder;
+  run_ranks(2, [&](Communicator& comm) {
+    ProcessGrid grid(comm, 1);
+    RunFolder run(comm, folder.path(), "network");
+    auto settings = options();
+    settings.ddp.compressor = make_acp_sgd({.matrix_approximation_rank = 2, .start_step = 2});
+    const auto summary = Trainer(network_task(), data(), grid, settings).run(run);
+    EXPECT_EQ(summary.reducer.compressed_steps, 4);
+    EXPECT_LT(summary.reducer.payload_bytes, summary.reducer.gradient_bytes);
+  });
+  std::vector<int64_t> payload;
+  for (const auto& event : events(folder.path() / "network")) {
+    if (event["event"] == "step") payload.push_back(event["payload_bytes"]);
+  }
+  ASSERT_EQ(payload.size(), 3);
+  // Two steps of 24 · 24 + 24 + 24 floats, then two of 2 · 24 in the matrix's place.
+  EXPECT_EQ(payload[0], 2 * 624 * 4);
+  EXPECT_EQ(payload[1] - payload[0], 2 * 96 * 4);
+}
+
+TEST(Trainer, SavesTheMeanOfItsCompressorsResiduals) {
+  const test::TemporaryFolder folder;
+  run_ranks(2, [&](Communicator& comm) {
+    ProcessGrid grid(comm, 1);
+    RunFolder run(comm, folder.path(), "network");
+    auto settings = options();
+    const auto compressor = make_acp_sgd({.matrix_approximation_rank = 2, .start_step = 2});
+    settings.ddp.compressor = compressor;
+    const auto checkpoint =
+        Trainer(network_task(), data(), grid, settings).run(run).best_checkpoint;
+    EXPECT_EQ(parts_of(checkpoint), (std::vector<std::string>{"model", "optimizer", "compressor"}));
+    const auto residual = test::remembered(*compressor, "matrix.residual");
+    auto mean = residual.clone();
+    comm.allreduce(mean).wait();
+    EXPECT_TRUE(at::equal(mean / 2, residual));
+    EXPECT_GT(residual.norm().item<double>(), 0);
+  });
 }
 
 TEST(Trainer, MovesAnEarlierRunAside) {

@@ -60,7 +60,7 @@ struct TrainingData {
 };
 
 /// What a checkpoint holds beside the trainer's own parts (model, average,
-/// optimizer).
+/// optimizer, compressor).
 struct CheckpointExtras {
   std::vector<const Stateful*> parts;
   std::map<std::string, std::string> metadata;

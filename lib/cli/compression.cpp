@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/compression.hpp"
+
+#include <isobar/compress/acp_sgd.hpp>
+#include <isobar/compress/power_sgd.hpp>
+#include <isobar/core/error.hpp>
+#include <isobar/core/text.hpp>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+
+namespace isobar {
+namespace {
+
+struct Method {
+  const char* name;
+  std::shared_ptr<Compressor> (*make)(const CompressionOptions& options);
+};
+
+constexpr std::array kMethods{
+    Method{"none", [](const CompressionOptions&) { return std::shared_ptr<Compressor>(); }},
+    Method{"acp_sgd", [](const CompressionOptions& o) { return make_acp_sgd(o.low_rank); }},
+    Method{"power_sgd", [](const CompressionOptions& o) { return make_power_sgd(o.low_rank); }},
+};
+
+}  // namespace
+
+std::vector<std::string> compression_methods() {
+  std::vector<std::string> names;
+  for (const auto& method : kMethods) names.emplace_back(method.name);
+  return names;
+}
+
+std::shared_ptr<Compressor> make_compressor(const CompressionOptions& options) {
+  const auto found = std::find_if(kMethods.begin(), kMethods.end(), [&](const Method& method) {
+    return method.name == options.method;
+  });
+  ISOBAR_CHECK(found != kMethods.end(), "compress: no method '", options.method, "'; ",
+               did_you_mean(options.method, compression_methods()));
+  return found->make(options);
+}
+
+std::string describe_saving(const CompressionOptions& options, const ReducerCounters& counters) {
+  if (counters.compressed_steps == 0) {
+    return fmt::format(
+        "{}: none of {} steps compressed: that takes more than one rank and more "
+        "steps than compress.start_step, {}",
+        options.method, counters.steps, options.low_rank.start_step);
+  }
+  return fmt::format(
+      "{}: {} of {} steps compressed; payload {} instead of {} ({:.3g} times less)", options.method,
+      counters.compressed_steps, counters.steps, format_bytes(counters.payload_bytes),
+      format_bytes(counters.gradient_bytes),
+      static_cast<double>(counters.gradient_bytes) / static_cast<double>(counters.payload_bytes));
+}
+
+}  // namespace isobar

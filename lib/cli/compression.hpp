@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <isobar/compress/low_rank.hpp>
+#include <isobar/ddp/compressor.hpp>
+#include <isobar/ddp/reducer_options.hpp>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace isobar {
+
+/// How gradients are compressed, as experiments and benchmarks choose it.
+struct CompressionOptions {
+  std::string method = "none";
+  LowRankOptions low_rank = {};  ///< of acp_sgd and power_sgd
+};
+
+/// "none" and the names of all methods.
+std::vector<std::string> compression_methods();
+
+/// A compressor for one reducer; null for "none". Throws UsageError for an unknown method
+/// and for options that make no sense.
+std::shared_ptr<Compressor> make_compressor(const CompressionOptions& options);
+
+/// One line: how many steps were compressed, and what that saved.
+std::string describe_saving(const CompressionOptions& options, const ReducerCounters& counters);
+
+}  // namespace isobar

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <isobar/train/compressor_part.hpp>
+
+#include <isobar/core/error.hpp>
+#include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
+
+#include <algorithm>
+
+namespace isobar {
+namespace {
+
+const std::string kResidual = ".residual";
+const std::string kFirst = ".first";
+
+bool ends_with(const std::string& key, const std::string& end) {
+  return key.size() > end.size() && key.compare(key.size() - end.size(), end.size(), end) == 0;
+}
+
+/// Where in the gradient the residual of this parameter begins.
+int64_t first_of(const CompressorState& state, const std::string& parameter) {
+  const auto found = state.counts.find(parameter + kFirst);
+  return found == state.counts.end() ? 0 : found->second;
+}
+
+template <typename State>  // const or not
+auto* find(State& state, const std::string& key) {
+  const auto found = std::find_if(state.tensors.begin(), state.tensors.end(),
+                                  [&](const auto& named) { return named.first == key; });
+  return found == state.tensors.end() ? nullptr : &found->second;
+}
+
+int64_t real_elements(const at::Tensor& tensor) {
+  return (tensor.is_complex() ? 2 : 1) * tensor.numel();
+}
+
+int64_t row_length(const at::Tensor& residual) {
+  return residual.dim() < 2 || residual.size(0) == 0 ? 1 : residual.numel() / residual.size(0);
+}
+
+/// Zeros for all of a parameter's residual, in the type that compressors keep it in.
+at::Tensor whole_residual(const at::Tensor& tensor, int64_t columns) {
+  const auto real = c10::toRealValueType(tensor.scalar_type());
+  const auto type = c10::elementSize(real) == 2 ? at::kFloat : real;
+  return at::zeros({real_elements(tensor) / columns, columns}, tensor.options().dtype(type));
+}
+
+}  // namespace
+
+CompressorPart::CompressorPart(std::shared_ptr<Compressor> compressor, const Reducer& reducer,
+                               const ProcessGrid& grid)
+    : compressor_(std::move(compressor)), reducer_(reducer), grid_(grid) {
+  ISOBAR_CHECK(compressor_, "CompressorPart: there is no compressor");
+  for (const auto& parameter : parameters()) {
+    ISOBAR_CHECK(parameter.reduction != Reduction::sharded || grid_.model().size() == 1,
+                 "CompressorPart: parameter '", parameter.name,
+                 "' is sharded over a model-parallel group; its residual would be one shard's");
+  }
+}
+
+void CompressorPart::collect() {
+  c10::NoGradGuard no_grad;
+  average_residuals(*compressor_, grid_.data());
+  auto state = compressor_->state();
+  collected_ = grid_.model().size() == 1 ? std::move(state) : joined(state);
+}
+
+/// What one rank's residual is in units of the updates that it has yet to give. A model's ranks
+/// add their gradients up before they compress the sum; of what is replicated the update is the
+/// mean.
+double CompressorPart::unit(const NamedParameter& parameter) const {
+  return parameter.reduction == Reduction::replicated ? grid_.model().size() : 1;
+}
+
+/// By parameter, columns of the residual, which a rank without a share of it cannot know; 0 for
+/// none.
+at::Tensor CompressorPart::columns_of(const CompressorState& state) const {
+  auto columns = at::zeros({static_cast<int64_t>(parameters().size())}, at::kLong);
+  for (size_t p = 0; p < parameters().size(); ++p) {
+    const auto* own = find(state, parameters()[p].name + kResidual);
+    if (own) columns[static_cast<int64_t>(p)] = row_length(*own);
+  }
+  grid_.model().allreduce(columns, ReduceOp::maximum).wait();
+  return columns;
+}
+
+// Which rank has how much of a parameter depends on the bucket plan, and that on the order of
+// gradients in the first step: what is saved must not.
+CompressorState CompressorPart::joined(const CompressorState& share) const {
+  CompressorState whole;
+  for (const auto& [key, count] : share.counts) {
+    if (!ends_with(key, kFirst)) whole.counts[key] = count;
+  }
+  const auto columns = columns_of(share);
+  for (size_t p = 0; p < parameters().size(); ++p) {
+    const auto& parameter = parameters()[p];
+    const auto length = columns[static_cast<int64_t>(p)].item<int64_t>();
+    if (length == 0) continue;
+    auto residual = whole_residual(parameter.tensor, length);
+    if (const auto* own = find(share, parameter.name + kResidual)) {
+      const int64_t first = first_of(share, parameter.name);
+      residual.view({-1}).narrow(0, first, own->numel()).copy_(own->reshape({-1}));
+    }
+    grid_.model().allreduce(residual).wait();
+    whole.tensors.emplace_back(parameter.name + kResidual, residual.div_(unit(parameter)));
+    whole.counts[parameter.name + kFirst] = 0;
+  }
+  return whole;
+}
+
+// A residual that is not whole, or not of this parameter's shape, stays as it is, for the
+// compressor to judge.
+void CompressorPart::cut(CompressorState& saved) const {
+  const auto wanted = compressor_->state();
+  for (const auto& parameter : parameters()) {
+    auto* residual = find(saved, parameter.name + kResidual);
+    const auto* like = find(wanted, parameter.name + kResidual);
+    if (!residual || !like || residual->numel() != real_elements(parameter.tensor) ||
+        row_length(*residual) != row_length(*like)) {
+      continue;
+    }
+    const int64_t first = first_of(wanted, parameter.name);
+    const auto share = residual->reshape({-1}).narrow(0, first, like->numel());
+    *residual = share.view(like->sizes()) * unit(parameter);
+    saved.counts[parameter.name + kFirst] = first;
+  }
+}
+
+void CompressorPart::save(StateDict& state) const {
+  ISOBAR_CHECK(collected_,
+               "CompressorPart: call collect() on every rank before a checkpoint is saved");
+  for (const auto& [key, tensor] : collected_->tensors) state.put(key, tensor);
+  for (const auto& [key, count] : collected_->counts) state.put_scalar(key, count);
+}
+
+void CompressorPart::load(const StateDict& state, int) {
+  CompressorState saved;
+  saved.tensors = state.tensors();
+  for (const auto& [key, scalar] : state.scalars()) saved.counts[key] = state.integer(key);
+  cut(saved);
+  compressor_->load(saved);
+}
+
+}  // namespace isobar
