@@ -83,13 +83,12 @@ class StepRun {
 
   void time(StepMeasurement& result, int repeats) {
     std::array<std::vector<double>, kParts> by_part;
-    const auto before = sync_->totals().payload_bytes;
+    const auto before = sync_->totals();
     for (int i = 0; i < repeats; ++i) {
       const auto times = timed_step();
       for (int part = 0; part < kParts; ++part) by_part[part].push_back(times[part]);
     }
-    const auto payload = static_cast<double>(sync_->totals().payload_bytes - before) / repeats;
-    result.payload_bytes = static_cast<int64_t>(largest_over_ranks(ranks_, {payload})[0]);
+    set_traffic(result, before, repeats);
     std::array<Summary, kParts> over_steps;
     for (int part = 0; part < kParts; ++part) {
       over_steps[part] = summarize(largest_over_ranks(ranks_, by_part[part]));
@@ -100,6 +99,17 @@ class StepRun {
     result.backward_s = over_steps[kBackward].median;
     result.exposed_comm_s = over_steps[kExposed].median;
     result.optimizer_s = over_steps[kOptimizer].median;
+  }
+
+  void set_traffic(StepMeasurement& result, const SyncTotals& before, int steps) {
+    const auto after = sync_->totals();
+    const auto payload = static_cast<double>(after.payload_bytes - before.payload_bytes) / steps;
+    const auto sent = after.sent_bytes < 0
+                          ? allreduce_sent_fraction(ranks_.size()) * payload
+                          : static_cast<double>(after.sent_bytes - before.sent_bytes) / steps;
+    const auto largest = largest_over_ranks(ranks_, {payload, sent});
+    result.payload_bytes = static_cast<int64_t>(largest[0]);
+    result.sent_bytes = static_cast<int64_t>(largest[1]);
   }
 
   void profile(StepMeasurement& result) {
@@ -117,16 +127,20 @@ class StepRun {
   }
 
   /// Gradients without any overlap come from a copy of the network that nothing is hooked to.
+  /// What a step leaves unsent is no part of the mean, what it makes up for is.
   void check(StepMeasurement& result) {
     copy_parameters(*work_.module, *plain_.module);
     plain_.module->zero_grad();
     plain_.loss().backward();
-    const auto own = gradients_of(trainable_parameters(*plain_.module));
+    auto own = gradients_of(trainable_parameters(*plain_.module));
+    const auto owed = sync_->residuals();
     gradients();
+    const auto owes = sync_->residuals();
+    for (size_t i = 0; i < owed.size(); ++i) own[i] += owed[i] - owes[i];
     if (options_.on_first_gradients && !checked_) options_.on_first_gradients(*work_.module);
     checked_ = true;
     const auto got = gradients_of(parameters_);
-    const auto found = sync_->averages() ? deviation_from_mean(ranks_, got, own)
+    const auto found = sync_->averages() ? deviation_from_mean(ranks_, got, own, sync_->loss())
                                          : deviation_from_own(ranks_, got, own);
     optimize_();
     result.deviation = std::max(result.deviation, found.largest);

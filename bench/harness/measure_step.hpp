@@ -44,6 +44,7 @@ struct StepMeasurement {
   double exposed_comm_s = 0;
   double optimizer_s = 0;
   int64_t payload_bytes = 0;  ///< of one step, on the rank that hands over most
+  int64_t sent_bytes = 0;     ///< of one step, on the rank that sends most
   int64_t parameters = 0;     ///< trainable values
   std::string sync;
   ComputeProfile compute;            ///< no_slower_than() the two above

@@ -61,8 +61,9 @@ double ReadyTimes::since_last_s() const { return state_->watch.elapsed_s() - las
 namespace {
 
 /// Forward, backward, and when each gradient was there, of one pass.
-std::vector<double> pass(Subject& ranks, const Workload& plain, ReadyTimes& ready) {
-  plain.module->zero_grad(/*set_to_none=*/false);
+std::vector<double> pass(Subject& ranks, const Workload& plain, ReadyTimes& ready,
+                         Gradients gradients) {
+  plain.module->zero_grad(/*set_to_none=*/gradients == Gradients::new_ones);
   ranks.barrier();
   Stopwatch watch;
   const auto loss = plain.loss();
@@ -76,12 +77,13 @@ std::vector<double> pass(Subject& ranks, const Workload& plain, ReadyTimes& read
 
 }  // namespace
 
-ComputeProfile profile_compute(Subject& ranks, const Workload& plain, int repeats) {
+ComputeProfile profile_compute(Subject& ranks, const Workload& plain, int repeats,
+                               Gradients gradients) {
   ReadyTimes ready(trainable_parameters(*plain.module));
   std::vector<std::vector<double>> by_value(2 + ready.seconds().size());
-  pass(ranks, plain, ready);
+  pass(ranks, plain, ready, gradients);
   for (int i = 0; i < repeats; ++i) {
-    const auto times = pass(ranks, plain, ready);
+    const auto times = pass(ranks, plain, ready, gradients);
     for (size_t v = 0; v < times.size(); ++v) by_value[v].push_back(times[v]);
   }
   std::vector<double> medians;

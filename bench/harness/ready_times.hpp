@@ -47,9 +47,13 @@ struct ComputeProfile {
   std::vector<double> ready_s;  ///< by trainable parameter, since the backward pass began
 };
 
+/// Whether a backward pass adds to gradients that are there, and zero, or makes new ones.
+enum class Gradients { accumulated, new_ones };
+
 /// Runs forward and backward passes that start together on all ranks, one to warm up
 /// and `repeats` timed ones. Collective; blocks.
-ComputeProfile profile_compute(Subject& ranks, const Workload& plain, int repeats);
+ComputeProfile profile_compute(Subject& ranks, const Workload& plain, int repeats,
+                               Gradients gradients = Gradients::accumulated);
 
 /// The profile with its times shortened, those of the backward pass all by one factor,
 /// where these are smaller: a machine that was slower during the profile must not make

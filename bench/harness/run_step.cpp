@@ -20,11 +20,19 @@ using nlohmann::json;
 json positive_or_null(double value) { return value > 0 ? json(value) : json(); }
 
 /// The computation as it went without communication; the optimizer has no share in overlap.
+/// Buckets count with what is handed to collectives.
 StepCompute compute_of(const StepMeasurement& m) {
+  auto buckets = m.buckets;
+  double gradients = 0;
+  for (const auto& bucket : buckets) gradients += static_cast<double>(bucket.bytes);
+  for (auto& bucket : buckets) {
+    const double share = static_cast<double>(bucket.bytes) / gradients;
+    bucket.bytes = static_cast<int64_t>(share * static_cast<double>(m.payload_bytes));
+  }
   return {.forward_s = m.compute.forward_s,
           .backward_s = m.compute.backward_s,
           .optimizer_s = m.optimizer_s,
-          .buckets = m.buckets};
+          .buckets = std::move(buckets)};
 }
 
 /// What no schedule beats; null where the wire's rate is not known.
@@ -83,13 +91,13 @@ json make_row(const Subject& ranks, const StepArguments& arguments, const PlainS
            {"ranks", n},
            {"nodes", stream.nodes},
            {"sync", m.sync},
-           {"compress", arguments.compress},
+           {"compress", "none"},
            {"optimizer", arguments.optimizer},
            {"threads", arguments.threads},
            {"batch", arguments.samples()},
            {"parameters", m.parameters},
            {"payload_bytes", m.payload_bytes},
-           {"sent_bytes", allreduce_sent_fraction(n) * static_cast<double>(m.payload_bytes)},
+           {"sent_bytes", m.sent_bytes},
            {"goodput_gbit_s", positive_or_null(stream.gbit_s)},
            {"goodput_path", stream.path},
            {"bound_s", bound_of(m, stream, n)},

@@ -13,10 +13,6 @@
 namespace isobar::bench {
 namespace {
 
-void require_no_compression(const std::string& name) {
-  ISOBAR_CHECK(name == "none", "there is no compression '", name, "' yet; give none");
-}
-
 void add_gnn_options(CLI::App& app, StepArguments& arguments) {
   app.add_option("--grid", arguments.grid, "reduced Gaussian grid of the gnn's data");
   app.add_option("--hidden", arguments.hidden, "icosphere level of its hidden mesh")
@@ -49,8 +45,6 @@ void add_sync_options(CLI::App& app, StepArguments& arguments) {
       ->check(checked_by(parse_bucket_cap));
   app.add_option("--first-bucket-cap", arguments.first_bucket_cap, "the first one from this")
       ->check(checked_by(parse_bucket_cap));
-  app.add_option("--compress", arguments.compress, "none")
-      ->check(checked_by(require_no_compression));
 }
 
 }  // namespace

@@ -28,7 +28,6 @@ struct StepArguments {
   std::string sync = "ddp";
   std::string bucket_cap = "25MiB";
   std::string first_bucket_cap = "1MiB";
-  std::string compress = "none";
   std::string optimizer = "sgd";
   double learning_rate = 0.01;
   int threads = 1;

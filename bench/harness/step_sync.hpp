@@ -18,6 +18,8 @@ namespace isobar::bench {
 struct SyncTotals {
   int64_t payload_bytes = 0;  ///< gradient values handed to collectives
   double exposed_s = 0;       ///< waiting for collectives after the last gradient
+  /// What left the rank; negative: an allreduce's lower bound for the payload.
+  int64_t sent_bytes = -1;
 };
 
 /// Gradients that one collective brings together, as places in the order of the
@@ -34,6 +36,14 @@ class StepSync {
 
   /// Whether every rank has the mean of all ranks' gradients after finish().
   virtual bool averages() const { return true; }
+
+  /// What a gradient may be off by, as a part of the largest value of its tensor, because
+  /// less than the gradients is sent.
+  virtual double loss() const { return 0; }
+
+  /// What this rank has left unsent of each parameter's gradients so far, one-dimensional
+  /// and in the order of the module's trainable parameters; empty where it keeps no account.
+  virtual std::vector<at::Tensor> residuals() const { return {}; }
 
   virtual void zero_grad() = 0;
 

@@ -2,6 +2,7 @@
 #include "cli/bench_parallel.hpp"
 
 #include <isobar/ddp/data_parallel.hpp>
+#include <ATen/ops/zeros.h>
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
@@ -12,15 +13,49 @@
 namespace isobar {
 namespace {
 
+/// All of the parameter's elements; of a rank's share, those that it has not are zero.
+at::Tensor residual_of(const CompressorState& state, const NamedParameter& parameter) {
+  auto whole = at::zeros({parameter.tensor.numel()}, parameter.tensor.options());
+  for (const auto& [key, tensor] : state.tensors) {
+    if (key != parameter.name + ".residual") continue;
+    const auto first = state.counts.at(parameter.name + ".first");
+    whole.narrow(0, first, tensor.numel()).copy_(tensor.view({-1}));
+  }
+  return whole;
+}
+
+/// What a gradient may be off by beside what the residuals account for: 16 bits round,
+/// factors are sums of products in float32.
+double loss_of(const std::string& method) {
+  if (method == "none") return 0;
+  if (method == "bf16") return 0x1p-7;
+  return method == "fp16" ? 0x1p-10 : 0x1p-14;
+}
+
 class ParallelSync final : public bench::StepSync {
  public:
   /// Without an optimizer the update is not a part of finish().
   ParallelSync(std::unique_ptr<DataParallel> parallel, std::unique_ptr<Optimizer> fused,
-               double learning_rate)
-      : parallel_(std::move(parallel)), fused_(std::move(fused)), learning_rate_(learning_rate) {}
+               double learning_rate, std::shared_ptr<Compressor> compressor, double loss)
+      : parallel_(std::move(parallel)),
+        fused_(std::move(fused)),
+        learning_rate_(learning_rate),
+        compressor_(std::move(compressor)),
+        loss_(loss) {}
 
   std::string name() const override { return "ddp"; }
+  double loss() const override { return loss_; }
   void zero_grad() override { parallel_->zero_grad(); }
+
+  std::vector<at::Tensor> residuals() const override {
+    if (!compressor_) return {};
+    const auto state = compressor_->state();
+    std::vector<at::Tensor> found;
+    for (const auto& parameter : parallel_->reducer().parameters()) {
+      found.push_back(residual_of(state, parameter));
+    }
+    return found;
+  }
 
   void finish() override {
     if (fused_) {
@@ -33,7 +68,8 @@ class ParallelSync final : public bench::StepSync {
   bench::SyncTotals totals() const override {
     const auto& counters = parallel_->reducer().counters();
     return {.payload_bytes = counters.payload_bytes,
-            .exposed_s = counters.exposed_seconds + parallel_->buffer_counters().seconds};
+            .exposed_s = counters.exposed_seconds + parallel_->buffer_counters().seconds,
+            .sent_bytes = counters.sent_bytes};
   }
 
   std::vector<bench::SyncBucket> buckets() const override {
@@ -46,6 +82,8 @@ class ParallelSync final : public bench::StepSync {
   std::unique_ptr<DataParallel> parallel_;
   std::unique_ptr<Optimizer> fused_;
   double learning_rate_;
+  std::shared_ptr<Compressor> compressor_;
+  double loss_;
 };
 
 const std::map<std::string, GridLevels> kLevels = {{"flat", GridLevels::flat},
@@ -62,12 +100,14 @@ int64_t parse_last_cap(const std::string& text) {
 }
 
 DataParallelOptions parallel_options(const bench::StepArguments& step,
-                                     const ParallelArguments& arguments) {
+                                     const ParallelArguments& arguments,
+                                     std::shared_ptr<Compressor> compressor) {
   return {.bucket_cap_bytes = bench::parse_bucket_cap(step.bucket_cap),
           .first_bucket_cap_bytes = bench::parse_bucket_cap(step.first_bucket_cap),
           .last_bucket_cap_bytes = parse_last_cap(arguments.last_bucket_cap),
           .launch = kLaunches.at(arguments.launch),
           .levels = kLevels.at(arguments.levels),
+          .compressor = std::move(compressor),
           .buffers = {.action = kBufferActions.at(arguments.buffers)}};
 }
 
@@ -88,12 +128,19 @@ void add_parallel_options(CLI::App& app, ParallelArguments& arguments) {
       ->check(CLI::IsMember({"separate", "fused"}));
   app.add_option("--buffers", arguments.buffers, "what each step does with buffers")
       ->check(CLI::IsMember(kBufferActions));
+  app.add_option("--compress", arguments.compress.method, "what is sent instead of gradients")
+      ->check(CLI::IsMember(compression_methods()));
+  app.add_option("--matrix-approximation-rank",
+                 arguments.compress.low_rank.matrix_approximation_rank,
+                 "width of the factors of acp_sgd and power_sgd")
+      ->check(CLI::PositiveNumber);
 }
 
 nlohmann::json parallel_fields(const ParallelArguments& arguments) {
   return {{"model_ranks", arguments.model_ranks}, {"levels", arguments.levels},
           {"launch", arguments.launch},           {"last_bucket_cap", arguments.last_bucket_cap},
-          {"update", arguments.update},           {"buffers", arguments.buffers}};
+          {"update", arguments.update},           {"buffers", arguments.buffers},
+          {"compress", arguments.compress.method}};
 }
 
 OptimizerOptions optimizer_options(const bench::StepArguments& step, FusedUpdate fused) {
@@ -105,7 +152,8 @@ std::unique_ptr<bench::StepSync> make_parallel_sync(torch::nn::Module& module, C
                                                     const ProcessGrid* grid,
                                                     const bench::StepArguments& step,
                                                     const ParallelArguments& arguments) {
-  const auto options = parallel_options(step, arguments);
+  const auto compressor = make_compressor(arguments.compress);
+  const auto options = parallel_options(step, arguments, compressor);
   auto parallel = grid ? std::make_unique<DataParallel>(module, *grid, options)
                        : std::make_unique<DataParallel>(module, world, options);
   std::unique_ptr<Optimizer> fused;
@@ -113,7 +161,8 @@ std::unique_ptr<bench::StepSync> make_parallel_sync(torch::nn::Module& module, C
     fused =
         std::make_unique<Optimizer>(parallel->reducer(), optimizer_options(step, FusedUpdate::on));
   }
-  return std::make_unique<ParallelSync>(std::move(parallel), std::move(fused), step.learning_rate);
+  return std::make_unique<ParallelSync>(std::move(parallel), std::move(fused), step.learning_rate,
+                                        compressor, loss_of(arguments.compress.method));
 }
 
 }  // namespace isobar

@@ -9,6 +9,7 @@
 
 #include "bench/harness/step_arguments.hpp"
 #include "bench/harness/step_sync.hpp"
+#include "cli/compression.hpp"
 
 namespace CLI {
 class App;
@@ -24,6 +25,7 @@ struct ParallelArguments {
   std::string last_bucket_cap = "none";
   std::string update = "separate";
   std::string buffers = "none";
+  CompressionOptions compress{.low_rank = {.start_step = 0}};
 };
 
 /// Adds the options; `arguments` must outlive the parsing.

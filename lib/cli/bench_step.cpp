@@ -59,6 +59,19 @@ void add_bench_step_options(CLI::App& app, BenchStepArguments& arguments) {
                  "write rank 0's gradients of the first step there, as safetensors");
 }
 
+bench::StepCase make_step_case(const BenchStepArguments& arguments,
+                               bench::MakeWorkload make_workload, Communicator& comm,
+                               const ProcessGrid* grid) {
+  return {.make_workload = std::move(make_workload),
+          .make_sync = [&arguments, &comm,
+                        grid](torch::nn::Module& module) -> std::unique_ptr<bench::StepSync> {
+            if (arguments.common.sync == "none") return bench::make_no_sync(module);
+            return make_parallel_sync(module, comm, grid, arguments.common, arguments.parallel);
+          },
+          .make_optimizer =
+              [&arguments](torch::nn::Module& module) { return make_update(arguments, module); }};
+}
+
 int run_bench_step(const BenchStepArguments& arguments) {
   const auto& common = arguments.common;
   at::set_num_threads(common.threads);
@@ -71,14 +84,10 @@ int run_bench_step(const BenchStepArguments& arguments) {
   }
   bench::MakeWorkload make_workload;
   run_agreed(*comm, [&] { make_workload = bench::choose_workload(common, comm->rank()); });
-  const bench::StepCase step_case{
-      .make_workload = make_workload,
-      .make_sync = [&](auto& module) -> std::unique_ptr<bench::StepSync> {
-        if (common.sync == "none") return bench::make_no_sync(module);
-        return make_parallel_sync(module, *comm, grid.get(), common, arguments.parallel);
-      },
-      .make_optimizer = [&](auto& module) { return make_update(arguments, module); }};
-  return bench::run_step(*subject, step_case, common, parallel_fields(arguments.parallel),
+  const auto step_case = make_step_case(arguments, make_workload, *comm, grid.get());
+  auto parallel = arguments.parallel;
+  if (common.sync == "none") parallel.compress.method = "none";
+  return bench::run_step(*subject, step_case, common, parallel_fields(parallel),
                          step_options(arguments, comm->rank()));
 }
 

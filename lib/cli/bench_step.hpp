@@ -3,6 +3,7 @@
 
 #include <string>
 
+#include "bench/harness/measure_step.hpp"
 #include "bench/harness/step_arguments.hpp"
 #include "cli/bench_parallel.hpp"
 
@@ -18,6 +19,12 @@ struct BenchStepArguments {
 
 /// Adds the options of `isobar bench step`; `arguments` must outlive the parsing.
 void add_bench_step_options(CLI::App& app, BenchStepArguments& arguments);
+
+/// The step that the arguments describe. `arguments`, `comm` and `grid`, which may be null,
+/// must outlive it.
+bench::StepCase make_step_case(const BenchStepArguments& arguments,
+                               bench::MakeWorkload make_workload, Communicator& comm,
+                               const ProcessGrid* grid);
 
 /// Measures a training step and prints a table. Returns the exit code: 0 if gradients
 /// and parameters were right.

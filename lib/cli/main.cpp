@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/bench_collective.hpp"
+#include "cli/bench_compression.hpp"
 #include "cli/bench_step.hpp"
 #include "cli/commands.hpp"
 
@@ -86,6 +87,11 @@ int main(int argc, char** argv) {
   step.common.command = command;
   auto* step_command = bench_command->add_subcommand("step", "A training step, checked");
   isobar::add_bench_step_options(*step_command, step);
+  isobar::BenchCompressionArguments compression;
+  compression.step.common.command = command;
+  auto* compression_command = bench_command->add_subcommand(
+      "compression", "What each way to compress gradients would do to a step");
+  isobar::add_bench_compression_options(*compression_command, compression);
 
   std::string doctor_json;
   auto* doctor_command = app.add_subcommand("doctor", "Say what was found on this machine");
@@ -101,6 +107,7 @@ int main(int argc, char** argv) {
     if (*evaluate_command) return isobar::run_evaluate(evaluate);
     if (*collective_command) return isobar::run_bench_collective(bench);
     if (*step_command) return isobar::run_bench_step(step);
+    if (*compression_command) return isobar::run_bench_compression(compression);
     return isobar::run_doctor(doctor_json, command);
   });
 }
