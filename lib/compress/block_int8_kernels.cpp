@@ -84,10 +84,10 @@ ISOBAR_INLINE void quantise_block(const BlockOfMessage& to, int64_t count, int64
     }
     return;
   }
-  const T step = scale, inverse = 1 / step;
+  const T step = scale, inverse = 1 / step, rounder = kRounder<T>;
   for (int64_t i = 0; i < count; ++i) {
     const T wanted = value(i);
-    const T level = (wanted * inverse + kRounder<T>)-kRounder<T>;
+    const T level = (wanted * inverse + rounder) - rounder;
     to.levels[i] = static_cast<int8_t>(static_cast<int32_t>(level));
     keep(i, wanted - level * step);
   }

@@ -169,6 +169,17 @@ TEST(BlockInt8, OwesExactlyWhatItHasNotAppliedOnAGrid) {
   });
 }
 
+TEST(BlockInt8, OwesExactlyWhatItHasNotAppliedOfShardedParameters) {
+  run_ranks(4, [](Communicator& comm) {
+    ProcessGrid grid(comm, 2);
+    const auto compressor = int8();
+    auto list = odd_parameters(at::kDouble);
+    for (auto& one : list) one.reduction = Reduction::sharded;
+    CompressedModel model(list, grid, compressor);
+    expect_balance(model, grid.data(), *compressor, 6, 3);
+  });
+}
+
 TEST(BlockInt8, SumsWhatTheRanksOfAModelHaveSummed) {
   run_ranks(4, [](Communicator& comm) {
     ProcessGrid grid(comm, 2);

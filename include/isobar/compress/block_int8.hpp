@@ -23,10 +23,10 @@ struct BlockInt8Options {
 ///     each owner, of 1/N:      q = Q(Σ q_i),      E = E + Σ q_i - q
 ///     owners to all ranks:     q / divisor in the gradient's place
 ///
-/// An all_to_all and an all_gather a bucket. Each rank sends (N - 1) / N (1 + 4 / block) bytes
-/// a value in either, half of what an allreduce of 16-bit floats takes. Owners sum in the order
-/// of ranks, and all ranks decode the same bytes: the result has the same bits everywhere, on
-/// processors of any kind.
+/// An all_to_all and an all_gather a bucket. In each of the two a rank sends (N - 1) / N times
+/// 1 + 4 / block bytes a value: in all, half of what an allreduce of 16-bit floats takes. Owners
+/// sum in the order of ranks, and all ranks decode the same bytes: the result has the same bits
+/// everywhere.
 ///
 /// A step's result differs from the mean of g + E by no more than 1/127 of the mean, over the
 /// ranks, of the block's largest |g + E|. What it leaves out is in the residuals: the owner's
@@ -37,9 +37,9 @@ struct BlockInt8Options {
 /// training. A state resumes to the bit where buckets are the same.
 ///
 /// A gradient that is not finite, or too large for float32, makes its block NaN on every rank;
-/// residuals stay as they were. Takes another copy of the gradients in memory, in float32 or
-/// float64, and two bytes a value and, with N ranks, 5/N (9/N for float64) for messages and
-/// sums. Throws UsageError for a block that is not positive or a negative step.
+/// there, its rank's residual stays as it was. Takes another copy of the gradients in memory, in
+/// float32 or float64, and two bytes a value and, with N ranks, 5/N (9/N for float64) for messages
+/// and sums. Throws UsageError for a block that is not positive or a negative step.
 std::shared_ptr<Compressor> make_block_int8(const BlockInt8Options& options = {});
 
 }  // namespace isobar
