@@ -2,6 +2,8 @@
 #include "cli/compression.hpp"
 
 #include <isobar/compress/acp_sgd.hpp>
+#include <isobar/compress/block_int8.hpp>
+#include <isobar/compress/half_precision.hpp>
 #include <isobar/compress/power_sgd.hpp>
 #include <isobar/core/error.hpp>
 #include <isobar/core/text.hpp>
@@ -18,8 +20,18 @@ struct Method {
   std::shared_ptr<Compressor> (*make)(const CompressionOptions& options);
 };
 
+std::shared_ptr<Compressor> make_half(const CompressionOptions& options, HalfType type) {
+  return make_half_precision({.type = type, .start_step = options.low_rank.start_step});
+}
+
 constexpr std::array kMethods{
     Method{"none", [](const CompressionOptions&) { return std::shared_ptr<Compressor>(); }},
+    Method{"bf16", [](const CompressionOptions& o) { return make_half(o, HalfType::bfloat16); }},
+    Method{"fp16", [](const CompressionOptions& o) { return make_half(o, HalfType::float16); }},
+    Method{"int8",
+           [](const CompressionOptions& o) {
+             return make_block_int8({.start_step = o.low_rank.start_step});
+           }},
     Method{"acp_sgd", [](const CompressionOptions& o) { return make_acp_sgd(o.low_rank); }},
     Method{"power_sgd", [](const CompressionOptions& o) { return make_power_sgd(o.low_rank); }},
 };

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <isobar/compress/half_precision.hpp>
+#include <isobar/core/error.hpp>
+#include <ATen/ATen.h>
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace isobar {
+namespace {
+
+std::string_view to_string(HalfType type) {
+  return type == HalfType::float16 ? "float16" : "bfloat16";
+}
+
+/// The power of two by which float16s are divided before they are summed. Exact, so that it
+/// costs no rounding of its own.
+double predivisor(double divisor) {
+  double p = 1;
+  while (4 * p * p <= divisor) p *= 2;
+  return p;
+}
+
+/// A number to multiply or divide by, made once: from a plain number each step would make one.
+/// 16-bit floats divide in float32. Undefined for 1.
+at::Tensor make_factor(double factor, at::ScalarType type) {
+  if (factor == 1) return {};
+  return at::scalar_tensor(factor, at::TensorOptions().dtype(type));
+}
+
+/// One bucket's values and what they travel in.
+struct HalfBucket {
+  at::Tensor values;
+  at::Tensor sent;     ///< 16-bit; the values themselves where they are
+  at::Tensor before;   ///< values are multiplied by it before they are rounded
+  at::Tensor divisor;  ///< of the sum
+  int64_t payload_bytes = 0;
+
+  bool is_converted() const { return !sent.is_same(values); }
+};
+
+HalfBucket make_bucket(const BucketPiece& piece, HalfType type) {
+  HalfBucket bucket;
+  bucket.values = bucket.sent = piece.values;
+  double before = 1;
+  if (piece.values.element_size() > 2) {
+    const bool is_float16 = type == HalfType::float16;
+    if (is_float16) before = predivisor(piece.divisor);
+    bucket.sent = at::empty_like(piece.values, is_float16 ? at::kHalf : at::kBFloat16);
+  }
+  const auto wide = bucket.is_converted() ? piece.values.scalar_type() : at::kFloat;
+  bucket.before = make_factor(1 / before, wide);
+  bucket.divisor = make_factor(piece.divisor / before, wide);
+  for (const auto& slot : piece.slots) bucket.payload_bytes += 2 * slot.elements;
+  return bucket;
+}
+
+class HalfPrecision final : public Compressor {
+ public:
+  explicit HalfPrecision(const HalfPrecisionOptions& options) : options_(options) {
+    ISOBAR_CHECK(options.start_step >= 0, "half_precision: start_step must be 0 or more, got ",
+                 options.start_step);
+  }
+
+  std::string description() const override {
+    return detail::join("half_precision ", to_string(options_.type), " start ",
+                        options_.start_step);
+  }
+  int stages() const override { return 1; }
+  void set_plan(const std::vector<NamedParameter>& parameters,
+                const std::vector<BucketPiece>& pieces, Communicator* share_holders) override;
+  bool begin_step() override { return steps_++ >= options_.start_step; }
+  Work start(int64_t index, int stage, BucketChannel& channel) override;
+  void complete(int64_t index) override;
+  CompressorState state() const override { return {{}, {{"steps", steps_}}}; }
+  void load(const CompressorState& state) override;
+
+ private:
+  HalfPrecisionOptions options_;
+  std::vector<HalfBucket> buckets_;
+  int64_t steps_ = 0;
+};
+
+void HalfPrecision::set_plan(const std::vector<NamedParameter>&,
+                             const std::vector<BucketPiece>& pieces, Communicator*) {
+  buckets_.clear();
+  for (const auto& piece : pieces) buckets_.push_back(make_bucket(piece, options_.type));
+}
+
+Work HalfPrecision::start(int64_t index, int, BucketChannel& channel) {
+  auto& bucket = buckets_[index];
+  if (bucket.before.defined()) bucket.values.mul_(bucket.before);
+  if (bucket.is_converted()) bucket.sent.copy_(bucket.values);
+  return channel.allreduce(bucket.sent, bucket.payload_bytes);
+}
+
+void HalfPrecision::complete(int64_t index) {
+  auto& bucket = buckets_[index];
+  if (bucket.is_converted()) bucket.values.copy_(bucket.sent);
+  if (bucket.divisor.defined()) bucket.values.div_(bucket.divisor);
+}
+
+void HalfPrecision::load(const CompressorState& state) {
+  const auto steps = state.counts.find("steps");
+  if (steps == state.counts.end()) throw DataError("compressor state has no 'steps'");
+  steps_ = steps->second;
+}
+
+}  // namespace
+
+std::shared_ptr<Compressor> make_half_precision(const HalfPrecisionOptions& options) {
+  return std::make_shared<HalfPrecision>(options);
+}
+
+}  // namespace isobar

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "compress/parameter_residuals.hpp"
+
+#include <isobar/core/error.hpp>
+#include <ATen/ATen.h>
+
+#include <algorithm>
+
+namespace isobar::detail {
+namespace {
+
+/// Where two runs of a parameter's values overlap, the second takes the first's.
+void copy_overlap(const at::Tensor& from, int64_t from_first, const at::Tensor& to,
+                  int64_t to_first) {
+  const int64_t begin = std::max(from_first, to_first);
+  const int64_t end = std::min(from_first + from.numel(), to_first + to.numel());
+  if (begin >= end) return;
+  to.narrow(0, begin - to_first, end - begin)
+      .copy_(from.narrow(0, begin - from_first, end - begin));
+}
+
+/// By parameter; null where this rank has none of it.
+std::vector<const ParameterResidual*> by_parameter(const std::vector<ParameterResidual>& residuals,
+                                                   size_t parameters) {
+  std::vector<const ParameterResidual*> result(parameters);
+  for (const auto& residual : residuals) result[residual.parameter] = &residual;
+  return result;
+}
+
+at::Tensor zero_residual(const at::Tensor& parameter) {
+  const auto type = residual_type(c10::toRealValueType(parameter.scalar_type()));
+  return at::zeros({(parameter.is_complex() ? 2 : 1) * parameter.numel()},
+                   parameter.options().dtype(type).requires_grad(false));
+}
+
+const at::Tensor* find(const CompressorState& state, const std::string& name) {
+  for (const auto& [key, tensor] : state.tensors) {
+    if (key == name + ".residual") return &tensor;
+  }
+  return nullptr;
+}
+
+}  // namespace
+
+at::ScalarType residual_type(at::ScalarType gradient) {
+  return gradient == at::kHalf || gradient == at::kBFloat16 ? at::kFloat : gradient;
+}
+
+void carry_over(const std::vector<ParameterResidual>& from,
+                const std::vector<ParameterResidual>& to,
+                const std::vector<NamedParameter>& parameters, Communicator* share_holders) {
+  const auto before = by_parameter(from, parameters.size());
+  const auto after = by_parameter(to, parameters.size());
+  for (size_t p = 0; p < parameters.size(); ++p) {
+    const auto *old = before[p], *now = after[p];
+    if (share_holders && parameters[p].reduction != Reduction::sharded) {
+      const auto whole = zero_residual(parameters[p].tensor);
+      if (old) copy_overlap(old->values, old->first, whole, 0);
+      share_holders->allreduce(whole).wait();
+      if (now) copy_overlap(whole, 0, now->values, now->first);
+    } else if (old && now) {
+      copy_overlap(old->values, old->first, now->values, now->first);
+    }
+  }
+}
+
+void save(const std::vector<ParameterResidual>& residuals, CompressorState& state) {
+  for (const auto& residual : residuals) {
+    state.counts[residual.name + ".first"] = residual.first;
+    state.tensors.emplace_back(residual.name + ".residual", residual.values.clone());
+  }
+}
+
+void check_fits(const std::vector<ParameterResidual>& residuals, const CompressorState& state) {
+  for (const auto& residual : residuals) {
+    const auto* saved = find(state, residual.name);
+    if (!saved) continue;
+    const int64_t first = count_of(state, residual.name + ".first");
+    if (saved->sizes() == residual.values.sizes() && first == residual.first) continue;
+    throw DataError(detail::join("compressor state '", residual.name, ".residual' holds ",
+                                 saved->sizes(), " from value ", first, " on, this rank ",
+                                 residual.values.sizes(), " from ", residual.first,
+                                 "; load on the same number of ranks a model"));
+  }
+}
+
+void load(const std::vector<ParameterResidual>& residuals, const CompressorState& state) {
+  for (const auto& residual : residuals) {
+    if (const auto* saved = find(state, residual.name)) {
+      residual.values.copy_(*saved);
+    } else {
+      residual.values.zero_();
+    }
+  }
+}
+
+int64_t count_of(const CompressorState& state, const std::string& key) {
+  const auto found = state.counts.find(key);
+  if (found == state.counts.end()) {
+    throw DataError(detail::join("compressor state has no '", key, "'"));
+  }
+  return found->second;
+}
+
+}  // namespace isobar::detail
