@@ -56,6 +56,7 @@ class DryRun {
     if (in_place && stage == 0) sources = sources_of(bucket);
     auto& piece = pieces_[bucket];
     BucketChannel channel(group_, static_cast<int32_t>(bucket), traffic, sources);
+    const double spent_s = group_.spent_s();
     const Stopwatch watch;
     if (!in_place && stage == 0) {
       // What zero_grad() and the accumulation into its zeros take.
@@ -67,7 +68,7 @@ class DryRun {
     } else {
       channel.allreduce(piece.values, gradient_bytes(piece)).wait();
     }
-    return watch.elapsed_s();
+    return watch.elapsed_s() - (group_.spent_s() - spent_s);
   }
 
   double complete(size_t bucket) {
