@@ -74,6 +74,16 @@ void allocate_payloads(LowRankBucket& bucket) {
   }
 }
 
+// Made up by the decomposition, such columns would be the same rows' every time: of a gradient
+// that has nothing there, nothing would ever be sent.
+at::Tensor replace_zero_columns(LowRankBucket& bucket, const at::Tensor& factors) {
+  const auto shape = factors.sizes().slice(1);
+  auto& spare = bucket.spares[shape.vec()];
+  if (!spare.defined()) spare = random_factor(shape, 0, "spare", 0, factors.options());
+  const auto is_zero = factors.abs().amax(-2, /*keepdim=*/true) == 0;
+  return at::where(is_zero, spare, factors);
+}
+
 /// Bytes of a contiguous factor.
 std::string_view bytes_of(const at::Tensor& tensor) {
   return {static_cast<const char*>(tensor.const_data_ptr()), tensor.nbytes()};
@@ -162,7 +172,8 @@ void orthonormalize(LowRankBucket& bucket, Side side) {
     for (const auto* matrix : matrices) {
       factors.push_back(side == Side::left ? matrix->sent_left : matrix->sent_right.t());
     }
-    const auto stacked = at::nan_to_num(at::stack(factors), 0, 0, 0);
+    auto stacked = at::nan_to_num(at::stack(factors), 0, 0, 0);
+    stacked = replace_zero_columns(bucket, stacked);
     const auto basis = std::get<0>(at::linalg_qr(stacked, "reduced"));
     for (size_t i = 0; i < matrices.size(); ++i) {
       const auto one = basis[static_cast<int64_t>(i)];

@@ -4,6 +4,7 @@
 #include <isobar/compress/low_rank.hpp>
 #include <isobar/ddp/compressor.hpp>
 
+#include <map>
 #include <string>
 #include <vector>
 
@@ -47,6 +48,8 @@ struct LowRankBucket {
   at::Tensor left_payload, right_payload;
   int64_t left_values = 0, right_values = 0;  ///< of factors
   int64_t dense_values = 0;
+  /// By shape: what takes the place of columns of zeros.
+  std::map<std::vector<int64_t>, at::Tensor> spares;
 
   at::Tensor& payload(Side side) { return side == Side::left ? left_payload : right_payload; }
   int64_t factor_values(Side side) const { return side == Side::left ? left_values : right_values; }
@@ -71,7 +74,7 @@ at::Tensor random_factor(at::IntArrayRef shape, uint64_t seed, const std::string
 
 /// Sets each matrix's `left` or `right` to an orthonormal basis of what was sent last, by a
 /// reduced QR decomposition, of equal shapes at once. What is not finite counts as zero;
-/// columns that are zero or dependent are replaced by some that are not.
+/// columns that are zero are replaced by random ones, dependent ones by some that are not.
 void orthonormalize(LowRankBucket& bucket, Side side);
 
 /// Numbers of a hash of the orthonormal factors, to be summed over `ranks` ranks: in a
