@@ -26,6 +26,14 @@ class PowerSgd final : public LowRankCompressor {
   Work start_right(LowRankBucket& bucket, BucketChannel& channel);
 };
 
+/// The last right factor with rows of a size near 1: the projection would else have the square
+/// of the gradient's, which soon is too small or too large for a float.
+at::Tensor scaled(const at::Tensor& right) {
+  const auto finite = at::nan_to_num(right, 0, 0, 0);
+  const auto sizes = finite.abs().amax(1, /*keepdim=*/true);
+  return finite.div(sizes.masked_fill(sizes == 0, 1));
+}
+
 Work PowerSgd::start(int64_t index, int stage, BucketChannel& channel) {
   auto& bucket = this->bucket(index);
   if (bucket.matrices.empty()) return stage == 0 ? start_dense(bucket, channel) : Work();
@@ -35,7 +43,7 @@ Work PowerSgd::start(int64_t index, int stage, BucketChannel& channel) {
 // The right factor need not be orthonormal: the left one then is, and spans the same.
 Work PowerSgd::start_left(LowRankBucket& bucket, BucketChannel& channel) {
   for (auto& matrix : bucket.matrices) {
-    matrix.right.copy_(at::nan_to_num(matrix.sent_right, 0, 0, 0));
+    matrix.right.copy_(scaled(matrix.sent_right));
     const auto number = project_rows(matrix.passes, matrix.sent_left, matrix.right, Keep::all);
     matrix.set_pending(false);
     if (number.defined()) matrix.sent_left.add_(number);
