@@ -57,10 +57,11 @@ Work PowerSgd::start_left(LowRankBucket& bucket, BucketChannel& channel) {
 Work PowerSgd::start_right(LowRankBucket& bucket, BucketChannel& channel) {
   orthonormalize(bucket, Side::left);
   for (auto& matrix : bucket.matrices) {
-    project_residual(matrix.passes, matrix.left, matrix.own_right);
+    const auto number = project_residual(matrix.passes, matrix.left, matrix.own_right);
     matrix.set_pending(true);
     // The basis is finite whatever was sent; that it was not has to show in the result.
     at::add_out(matrix.sent_right, matrix.own_right, matrix.sent_left.sum().mul_(0));
+    if (number.defined()) matrix.sent_right.add_(number);
   }
   return send(bucket, Side::right, bucket.right_values, Side::left, channel);
 }
