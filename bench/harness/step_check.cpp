@@ -32,10 +32,11 @@ at::Tensor gather(Subject& ranks, const at::Tensor& own) {
   return all.view({ranks.size(), own.numel()});
 }
 
-Deviation deviation(const at::Tensor& got, const at::Tensor& parts, double loss) {
+Deviation deviation(const at::Tensor& got, const at::Tensor& parts, const SyncLoss& loss) {
   const auto wanted = parts.to(at::kDouble).mean(0);
   const auto sizes = parts.to(at::kDouble).abs().mean(0);
-  const double lost = loss > 0 && sizes.numel() > 0 ? loss * sizes.max().item<double>() : 0;
+  double lost = loss.absolute;
+  if (loss.of_largest > 0) lost += loss.of_largest * finite_maximum(sizes);
   const auto rounding = static_cast<double>(parts.size(0)) * 0x1p-23 * sizes + (kSmallest + lost);
   const auto off = (got.to(at::kDouble) - wanted).abs();
   const auto right = at::logical_and(off <= rounding, at::isfinite(off));
@@ -45,7 +46,7 @@ Deviation deviation(const at::Tensor& got, const at::Tensor& parts, double loss)
 
 template <typename Parts>
 Deviation compare(Subject& ranks, const std::vector<at::Tensor>& got,
-                  const std::vector<at::Tensor>& own, double loss, const Parts& parts_of) {
+                  const std::vector<at::Tensor>& own, const SyncLoss& loss, const Parts& parts_of) {
   std::vector<double> largest{0, 0};
   for (size_t i = 0; i < own.size(); ++i) {
     const auto found = deviation(got[i], parts_of(own[i]), loss);
@@ -69,14 +70,14 @@ std::vector<at::Tensor> gradients_of(const std::vector<at::Tensor>& parameters) 
 }
 
 Deviation deviation_from_mean(Subject& ranks, const std::vector<at::Tensor>& got,
-                              const std::vector<at::Tensor>& own, double loss) {
+                              const std::vector<at::Tensor>& own, const SyncLoss& loss) {
   return compare(ranks, got, own, loss,
                  [&](const at::Tensor& flat) { return gather(ranks, flat); });
 }
 
 Deviation deviation_from_own(Subject& ranks, const std::vector<at::Tensor>& got,
                              const std::vector<at::Tensor>& own) {
-  return compare(ranks, got, own, 0, [](const at::Tensor& flat) { return flat.unsqueeze(0); });
+  return compare(ranks, got, own, {}, [](const at::Tensor& flat) { return flat.unsqueeze(0); });
 }
 
 bool same_on_all_ranks(Subject& ranks, const std::vector<at::Tensor>& tensors) {

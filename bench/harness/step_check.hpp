@@ -5,6 +5,7 @@
 
 #include <vector>
 
+#include "bench/harness/step_sync.hpp"
 #include "bench/harness/subject.hpp"
 
 namespace isobar::bench {
@@ -21,11 +22,10 @@ std::vector<at::Tensor> gradients_of(const std::vector<at::Tensor>& parameters);
 /// Compares this rank's `got` with the mean over ranks of their `own` gradients, made
 /// from all of them in float64: a float32 sum of n values in any order, divided by n,
 /// is within n 2^-23 of the mean of their absolute values. What is not finite counts
-/// as the largest double. Where gradients lose by what is sent, `loss` of the largest
-/// value of the tensor comes on top. Both are from gradients_of(); `ranks` runs
-/// all_gather. Collective; blocks.
+/// as the largest double. What `loss` allows comes on top. Both are from gradients_of(); `ranks`
+/// runs all_gather. Collective; blocks.
 Deviation deviation_from_mean(Subject& ranks, const std::vector<at::Tensor>& got,
-                              const std::vector<at::Tensor>& own, double loss = 0);
+                              const std::vector<at::Tensor>& own, const SyncLoss& loss = {});
 
 /// The same where every rank is to have its own gradients and no others.
 Deviation deviation_from_own(Subject& ranks, const std::vector<at::Tensor>& got,

@@ -22,6 +22,13 @@ struct SyncTotals {
   int64_t sent_bytes = -1;
 };
 
+/// What a gradient may be off by because less than the gradients is sent: a part of the
+/// largest value of its tensor, and an amount for values too small to send.
+struct SyncLoss {
+  double of_largest = 0;
+  double absolute = 0;
+};
+
 /// Gradients that one collective brings together, as places in the order of the
 /// module's trainable parameters.
 using SyncBucket = std::vector<int64_t>;
@@ -37,9 +44,7 @@ class StepSync {
   /// Whether every rank has the mean of all ranks' gradients after finish().
   virtual bool averages() const { return true; }
 
-  /// What a gradient may be off by, as a part of the largest value of its tensor, because
-  /// less than the gradients is sent.
-  virtual double loss() const { return 0; }
+  virtual SyncLoss loss() const { return {}; }
 
   /// What this rank has left unsent of each parameter's gradients so far, one-dimensional
   /// and in the order of the module's trainable parameters; empty where it keeps no account.

@@ -5,6 +5,7 @@
 #include <isobar/comm/make_communicator.hpp>
 #include <isobar/compress/break_even.hpp>
 #include <isobar/core/stopwatch.hpp>
+#include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <torch/nn/module.h>
 #include <CLI/CLI.hpp>
@@ -30,6 +31,8 @@ using nlohmann::json;
 /// Sizes that tell latency from rate.
 constexpr std::array<int64_t, 4> kWireBytes = {4 << 10, 64 << 10, 512 << 10, 4 << 20};
 constexpr int kPasses = 6;
+/// Values of each array of the memory's measurement, more than caches hold.
+constexpr int64_t kMemoryValues = 8 << 20;
 
 /// What is predicted, and measured in the end.
 struct Choice {
@@ -98,6 +101,22 @@ class Bench {
     }
     predict_choices(predicted, compute, ready_times(plan, profile), wire(), comm_.size());
     return predicted;
+  }
+
+  /// What a rank moves in a second by McCalpin's STREAM triad, while all of them do.
+  double memory_bytes_per_s() {
+    auto a = at::zeros({kMemoryValues});
+    const auto b = at::ones_like(a), c = at::ones_like(a);
+    std::vector<double> seconds;
+    for (int i = 0; i < 2 * kPasses; ++i) {
+      ranks_->barrier();
+      const Stopwatch watch;
+      at::add_out(a, b, c, 3);
+      seconds.push_back(watch.elapsed_s());
+    }
+    const auto slowest =
+        bench::largest_over_ranks(*ranks_, {summarize(std::move(seconds)).median})[0];
+    return 3.0 * static_cast<double>(a.nbytes()) / slowest;
   }
 
   void measure(Choice& choice) {
@@ -190,12 +209,13 @@ double compute_s(const CompressionCost& cost) {
 }
 
 json make_row(const Choice& choice, const CompressionChoice& predicted, double without_s,
-              const bench::PlainStream& stream, int ranks) {
+              const bench::PlainStream& stream, double memory_bytes_per_s, int ranks) {
   json row{{"method", choice.options.method},
            {"name", predicted.name},
            {"ranks", ranks},
            {"nodes", stream.nodes},
            {"goodput_gbit_s", stream.gbit_s > 0 ? json(stream.gbit_s) : json()},
+           {"memory_gbyte_s", memory_bytes_per_s / 1e9},
            {"payload_bytes", predicted.cost.traffic.payload_bytes},
            {"sent_bytes", predicted.cost.traffic.sent_bytes},
            {"compute_s", compute_s(predicted.cost)},
@@ -259,6 +279,7 @@ int run_bench_compression(const BenchCompressionArguments& arguments) {
   Bench bench(arguments, *comm);
   const auto stream = bench::measure_plain_stream(bench.ranks(), common.stream_s);
   auto choices = choices_of(arguments);
+  const double memory = bench.memory_bytes_per_s();
   const auto predicted = bench.predict(choices);
   for (int round = 0; round < arguments.measured_rounds; ++round) {
     for (size_t i = 0; i < choices.size(); ++i)
@@ -270,8 +291,8 @@ int run_bench_compression(const BenchCompressionArguments& arguments) {
   if (comm->rank() == 0) {
     auto rows = json::array();
     for (size_t i = 0; i < choices.size(); ++i) {
-      rows.push_back(
-          make_row(choices[i], predicted[i], predicted[0].step.step_s, stream, comm->size()));
+      rows.push_back(make_row(choices[i], predicted[i], predicted[0].step.step_s, stream, memory,
+                              comm->size()));
       rows.back()["advised"] = i == advice.choice;
       rows.back()["advice"] = advice.reason;
     }

@@ -9,14 +9,10 @@
 #include <map>
 #include <numbers>
 #include <string_view>
+#include <utility>
 
 namespace isobar::detail {
 namespace {
-
-/// 16-bit floats are too coarse for sums of small remainders.
-at::ScalarType residual_type(const at::Tensor& values) {
-  return values.element_size() == 2 ? at::kFloat : values.scalar_type();
-}
 
 FactoredMatrix make_matrix(const BucketPiece& piece, size_t index, int64_t begin, int64_t rows,
                            const std::vector<NamedParameter>& parameters,
@@ -32,7 +28,7 @@ FactoredMatrix make_matrix(const BucketPiece& piece, size_t index, int64_t begin
   passes.rows = rows;
   passes.columns = slot.columns;
   passes.rank = std::min({options.matrix_approximation_rank, rows, slot.columns});
-  const auto type = piece.values.options().dtype(residual_type(piece.values));
+  const auto type = piece.values.options().dtype(residual_type(piece.values.scalar_type()));
   passes.residual = at::zeros({rows, slot.columns}, type);
   matrix.left = at::zeros({rows, passes.rank}, type);
   matrix.right = at::zeros({passes.rank, slot.columns}, type);
@@ -49,7 +45,7 @@ void add_slot(LowRankBucket& bucket, size_t index, const std::vector<NamedParame
   const int64_t rows = std::max<int64_t>(0, end / slot.columns - first_row);
   const bool compressed = is_compressed(rows, slot.columns, options);
   const auto add_dense = [&](int64_t from, int64_t to) {
-    if (from < to) bucket.dense.push_back({index, slot.offset + from - slot.first, to - from});
+    if (from < to) bucket.dense.push_back({index, slot.offset + from - slot.first, to - from, {}});
   };
   if (!compressed) return add_dense(slot.first, end);
   const int64_t begin = first_row * slot.columns;
@@ -73,6 +69,16 @@ void allocate_payloads(LowRankBucket& bucket) {
     matrix.sent_left = part(bucket.left_payload, left, matrix.left);
     matrix.sent_right = part(bucket.right_payload, right, matrix.right);
   }
+}
+
+// Made up by the decomposition, such columns would be the same rows' every time: of a gradient
+// that has nothing there, nothing would ever be sent.
+at::Tensor replace_zero_columns(LowRankBucket& bucket, const at::Tensor& factors) {
+  const auto shape = factors.sizes().slice(1);
+  auto& spare = bucket.spares[shape.vec()];
+  if (!spare.defined()) spare = random_factor(shape, 0, "spare", 0, factors.options());
+  const auto is_zero = factors.abs().amax(-2, /*keepdim=*/true) == 0;
+  return at::where(is_zero, spare, factors);
 }
 
 /// Bytes of a contiguous factor.
@@ -108,6 +114,48 @@ LowRankBucket make_low_rank_bucket(const BucketPiece& piece,
   return bucket;
 }
 
+at::Tensor settled_residual(const FactoredMatrix& matrix) {
+  auto passes = matrix.passes;
+  passes.residual = passes.residual.clone();
+  settle(passes);
+  return passes.residual;
+}
+
+std::vector<ParameterResidual> owed(const LowRankBucket& bucket,
+                                    const std::vector<NamedParameter>& parameters) {
+  std::vector<ParameterResidual> residuals;
+  const auto& values = bucket.piece.values;
+  const auto options = values.options().dtype(residual_type(values.scalar_type()));
+  for (const auto& slot : bucket.piece.slots) {
+    residuals.push_back({slot.parameter, parameters[slot.parameter].name, slot.first,
+                         at::zeros({slot.elements}, options)});
+  }
+  for (const auto& matrix : bucket.matrices) {
+    const auto& to = residuals[matrix.slot];
+    to.values.narrow(0, matrix.first - to.first, matrix.passes.residual.numel())
+        .copy_(settled_residual(matrix).view({-1}));
+  }
+  for (const auto& run : bucket.dense) {
+    if (!run.debt.defined()) continue;
+    const int64_t begin = run.offset - bucket.piece.slots[run.slot].offset;
+    residuals[run.slot].values.narrow(0, begin, run.elements).copy_(run.debt);
+  }
+  return residuals;
+}
+
+void owe(LowRankBucket& bucket, const std::vector<ParameterResidual>& residuals) {
+  for (auto& matrix : bucket.matrices) {
+    const auto& from = residuals[matrix.slot];
+    auto residual = matrix.passes.residual.view({-1});
+    residual.copy_(from.values.narrow(0, matrix.first - from.first, residual.numel()));
+  }
+  for (auto& run : bucket.dense) {
+    const int64_t begin = run.offset - bucket.piece.slots[run.slot].offset;
+    const auto debt = residuals[run.slot].values.narrow(0, begin, run.elements);
+    run.debt = debt.any().item<bool>() ? debt.clone() : at::Tensor();
+  }
+}
+
 void read_source(LowRankBucket& bucket, FactoredMatrix& matrix, const BucketChannel& channel) {
   write_piece(bucket, matrix);
   const auto source = channel.source(matrix.slot);
@@ -126,12 +174,14 @@ void write_piece(LowRankBucket& bucket, FactoredMatrix& matrix) {
 
 void pack_dense(LowRankBucket& bucket, Side side, const BucketChannel& channel) {
   int64_t to = bucket.factor_values(side);
-  for (const auto& run : bucket.dense) {
+  for (auto& run : bucket.dense) {
     const auto source = channel.source(run.slot);
     const auto& values = source.defined() ? source : bucket.piece.values;
     const int64_t from =
         source.defined() ? run.offset - bucket.piece.slots[run.slot].offset : run.offset;
-    bucket.payload(side).narrow(0, to, run.elements).copy_(values.narrow(0, from, run.elements));
+    const auto part = bucket.payload(side).narrow(0, to, run.elements);
+    part.copy_(values.narrow(0, from, run.elements));
+    if (run.debt.defined()) part.add_(std::exchange(run.debt, {}));
     to += run.elements;
   }
 }
@@ -151,6 +201,10 @@ Work start_dense(LowRankBucket& bucket, BucketChannel& channel) {
     const auto source = channel.source(i);
     const auto& slot = bucket.piece.slots[i];
     if (source.defined()) values.narrow(0, slot.offset, slot.elements).copy_(source);
+  }
+  for (auto& run : bucket.dense) {
+    if (!run.debt.defined()) continue;
+    values.narrow(0, run.offset, run.elements).add_(std::exchange(run.debt, {}));
   }
   return channel.allreduce(values,
                            bucket.dense_values * static_cast<int64_t>(values.element_size()));
@@ -186,7 +240,8 @@ void orthonormalize(LowRankBucket& bucket, Side side) {
     for (const auto* matrix : matrices) {
       factors.push_back(side == Side::left ? matrix->sent_left : matrix->sent_right.t());
     }
-    const auto stacked = at::nan_to_num(at::stack(factors), 0, 0, 0);
+    auto stacked = at::nan_to_num(at::stack(factors), 0, 0, 0);
+    stacked = replace_zero_columns(bucket, stacked);
     const auto basis = std::get<0>(at::linalg_qr(stacked, "reduced"));
     for (size_t i = 0; i < matrices.size(); ++i) {
       const auto one = basis[static_cast<int64_t>(i)];

@@ -4,10 +4,12 @@
 #include <isobar/compress/low_rank.hpp>
 #include <isobar/ddp/compressor.hpp>
 
+#include <map>
 #include <string>
 #include <vector>
 
 #include "compress/low_rank_kernels.hpp"
+#include "compress/parameter_residuals.hpp"
 
 namespace isobar::detail {
 
@@ -38,6 +40,9 @@ struct DenseRun {
   size_t slot = 0;     ///< of the piece
   int64_t offset = 0;  ///< in the piece
   int64_t elements = 0;
+  /// A residual from when these values were in a matrix, to be sent with the next ones;
+  /// undefined where there is none.
+  at::Tensor debt;
 };
 
 /// Buffers for one bucket. A payload holds factors, then the dense runs, and has room for a
@@ -49,6 +54,8 @@ struct LowRankBucket {
   at::Tensor left_payload, right_payload;
   int64_t left_values = 0, right_values = 0;  ///< of factors
   int64_t dense_values = 0;
+  /// By shape: what takes the place of columns of zeros.
+  std::map<std::vector<int64_t>, at::Tensor> spares;
 
   at::Tensor& payload(Side side) { return side == Side::left ? left_payload : right_payload; }
   int64_t factor_values(Side side) const { return side == Side::left ? left_values : right_values; }
@@ -58,6 +65,16 @@ struct LowRankBucket {
 LowRankBucket make_low_rank_bucket(const BucketPiece& piece,
                                    const std::vector<NamedParameter>& parameters,
                                    const LowRankOptions& options);
+
+/// What is owed of each slot's values, in new memory.
+std::vector<ParameterResidual> owed(const LowRankBucket& bucket,
+                                    const std::vector<NamedParameter>& parameters);
+
+/// Makes that the residuals and debts of a bucket that owes nothing.
+void owe(LowRankBucket& bucket, const std::vector<ParameterResidual>& residuals);
+
+/// What the matrix's residual stands for, in new memory.
+at::Tensor settled_residual(const FactoredMatrix& matrix);
 
 /// Where a pass reads and writes the matrix's gradient: the channel's source, and the piece.
 void read_source(LowRankBucket& bucket, FactoredMatrix& matrix, const BucketChannel& channel);
@@ -77,7 +94,7 @@ at::Tensor random_factor(at::IntArrayRef shape, uint64_t seed, const std::string
 
 /// Sets each matrix's `left` or `right` to an orthonormal basis of what was sent last, by a
 /// reduced QR decomposition, of equal shapes at once. What is not finite counts as zero;
-/// columns that are zero or dependent are replaced by some that are not.
+/// columns that are zero are replaced by random ones, dependent ones by some that are not.
 void orthonormalize(LowRankBucket& bucket, Side side);
 
 /// Numbers of a hash of the orthonormal factors, to be summed over `ranks` ranks: in a

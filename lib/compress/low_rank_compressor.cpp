@@ -19,37 +19,11 @@ void check(const std::string& method, const LowRankOptions& options) {
                options.start_step, ", ", options.refresh_every, " and ", options.compare_every);
 }
 
-/// What the residual stands for, in memory of its own.
-at::Tensor settled_residual(const FactoredMatrix& matrix) {
-  auto passes = matrix.passes;
-  passes.residual = passes.residual.clone();
-  settle(passes);
-  return passes.residual;
-}
-
-/// Where two runs of a parameter's values overlap, the second takes the first's.
-void copy_overlap(const at::Tensor& from, int64_t from_first, const at::Tensor& to,
-                  int64_t to_first) {
-  const int64_t begin = std::max(from_first, to_first);
-  const int64_t end = std::min(from_first + from.numel(), to_first + to.numel());
-  if (begin >= end) return;
-  to.narrow(0, begin - to_first, end - begin)
-      .copy_(from.narrow(0, begin - from_first, end - begin));
-}
-
 const at::Tensor* find(const CompressorState& state, const std::string& key) {
   for (const auto& [name, tensor] : state.tensors) {
     if (name == key) return &tensor;
   }
   return nullptr;
-}
-
-int64_t count_of(const CompressorState& state, const std::string& key) {
-  const auto found = state.counts.find(key);
-  if (found == state.counts.end()) {
-    throw DataError(detail::join("compressor state has no '", key, "'"));
-  }
-  return found->second;
 }
 
 }  // namespace
@@ -83,41 +57,33 @@ void LowRankCompressor::restart(FactoredMatrix& matrix, int64_t index) const {
   factor.copy_(random_factor(factor.sizes(), options_.seed, name, index, factor.options()));
 }
 
-// With shares, a new plan cuts parameters elsewhere: residuals then come from the ranks that
-// had them, all of a parameter at a time.
-void LowRankCompressor::carry_over(std::vector<LowRankBucket>& from,
+// Factors go on where a matrix is as it was.
+void LowRankCompressor::carry_over(const std::vector<LowRankBucket>& from,
                                    const std::vector<NamedParameter>& parameters,
                                    Communicator* share_holders) {
-  std::map<int64_t, std::pair<FactoredMatrix*, FactoredMatrix*>> pairs;
-  for (auto& bucket : from) {
-    for (auto& matrix : bucket.matrices) pairs[matrix.parameter].first = &matrix;
+  std::vector<ParameterResidual> before, after;
+  std::map<int64_t, const FactoredMatrix*> old_of;
+  for (const auto& bucket : from) {
+    for (auto& residual : owed(bucket, parameters)) before.push_back(std::move(residual));
+    for (const auto& matrix : bucket.matrices) old_of[matrix.parameter] = &matrix;
   }
+  for (const auto& bucket : buckets_) {
+    for (auto& residual : owed(bucket, parameters)) after.push_back(std::move(residual));
+  }
+  detail::carry_over(before, after, parameters, share_holders);
+  auto next = after.begin();
+  const auto side = first_basis(compressed_steps_);
   for (auto& bucket : buckets_) {
-    for (auto& matrix : bucket.matrices) pairs[matrix.parameter].second = &matrix;
-  }
-  for (size_t p = 0; p < parameters.size(); ++p) {
-    const bool is_shared = share_holders && parameters[p].reduction != Reduction::sharded;
-    const auto found = pairs.find(static_cast<int64_t>(p));
-    const auto [old, now] =
-        found == pairs.end() ? std::pair<FactoredMatrix*, FactoredMatrix*>() : found->second;
-    if (!is_shared && !(old && now)) continue;
-    at::Tensor values = old ? settled_residual(*old).view({-1}) : at::Tensor();
-    int64_t first = old ? old->first : 0;
-    if (is_shared) {
-      const auto& tensor = parameters[p].tensor;
-      const auto type = tensor.element_size() == 2 ? at::kFloat : tensor.scalar_type();
-      const auto whole = at::zeros({(tensor.is_complex() ? 2 : 1) * tensor.numel()},
-                                   tensor.options().dtype(c10::toRealValueType(type)));
-      if (old) copy_overlap(values, first, whole, 0);
-      share_holders->allreduce(whole).wait();
-      values = whole;
-      first = 0;
-    }
-    if (!now) continue;
-    copy_overlap(values, first, now->passes.residual.view({-1}), now->first);
-    const auto side = first_basis(compressed_steps_);
-    if (old && old->first == now->first && old->sent(side).sizes() == now->sent(side).sizes()) {
-      now->sent(side).copy_(old->sent(side));
+    const auto end = next + static_cast<int64_t>(bucket.piece.slots.size());
+    owe(bucket, {next, end});
+    next = end;
+    for (auto& matrix : bucket.matrices) {
+      const auto found = old_of.find(matrix.parameter);
+      if (found == old_of.end() || found->second->first != matrix.first) continue;
+      auto old = *found->second;
+      if (old.sent(side).sizes() == matrix.sent(side).sizes()) {
+        matrix.sent(side).copy_(old.sent(side));
+      }
     }
   }
 }
@@ -134,7 +100,8 @@ bool LowRankCompressor::begin_step() {
 }
 
 bool LowRankCompressor::comparison_is_due() const {
-  return options_.compare_every > 0 && compressed_step() % options_.compare_every == 0;
+  return options_.compare_every > 0 &&
+         (compressed_step() == loaded_at_ || compressed_step() % options_.compare_every == 0);
 }
 
 Work LowRankCompressor::send(LowRankBucket& bucket, Side side, int64_t values, Side basis,
@@ -171,37 +138,30 @@ CompressorState LowRankCompressor::state() const {
   return state;
 }
 
-// Another rank of the factors, or another layout of a matrix over ranks, makes the factors start
-// anew; the residual is a debt, and has to fit.
+std::vector<ParameterResidual> LowRankCompressor::residuals() const {
+  std::vector<ParameterResidual> list;
+  for (const auto& bucket : buckets_) {
+    for (const auto& matrix : bucket.matrices) {
+      list.push_back({matrix.parameter, matrix.name, matrix.first, matrix.passes.residual});
+    }
+  }
+  return list;
+}
+
+// Factors of another rank start anew; the residual is a debt, and has to fit.
 void LowRankCompressor::load(const CompressorState& state) {
   const int64_t steps = count_of(state, "steps");
   const int64_t compressed_steps = count_of(state, "compressed_steps");
-  for (const auto& bucket : buckets_) {
-    for (const auto& matrix : bucket.matrices) {
-      const auto* residual = find(state, matrix.name + ".residual");
-      if (!residual) continue;
-      const int64_t first = count_of(state, matrix.name + ".first");
-      if (residual->sizes() == matrix.passes.residual.sizes() && first == matrix.first) continue;
-      throw DataError(detail::join("compressor state '", matrix.name, ".residual' holds ",
-                                   residual->sizes(), " from value ", first, " on, this rank ",
-                                   matrix.passes.residual.sizes(), " from ", matrix.first,
-                                   "; load on the same number of ranks a model"));
-    }
-  }
+  check_fits(residuals(), state);
+  detail::load(residuals(), state);
   steps_ = steps;
-  compressed_steps_ = compressed_steps;
+  compressed_steps_ = loaded_at_ = compressed_steps;
   const auto side = first_basis(compressed_steps_);
   for (auto& bucket : buckets_) {
     for (auto& matrix : bucket.matrices) {
       matrix.set_pending(false);
       restart(matrix, compressed_steps_);
-      const auto* residual = find(state, matrix.name + ".residual");
       const auto* factor = find(state, matrix.name + ".factor");
-      if (residual) {
-        matrix.passes.residual.copy_(*residual);
-      } else {
-        matrix.passes.residual.zero_();
-      }
       if (factor && factor->sizes() == matrix.sent(side).sizes()) {
         matrix.sent(side).copy_(*factor);
       }

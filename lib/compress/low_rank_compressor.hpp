@@ -38,15 +38,17 @@ class LowRankCompressor : public Compressor {
  private:
   void restart(FactoredMatrix& matrix, int64_t index) const;
   bool comparison_is_due() const;
-  void carry_over(std::vector<LowRankBucket>& from, const std::vector<NamedParameter>& parameters,
-                  Communicator* share_holders);
+  std::vector<ParameterResidual> residuals() const;
+  void carry_over(const std::vector<LowRankBucket>& from,
+                  const std::vector<NamedParameter>& parameters, Communicator* share_holders);
 
   std::string method_;
   LowRankOptions options_;
   std::vector<LowRankBucket> buckets_;
   int64_t steps_ = 0;
   int64_t compressed_steps_ = 0;
-  int ranks_ = 1;  ///< of the group that sums
+  int64_t loaded_at_ = -1;  ///< compressed step that follows on the latest load()
+  int ranks_ = 1;           ///< of the group that sums
 };
 
 }  // namespace isobar::detail

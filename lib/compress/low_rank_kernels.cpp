@@ -116,6 +116,12 @@ bool columns_on_cpu(const LowRankMatrix& m, const at::Tensor& gradient, const at
       }
     }
   });
+  // The rows are added already. To forget all of them is better than to keep an overflow.
+  if (!all_finite(right.const_data_ptr<T>(), right.numel())) {
+    right.zero_();
+    m.residual.zero_();
+    finite = false;
+  }
   return finite;
 }
 
@@ -162,13 +168,16 @@ at::Tensor project_columns(const LowRankMatrix& m, const at::Tensor& left,
   return number_to_send(finite);
 }
 
-void project_residual(const LowRankMatrix& m, const at::Tensor& left, const at::Tensor& right) {
+at::Tensor project_residual(const LowRankMatrix& m, const at::Tensor& left,
+                            const at::Tensor& right) {
   if (!has_kernel(m)) {
     right.copy_(at::mm(left.t(), m.residual));
-    return;
+    return {};
   }
+  bool finite = true;
   AT_DISPATCH_FLOATING_TYPES(m.residual.scalar_type(), "project_residual",
-                             [&] { columns_on_cpu<scalar_t>(m, {}, left, right); });
+                             [&] { finite = columns_on_cpu<scalar_t>(m, {}, left, right); });
+  return number_to_send(finite);
 }
 
 void expand(const LowRankMatrix& m, const at::Tensor& left, const at::Tensor& right) {

@@ -29,8 +29,9 @@ enum class Keep {
 };
 
 // A gradient that is not finite must reach every rank, but not the residual, where it would stay.
-// So it counts as zero here (on the CPU with its row), and the two passes that read gradients
-// return a number to add to what is sent: undefined or 0 where all were finite, else NaN.
+// So it counts as zero here (on the CPU with its row), and the passes return a number to add to
+// what is sent: undefined or 0 where all were finite, else NaN. Where finite gradients overflow
+// in a right factor, it and the residual become zero (on the CPU).
 
 /// left = W · rightᵀ and the residual as `keep` says, nothing pending. Reads gradient and
 /// residual once and writes the residual once.
@@ -42,7 +43,8 @@ at::Tensor project_columns(const LowRankMatrix& matrix, const at::Tensor& left,
                            const at::Tensor& right);
 
 /// right = leftᵀ · residual, with nothing pending: W is there already.
-void project_residual(const LowRankMatrix& matrix, const at::Tensor& left, const at::Tensor& right);
+at::Tensor project_residual(const LowRankMatrix& matrix, const at::Tensor& left,
+                            const at::Tensor& right);
 
 /// gradient = left · right.
 void expand(const LowRankMatrix& matrix, const at::Tensor& left, const at::Tensor& right);

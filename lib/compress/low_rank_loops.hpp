@@ -256,11 +256,12 @@ ISOBAR_INLINE bool project_row_block(const Part<T>& part, int64_t i, T* left, co
     multiply_rows<T, R, K>(part.residual(i), part.width, {rows.first + k, m.rank},
                            part.right(right, stride, k));
   });
-  // A product of finite numbers may overflow.
+  // A product of finite numbers may overflow. To forget the row is better than to keep that.
   for (int64_t a = 0; a < R; ++a) {
     if (all_finite(rows[a], m.rank)) continue;
     finite = false;
     for (int64_t k = 0; k < m.rank; ++k) rows[a][k] = 0;
+    for (int64_t j = 0; j < m.columns; ++j) part.residual(i + a)[0][j] = 0;
   }
   if (keep_all) return finite;
   for_factor_blocks(m.rank, [&]<int64_t K>(int64_t k) ISOBAR_INLINE_LAMBDA {

@@ -80,7 +80,7 @@ void check_fits(const std::vector<ParameterResidual>& residuals, const Compresso
     throw DataError(detail::join("compressor state '", residual.name, ".residual' holds ",
                                  saved->sizes(), " from value ", first, " on, this rank ",
                                  residual.values.sizes(), " from ", residual.first,
-                                 "; load on the same number of ranks a model"));
+                                 "; load under the same bucket plan and on as many ranks a model"));
   }
 }
 

@@ -26,6 +26,14 @@ class PowerSgd final : public LowRankCompressor {
   Work start_right(LowRankBucket& bucket, BucketChannel& channel);
 };
 
+/// The last right factor with rows of a size near 1: the projection would else have the square
+/// of the gradient's, which soon is too small or too large for a float.
+at::Tensor scaled(const at::Tensor& right) {
+  const auto finite = at::nan_to_num(right, 0, 0, 0);
+  const auto sizes = finite.abs().amax(1, /*keepdim=*/true);
+  return finite.div(sizes.masked_fill(sizes == 0, 1));
+}
+
 Work PowerSgd::start(int64_t index, int stage, BucketChannel& channel) {
   auto& bucket = this->bucket(index);
   if (bucket.matrices.empty()) return stage == 0 ? start_dense(bucket, channel) : Work();
@@ -36,7 +44,7 @@ Work PowerSgd::start(int64_t index, int stage, BucketChannel& channel) {
 Work PowerSgd::start_left(LowRankBucket& bucket, BucketChannel& channel) {
   for (auto& matrix : bucket.matrices) {
     read_source(bucket, matrix, channel);
-    matrix.right.copy_(at::nan_to_num(matrix.sent_right, 0, 0, 0));
+    matrix.right.copy_(scaled(matrix.sent_right));
     const auto number = project_rows(matrix.passes, matrix.sent_left, matrix.right, Keep::all);
     matrix.set_pending(false);
     if (number.defined()) matrix.sent_left.add_(number);
@@ -50,10 +58,11 @@ Work PowerSgd::start_left(LowRankBucket& bucket, BucketChannel& channel) {
 Work PowerSgd::start_right(LowRankBucket& bucket, BucketChannel& channel) {
   orthonormalize(bucket, Side::left);
   for (auto& matrix : bucket.matrices) {
-    project_residual(matrix.passes, matrix.left, matrix.own_right);
+    const auto number = project_residual(matrix.passes, matrix.left, matrix.own_right);
     matrix.set_pending(true);
     // The basis is finite whatever was sent; that it was not has to show in the result.
     at::add_out(matrix.sent_right, matrix.own_right, matrix.sent_left.sum().mul_(0));
+    if (number.defined()) matrix.sent_right.add_(number);
   }
   return send(bucket, Side::right, bucket.right_values, Side::left, channel);
 }

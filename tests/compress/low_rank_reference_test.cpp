@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The production path against the algorithms in plain loops, in float64, step by step.
-#include <isobar/compress/acp_sgd.hpp>
-#include <isobar/compress/power_sgd.hpp>
 #include <gtest/gtest.h>
 
 #include "compress/low_rank_buckets.hpp"
+#include "compress/methods.hpp"
 #include "compress/plain_low_rank.hpp"
 #include "compress/world.hpp"
 
@@ -21,12 +20,6 @@ struct Shape {
 };
 const std::vector<Shape> kShapes = {
     {"square", 40, 40}, {"wide", 13, 70}, {"tall", 70, 13}, {"same as square", 40, 40}};
-
-enum class Method { acp, power };
-
-std::shared_ptr<Compressor> make(Method method, const LowRankOptions& options) {
-  return method == Method::acp ? make_acp_sgd(options) : make_power_sgd(options);
-}
 
 /// The rank's gradients of a step: the matrices' and, last, a vector's.
 std::vector<at::Tensor> gradients_of(int64_t step, int64_t rank) {
@@ -96,8 +89,7 @@ TEST_P(LowRankReference, ProductionPathTakesTheSameSteps) {
 }
 
 INSTANTIATE_TEST_SUITE_P(All, LowRankReference,
-                         testing::Combine(testing::Values(Method::acp, Method::power),
-                                          testing::Values(2, 3, 4),
+                         testing::Combine(kMethods, testing::Values(2, 3, 4),
                                           testing::Values<int64_t>(1, 3, 4)));
 
 }  // namespace

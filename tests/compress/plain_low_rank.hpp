@@ -17,10 +17,10 @@ inline Rows zeros(size_t rows, size_t columns) {
 
 inline Rows rows_of(const at::Tensor& tensor) {
   Rows rows = zeros(tensor.size(0), tensor.size(1));
-  for (size_t i = 0; i < rows.size(); ++i) {
-    for (size_t j = 0; j < rows[i].size(); ++j) {
-      rows[i][j] = tensor[static_cast<int64_t>(i)][static_cast<int64_t>(j)].item<double>();
-    }
+  const auto values = tensor.detach().to(at::kDouble).contiguous();
+  const double* next = values.const_data_ptr<double>();
+  for (auto& row : rows) {
+    for (double& value : row) value = *next++;
   }
   return rows;
 }

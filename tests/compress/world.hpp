@@ -41,6 +41,12 @@ struct CompressedModel {
   /// One step; afterwards `.grad` is what replaces the mean of the ranks' `gradients`.
   void step(const std::vector<at::Tensor>& gradients) {
     reducer.zero_grad();
+    backward(gradients);
+    reducer.finish();
+  }
+
+  /// Adds to the gradients; those that are not defined are of parameters that were not used.
+  void backward(const std::vector<at::Tensor>& gradients) {
     at::Tensor loss = at::zeros({}, at::kDouble);
     for (size_t i = 0; i < parameters.size(); ++i) {
       if (!gradients[i].defined()) continue;
@@ -49,7 +55,6 @@ struct CompressedModel {
       loss = loss + (product.is_complex() ? at::real(product) : product).to(at::kDouble);
     }
     loss.backward();
-    reducer.finish();
   }
 
   at::Tensor grad(size_t i) const { return parameters[i].tensor.grad(); }

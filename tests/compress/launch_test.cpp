@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+// Whatever starts a bucket and whoever takes it, the gradients are the same.
+#include <isobar/ddp/flat_optimizer.hpp>
+#include <gtest/gtest.h>
+
+#include <functional>
+
+#include "compress/ledger.hpp"
+#include "compress/methods.hpp"
+#include "compress/world.hpp"
+
+namespace isobar {
+namespace {
+
+using namespace test;
+
+class Launches : public testing::TestWithParam<Method> {
+ protected:
+  static std::shared_ptr<Compressor> compressor() {
+    return make(GetParam(), {.matrix_approximation_rank = 2, .start_step = 1});
+  }
+  static ReducerOptions small_buckets(Launch launch) {
+    return {.caps = {.cap_bytes = 3000, .first_cap_bytes = 1000}, .launch = launch};
+  }
+};
+INSTANTIATE_TEST_SUITE_P(All, Launches, kMethods);
+
+TEST_P(Launches, CountedAndAtFinishGiveTheSameBits) {
+  run_ranks(3, [&](Communicator& comm) {
+    std::vector<std::unique_ptr<CompressedModel>> models;
+    for (const auto launch : {Launch::first_gradient, Launch::counted, Launch::at_finish}) {
+      models.push_back(std::make_unique<CompressedModel>(matrices_and_riders(), comm, compressor(),
+                                                         small_buckets(launch)));
+    }
+    const auto gradients = random_gradients(models[0]->parameters);
+    for (int64_t step = 0; step < 8; ++step) {
+      for (const auto& model : models) model->step(gradients(step, comm.rank()));
+      for (size_t p = 0; p < models[0]->parameters.size(); ++p) {
+        EXPECT_TRUE(at::equal(models[1]->grad(p), models[0]->grad(p))) << step << " " << p;
+        EXPECT_TRUE(at::equal(models[2]->grad(p), models[0]->grad(p))) << step << " " << p;
+      }
+    }
+    EXPECT_GT(models[0]->reducer.counters().launched_in_backward, 0);
+    EXPECT_EQ(models[2]->reducer.counters().launched_in_backward, 0);
+  });
+}
+
+TEST_P(Launches, TakeTheValuesOfGradientsWithAGraph) {
+  run_ranks(2, [&](Communicator& comm) {
+    CompressedModel model(matrices_and_riders(), comm, compressor());
+    CompressedModel plain(matrices_and_riders(), comm, compressor());
+    const auto gradients = random_gradients(model.parameters);
+    for (int64_t step = 0; step < 5; ++step) {
+      const auto given = gradients(step, comm.rank());
+      plain.step(given);
+      at::Tensor loss = at::zeros({}, at::kDouble);
+      for (size_t p = 0; p < given.size(); ++p) {
+        const auto& tensor = model.parameters[p].tensor;
+        loss = loss + (tensor.pow(2) * given[p]).sum() / 2;  // at ones
+        at::Tensor(tensor).mutable_grad() = at::Tensor();
+      }
+      loss.backward({}, {}, /*create_graph=*/true);
+      EXPECT_TRUE(model.grad(0).requires_grad());
+      model.reducer.finish();
+      for (size_t p = 0; p < given.size(); ++p) {
+        EXPECT_FALSE(model.grad(p).requires_grad());
+        EXPECT_TRUE(at::equal(model.grad(p), plain.grad(p))) << step << " " << p;
+      }
+    }
+  });
+}
+
+TEST_P(Launches, OfSeveralReducersDoNotMix) {
+  run_ranks(2, [&](Communicator& comm) {
+    CompressedModel one(matrices_and_riders(), comm, compressor());
+    CompressedModel other(matrices_and_riders(), comm, compressor());
+    CompressedModel alone(matrices_and_riders(), comm, compressor());
+    const auto gradients = random_gradients(one.parameters);
+    for (int64_t step = 0; step < 5; ++step) {
+      const auto given = gradients(step, comm.rank());
+      one.reducer.zero_grad();
+      one.backward(given);
+      other.step(gradients(step + 50, comm.rank()));
+      one.reducer.finish();
+      alone.step(given);
+      EXPECT_TRUE(at::equal(one.grad(0), alone.grad(0)));
+      EXPECT_FALSE(at::equal(one.grad(0), other.grad(0)));
+    }
+  });
+}
+
+TEST_P(Launches, HandBucketsToAFlatOptimizer) {
+  run_ranks(2, [&](Communicator& comm) {
+    const auto options = small_buckets(Launch::first_gradient);
+    CompressedModel fused(matrices_and_riders(), comm, compressor(), options);
+    CompressedModel apart(matrices_and_riders(), comm, compressor(), options);
+    FlatOptimizer first(fused.reducer), second(apart.reducer);
+    const auto gradients = random_gradients(fused.parameters);
+    for (int64_t step = 0; step < 6; ++step) {
+      const auto given = gradients(step, comm.rank());
+      fused.reducer.zero_grad();
+      fused.backward(given);
+      fused.reducer.finish(first.on_bucket(0.01));
+      apart.step(given);
+      second.step(0.01);
+    }
+    EXPECT_GT(fused.reducer.plan().size(), 2);
+    for (size_t p = 0; p < fused.parameters.size(); ++p) {
+      EXPECT_TRUE(at::equal(fused.parameters[p].tensor, apart.parameters[p].tensor)) << p;
+    }
+  });
+}
+
+}  // namespace
+}  // namespace isobar

@@ -1,0 +1,61 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Does compress_test notice a compressor that is wrong? Makes one mistake at a time, builds, and runs the test.
+
+    tests/compress/mutations.py build/release [NAME ...]
+
+The sources are changed in place, one file at a time, and put back; what is not committed there is refused. Exit code
+0: every mistake was noticed. A mistake takes the time of compiling a file and of compress_test, about a minute.
+"""
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from mutation import Mistake, main  # noqa: E402
+
+ACP, POWER = "lib/compress/acp_sgd.cpp", "lib/compress/power_sgd.cpp"
+SHARED, BUCKETS, KERNELS, RULE = (f"lib/compress/low_rank{part}.cpp" for part in ("_compressor", "_buckets", "_kernels", ""))
+COLLECTIVES, STATE = "lib/ddp/reducer_collectives.cpp", "lib/ddp/compressor.cpp"
+
+MISTAKES = [
+    Mistake("keep what is missing in the sum", POWER, "    matrix.set_pending(true);\n",
+            "    matrix.passes.pending_left = matrix.left; matrix.passes.pending_right = matrix.sent_right;\n"),
+    Mistake("drop the residual", ACP, "      matrix.set_pending(false);\n",
+            "      matrix.set_pending(false);\n      matrix.passes.residual.zero_();\n"),
+    Mistake("compute the same factor in every step", ACP, "return index % 2 == 0 ? Side::right : Side::left;",
+            "return Side::right;"),
+    Mistake("skip the division", ACP, ".div_(bucket.piece.divisor);", ";"),
+    Mistake("skip the division of riders", POWER,
+            "  bucket.left_payload.narrow(0, bucket.left_values, bucket.dense_values).div_(bucket.piece.divisor);\n", ""),
+    Mistake("draw first factors by rank", SHARED, "  auto& factor = matrix.sent(first_basis(index));\n",
+            "  auto& factor = matrix.sent(first_basis(index));\n"
+            "  static thread_local int own = 0;\n  index += reinterpret_cast<intptr_t>(&own) / 4096 % 4096;\n"),
+    Mistake("leave the subtraction pending for good", ACP, "      matrix.set_pending(true);\n",
+            "      matrix.set_pending(false);\n"),
+    Mistake("skip the orthonormalization", ACP, "  orthonormalize(bucket, basis());\n",
+            "  for (auto& m : bucket.matrices) m.basis(basis()).copy_(at::nan_to_num(m.sent(basis()), 0, 0, 0));\n"),
+    Mistake("forget the riders", BUCKETS, "  add_dense(begin + rows * slot.columns, end);\n", ""),
+    Mistake("forget to take out the riders", ACP, "  unpack_dense(bucket, computed());\n", ""),
+    Mistake("take another rank's share", COLLECTIVES, "values.numel() * groups_.model->rank() : 0",
+            "values.numel() * (groups_.model->size() - 1 - groups_.model->rank()) : 0"),
+    Mistake("start a step late", SHARED, "if (steps_++ < options_.start_step)", "if (steps_++ <= options_.start_step)"),
+    Mistake("let a number that is not finite in", KERNELS, "const bool row_finite = all_finite(row, m.rank);",
+            "const bool row_finite = true;"),
+    Mistake("let it in by columns", KERNELS, "    finite[a] = sum_of_lanes<T>(zero) == 0;", "    finite[a] = true;"),
+    Mistake("let an overflow in", KERNELS, "  if (!all_finite(right.const_data_ptr<T>(), right.numel())) {", "  if (false) {"),
+    Mistake("send it without telling", ACP, "    if (number.defined()) matrix.sent(computed()).add_(number);\n", ""),
+    Mistake("restart without the parity", SHARED, "  compressed_steps_ = compressed_steps;\n",
+            "  compressed_steps_ = compressed_steps / 2 * 2;\n"),
+    Mistake("save what is still pending", SHARED, "  settle(passes);\n", ""),
+    Mistake("restart without factors", SHARED, "        matrix.sent(side).copy_(*factor);\n", "        ;\n"),
+    Mistake("forget residuals with the buckets", SHARED,
+            "    copy_overlap(values, first, now->passes.residual.view({-1}), now->first);\n", ""),
+    Mistake("never compare factors", SHARED, "return options_.compare_every > 0 &&", "return false &&"),
+    Mistake("keep columns of zeros", BUCKETS, "    stacked = replace_zero_columns(bucket, stacked);\n", ""),
+    Mistake("square the gradients", POWER, "return finite.div(sizes.masked_fill(sizes == 0, 1));", "return finite;"),
+    Mistake("compress vectors", RULE, "return rows > 1 && columns > 1 &&", "return rows > 0 && columns > 0 &&"),
+    Mistake("sum residuals instead of averaging", STATE, "    tensor.div_(group.size());\n", ""),
+]
+
+if __name__ == "__main__":
+    sys.exit(main(__doc__, MISTAKES, "compress_test"))
