@@ -13,7 +13,6 @@
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
-#include <array>
 #include <cstdio>
 #include <numeric>
 
@@ -28,8 +27,6 @@ namespace {
 
 using nlohmann::json;
 
-/// Sizes that tell latency from rate.
-constexpr std::array<int64_t, 4> kWireBytes = {4 << 10, 64 << 10, 512 << 10, 4 << 20};
 constexpr int kPasses = 6;
 /// Values of each array of the memory's measurement, more than caches hold.
 constexpr int64_t kMemoryValues = 8 << 20;
@@ -44,7 +41,6 @@ struct Choice {
 std::vector<Choice> choices_of(const BenchCompressionArguments& arguments) {
   std::vector<Choice> choices;
   for (const auto& method : compression_methods()) {
-    if (method == "auto") continue;
     const bool has_rank = method == "acp_sgd" || method == "power_sgd";
     for (const int64_t rank : arguments.matrix_approximation_ranks) {
       CompressionOptions options{.method = method};
@@ -97,9 +93,10 @@ class Bench {
       ranks_->barrier();
       const auto compressor = make_compressor(choice.options);
       auto cost = measure_compression(parameters, plan, compressor.get(), comm_.size(), kPasses);
-      predicted.push_back({name_of(choice.options), slowest(std::move(cost))});
+      predicted.push_back({name_of(choice.options), slowest(std::move(cost), comm_)});
     }
-    predict_choices(predicted, compute, ready_times(plan, profile), wire(), comm_.size());
+    predict_choices(predicted, compute, ready_times(plan, profile), measure_allreduce(comm_),
+                    comm_.size());
     return predicted;
   }
 
@@ -165,32 +162,6 @@ class Bench {
       seconds.push_back(watch.elapsed_s());
     }
     return bench::largest_over_ranks(*ranks_, {summarize(std::move(seconds)).median})[0];
-  }
-
-  AllreduceCost wire() {
-    if (comm_.size() == 1) return {};
-    const auto subject = make_communicator_subject(comm_, bench::Collective::allreduce);
-    std::vector<AllreduceSample> samples;
-    for (const int64_t bytes : kWireBytes) {
-      const auto found = bench::measure(*subject, {.repeats = 10}, bytes);
-      samples.push_back({found.bytes, found.seconds.median});
-    }
-    return fit_allreduce_cost(samples, comm_.size());
-  }
-
-  CompressionCost slowest(CompressionCost cost) {
-    std::vector<double> values;
-    for (const auto& bucket : cost.buckets) {
-      for (const auto& stage : bucket.stages) values.push_back(stage.compute_s);
-      values.push_back(bucket.complete_s);
-    }
-    const auto largest = bench::largest_over_ranks(*ranks_, values);
-    auto next = largest.begin();
-    for (auto& bucket : cost.buckets) {
-      for (auto& stage : bucket.stages) stage.compute_s = *next++;
-      bucket.complete_s = *next++;
-    }
-    return cost;
   }
 
   const BenchCompressionArguments& arguments_;

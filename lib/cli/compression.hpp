@@ -17,6 +17,9 @@ struct CompressionOptions {
   LowRankOptions low_rank = {};  ///< of acp_sgd and power_sgd
 };
 
+/// What stands for a method until one is chosen, see choose_compression().
+inline constexpr const char* kAutoCompression = "auto";
+
 /// "none" and the names of all methods.
 std::vector<std::string> compression_methods();
 

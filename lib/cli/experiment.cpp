@@ -157,7 +157,9 @@ void read_training(const Config& config, TrainerOptions& t) {
 /// A tenth of all steps, and no fewer than the learning rate warms up, is PyTorch's advice.
 void read_compression(const Config& config, Experiment& e) {
   const auto section = config.child("compress");
-  e.compress.method = section.one_of("method", compression_methods(), "none");
+  auto methods = compression_methods();
+  methods.emplace_back(kAutoCompression);
+  e.compress.method = section.one_of("method", methods, "none");
   auto& options = e.compress.low_rank;
   options.matrix_approximation_rank =
       section.get<int64_t>("matrix_approximation_rank", options.matrix_approximation_rank);
@@ -172,7 +174,9 @@ void read_compression(const Config& config, Experiment& e) {
   options.refresh_every = section.get<int64_t>("refresh_every", options.refresh_every);
   options.compare_every = section.get<int64_t>("compare_every", options.compare_every);
   options.seed = e.seed;
-  make_compressor(e.compress);  // throws where they make no sense
+  auto trial = e.compress;
+  if (trial.method == kAutoCompression) trial.method = "acp_sgd";
+  make_compressor(trial);  // throws where they make no sense
 }
 
 }  // namespace

@@ -1,19 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "cli/auto_compression.hpp"
 #include "cli/commands.hpp"
 #include "cli/weather_setup.hpp"
 
 #include <isobar/comm/agreement.hpp>
 #include <isobar/core/error.hpp>
 #include <isobar/core/record.hpp>
+#include <isobar/data/loader.hpp>
 #include <isobar/train/checkpoint.hpp>
 #include <isobar/train/scoring.hpp>
 #include <isobar/train/weights.hpp>
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
 #include <cstdio>
 #include <exception>
 #include <filesystem>
+#include <numeric>
 #include <optional>
 
 namespace isobar {
@@ -75,17 +79,36 @@ class TrainingRun {
     run_agreed(world_, [&] {
       setup_.emplace(experiment_);
       experiment_.trainer.device = setup_->device();
-      experiment_.trainer.ddp.compressor = make_compressor(experiment_.compress);
     });
     folder_.log().info("{} on {} ranks ({})", setup_->summary(), world_.size(), world_.backend());
     if (setup_->graph().uncovered > 0) {
       folder_.log().warn("{} data nodes have no encoder edge: their values are not seen",
                          setup_->graph().uncovered);
     }
-    if (const auto& compressor = experiment_.trainer.ddp.compressor) {
-      folder_.log().info("compressing by {}; start_step {}: {}", compressor->description(),
-                         experiment_.compress.low_rank.start_step, experiment_.start_step_from);
-    }
+  }
+
+  /// A compressor serves one fit.
+  void compress(const std::shared_ptr<const SampleSet>& samples) {
+    auto& options = experiment_.compress;
+    if (options.method == kAutoCompression) decide(samples);
+    auto& compressor = experiment_.trainer.ddp.compressor;
+    compressor = make_compressor(options);
+    if (!compressor) return;
+    folder_.log().info("compressing by {}; start_step {}: {}", compressor->description(),
+                       options.low_rank.start_step, experiment_.start_step_from);
+  }
+
+  void decide(const std::shared_ptr<const SampleSet>& samples) {
+    Batch batch;
+    run_agreed(world_, [&] {
+      std::vector<int64_t> first(std::min(experiment_.trainer.batch, samples->size()));
+      std::iota(first.begin(), first.end(), 0);
+      batch = to_device(*Loader(samples, {first}).next(), setup_->device());
+    });
+    const auto reason = choose_compression(experiment_.compress, setup_->task(), batch,
+                                           experiment_.trainer.ddp, grid_.data());
+    folder_.log().info("{}", reason);
+    record_.set("compression", {{"method", experiment_.compress.method}, {"reason", reason}});
   }
 
   TrainingSummary fit(bool validate, const std::string& section) {
@@ -95,6 +118,7 @@ class TrainingRun {
       data = {setup_->training_samples(), {}, setup_->area()};
       if (validate) data.validation = setup_->scoring_samples("validation");
     });
+    compress(data.train);
     Trainer trainer(setup_->task(), data, grid_, experiment_.trainer,
                     {{&setup_->scales()}, {{"experiment", experiment_.yaml}}});
     const auto summary = trainer.run(folder_);

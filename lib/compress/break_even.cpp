@@ -9,13 +9,22 @@
 
 #include <algorithm>
 #include <cmath>
-#include <optional>
 
 #include "compress/silent_group.hpp"
 #include "ddp/bucket_pieces.hpp"
 
 namespace isobar {
 namespace {
+
+constexpr int kAllreduces = 9;
+
+/// Place by place, of all ranks.
+std::vector<double> largest_of(std::vector<double> values, Communicator& group) {
+  auto tensor = at::tensor(values, at::kDouble);
+  group.allreduce(tensor, ReduceOp::maximum).synchronize();
+  const double* data = tensor.const_data_ptr<double>();
+  return {data, data + tensor.numel()};
+}
 
 /// Parameters of the same names and shapes that belong to nobody.
 std::vector<NamedParameter> twins(const std::vector<NamedParameter>& parameters) {
@@ -58,10 +67,12 @@ class DryRun {
     BucketChannel channel(group_, static_cast<int32_t>(bucket), traffic, sources);
     const double spent_s = group_.spent_s();
     const Stopwatch watch;
-    if (!in_place && stage == 0) {
+    if (!compressor_) {
       // What zero_grad() and the accumulation into its zeros take.
       piece.values.zero_();
       piece.values.add_(gradients_[bucket]);
+    } else if (!in_place && stage == 0) {
+      piece.values.copy_(gradients_[bucket]);
     }
     if (compressor_) {
       compressor_->start(static_cast<int64_t>(bucket), stage, channel).wait();
@@ -165,6 +176,38 @@ CompressionCost measure_compression(const std::vector<NamedParameter>& parameter
     cost.buckets.push_back(summarized(std::move(bucket), steps, allreduce_sent_fraction(ranks)));
   }
   return cost;
+}
+
+CompressionCost slowest(CompressionCost cost, Communicator& group) {
+  std::vector<double*> times;
+  for (auto& bucket : cost.buckets) {
+    for (auto& stage : bucket.stages) times.push_back(&stage.compute_s);
+    times.push_back(&bucket.complete_s);
+  }
+  std::vector<double> values;
+  for (const double* time : times) values.push_back(*time);
+  const auto largest = largest_of(std::move(values), group);
+  for (size_t i = 0; i < times.size(); ++i) *times[i] = largest[i];
+  return cost;
+}
+
+AllreduceCost measure_allreduce(Communicator& group) {
+  if (group.size() == 1) return {};
+  std::vector<AllreduceSample> samples;
+  for (const int64_t bytes : {4 << 10, 64 << 10, 512 << 10, 4 << 20}) {
+    const auto buffer = at::ones({bytes / 4}, at::kFloat);
+    std::vector<double> seconds;
+    for (int i = -1; i < kAllreduces; ++i) {
+      group.barrier().synchronize();
+      const Stopwatch watch;
+      group.allreduce(buffer).synchronize();
+      if (i >= 0) seconds.push_back(watch.elapsed_s());
+      buffer.fill_(1);
+    }
+    seconds = largest_of(std::move(seconds), group);
+    samples.push_back({bytes, summarize(std::move(seconds)).median});
+  }
+  return fit_allreduce_cost(samples, group.size());
 }
 
 void predict_choices(std::vector<CompressionChoice>& choices, const StepCompute& compute,

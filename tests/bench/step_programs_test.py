@@ -90,18 +90,55 @@ class Isobar(Case):
         row = self.row(*mpirun(4), *ISOBAR, *SMALL, *STREAM, "--model-ranks", "2", "--levels", "two")
         self.assertEqual((row["ranks"], row["model_ranks"], row["levels"]), (4, 2, "two"))
 
+    def test_compresses_and_checks_what_is_still_owed(self):
+        # Weights of 32 x 32, biases as they are.
+        payloads = {"bf16": 2 * PARAMETERS, "fp16": 2 * PARAMETERS, "acp_sgd": 4 * 3 * (4 * 32 + 32),
+                    "power_sgd": 4 * 3 * (4 * 64 + 32)}
+        for method, payload in payloads.items():
+            row = self.row(*mpirun(2), *ISOBAR, *SMALL, *STREAM, "--compress", method)
+            self.assertEqual((row["compress"], row["payload_bytes"], row["sent_bytes"]), (method, payload, payload))
+        row = self.row(*mpirun(3), *ISOBAR, *SMALL, *STREAM, "--compress", "int8")
+        self.assertLess(row["sent_bytes"], 2 * 2 * PARAMETERS * 2 / 3)
+
     def test_prints_a_table(self):
         result = run([*ISOBAR, *SMALL])
         self.assertEqual(result.returncode, 0, result.stderr)
         self.assertIn(f"mlp, {PARAMETERS} parameters, sync ddp through self: ranks 1", result.stdout)
 
     def test_wrong_usage_exits_with_two(self):
-        wrong = {("--bucket-cap", "auto"): "give 25MiB", ("--compress", "bf16"): "give none", ("--sync", "dpd"): "--sync",
+        wrong = {("--bucket-cap", "auto"): "give 25MiB", ("--compress", "zip"): "acp_sgd", ("--sync", "dpd"): "--sync",
                  ("--model", "cnn"): "--model", ("--levels", "three"): "--levels", ("--last-bucket-cap", "few"): "write 25MiB", ("--repeats", "few"): "write 20 or auto"}
         for words, advice in wrong.items():
             result = run([*ISOBAR, *words])
             self.assertEqual(result.returncode, 2, words)
             self.assertIn(advice, result.stderr)
+
+
+class Compression(unittest.TestCase):
+    def rows(self, *options):
+        result = run([*mpirun(2), PROGRAMS / "isobar", "bench", "compression", *SMALL, *STREAM, *options, "--json", "-"])
+        self.assertEqual(result.returncode, 0, result.stderr)
+        return json.loads(result.stdout)["rows"]
+
+    def test_predicts_each_way_and_gives_one_advice(self):
+        rows = self.rows("--matrix-approximation-rank", "1,4")
+        names = ["none", "bf16", "fp16", "int8", "acp_sgd rank 1", "acp_sgd rank 4", "power_sgd rank 1", "power_sgd rank 4"]
+        self.assertEqual([row["name"] for row in rows], names)
+        self.assertEqual(sum(row["advised"] for row in rows), 1)
+        self.assertEqual(rows[0]["predicted_ratio"], 1)
+        self.assertEqual(rows[0]["payload_bytes"], 4 * PARAMETERS)
+        self.assertLess(rows[4]["payload_bytes"], rows[5]["payload_bytes"])
+        self.assertTrue(all(row["predicted_step_s"] > 0 and row["measured_step_s"] is None for row in rows))
+
+    def test_measures_beside_it(self):
+        for row in self.rows("--measure", "2"):
+            self.assertEqual(row["error"], 0, row["name"])
+            self.assertAlmostEqual(row["predicted_over_measured"], row["predicted_step_s"] / row["measured_step_s"])
+
+    def test_stays_off_where_nothing_can_win(self):
+        rows = self.rows("--margin", "0.99")
+        self.assertTrue(rows[0]["advised"])
+        self.assertIn("stays off", rows[0]["advice"])
 
 
 class Peers(Case):

@@ -125,6 +125,15 @@ class ProgramsTest(Case):
             self.assertEqual(self.record(str(warmup))["training"]["compressed_steps"], 4 - warmup)
             self.assertIn(source, self.log(str(warmup)))
 
+    def test_decides_by_measurement_and_says_why(self):
+        result = self.train("compress.method=auto", "train.refit=true")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        decision = self.record()["compression"]
+        self.assertIn(decision["method"], ["none", "bf16", "acp_sgd", "power_sgd"])
+        self.assertIn(decision["reason"], self.log())
+        self.assertIn(" ms", decision["reason"])
+        self.assertEqual(self.log().count("compress.method auto:"), 1, "it decides once")
+
     def test_says_when_nothing_was_compressed(self):
         result = self.train("compress.method=acp_sgd", ranks=1)
         self.assertEqual(result.returncode, 0, result.stderr)

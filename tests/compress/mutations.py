@@ -15,6 +15,7 @@ from mutation import Mistake, main  # noqa: E402
 
 ACP, POWER = "lib/compress/acp_sgd.cpp", "lib/compress/power_sgd.cpp"
 SHARED, BUCKETS, KERNELS, RULE = (f"lib/compress/low_rank{part}.cpp" for part in ("_compressor", "_buckets", "_kernels", ""))
+LOOPS, PIECES, RESIDUALS = "lib/compress/low_rank_loops.hpp", "lib/ddp/bucket_pieces.cpp", "lib/compress/parameter_residuals.cpp"
 COLLECTIVES, STATE = "lib/ddp/reducer_collectives.cpp", "lib/ddp/compressor.cpp"
 
 MISTAKES = [
@@ -36,21 +37,24 @@ MISTAKES = [
             "  for (auto& m : bucket.matrices) m.basis(basis()).copy_(at::nan_to_num(m.sent(basis()), 0, 0, 0));\n"),
     Mistake("forget the riders", BUCKETS, "  add_dense(begin + rows * slot.columns, end);\n", ""),
     Mistake("forget to take out the riders", ACP, "  unpack_dense(bucket, computed());\n", ""),
-    Mistake("take another rank's share", COLLECTIVES, "values.numel() * groups_.model->rank() : 0",
-            "values.numel() * (groups_.model->size() - 1 - groups_.model->rank()) : 0"),
+    Mistake("take another rank's share", COLLECTIVES, "bucket.share.numel() * groups_.model->rank();",
+            "bucket.share.numel() * (groups_.model->size() - 1 - groups_.model->rank());"),
+    Mistake("read gradients that are not there yet", COLLECTIVES,
+            "  if (is_compressed_ && !two_levels_ && compressor_->reads_in_place()) return;\n",
+            "  bucket.sources.clear();\n"),
     Mistake("start a step late", SHARED, "if (steps_++ < options_.start_step)", "if (steps_++ <= options_.start_step)"),
-    Mistake("let a number that is not finite in", KERNELS, "const bool row_finite = all_finite(row, m.rank);",
-            "const bool row_finite = true;"),
-    Mistake("let it in by columns", KERNELS, "    finite[a] = sum_of_lanes<T>(zero) == 0;", "    finite[a] = true;"),
+    Mistake("let a number that is not finite in", LOOPS, "if (sum_of_lanes<T>(zero) != 0) {", "if (false) {"),
+    Mistake("let a product overflow", LOOPS, "if (all_finite(rows[a], m.rank)) continue;", "if (true) continue;"),
     Mistake("let an overflow in", KERNELS, "  if (!all_finite(right.const_data_ptr<T>(), right.numel())) {", "  if (false) {"),
     Mistake("send it without telling", ACP, "    if (number.defined()) matrix.sent(computed()).add_(number);\n", ""),
-    Mistake("restart without the parity", SHARED, "  compressed_steps_ = compressed_steps;\n",
-            "  compressed_steps_ = compressed_steps / 2 * 2;\n"),
-    Mistake("save what is still pending", SHARED, "  settle(passes);\n", ""),
+    Mistake("restart without the parity", SHARED, "  compressed_steps_ = loaded_at_ = compressed_steps;\n",
+            "  compressed_steps_ = loaded_at_ = compressed_steps / 2 * 2;\n"),
+    Mistake("save what is still pending", BUCKETS, "  settle(passes);\n", ""),
     Mistake("restart without factors", SHARED, "        matrix.sent(side).copy_(*factor);\n", "        ;\n"),
-    Mistake("forget residuals with the buckets", SHARED,
-            "    copy_overlap(values, first, now->passes.residual.view({-1}), now->first);\n", ""),
-    Mistake("never compare factors", SHARED, "return options_.compare_every > 0 &&", "return false &&"),
+    Mistake("forget residuals with the buckets", SHARED, "    owe(bucket, {next, end});\n", ""),
+    Mistake("forget what a new plan no longer compresses", BUCKETS,
+            "    run.debt = debt.any().item<bool>() ? debt.clone() : at::Tensor();\n", ""),
+    Mistake("never compare factors", SHARED, "return options_.compare_every > 0 &&", "return options_.compare_every > 0 && false &&"),
     Mistake("keep columns of zeros", BUCKETS, "    stacked = replace_zero_columns(bucket, stacked);\n", ""),
     Mistake("square the gradients", POWER, "return finite.div(sizes.masked_fill(sizes == 0, 1));", "return finite;"),
     Mistake("compress vectors", RULE, "return rows > 1 && columns > 1 &&", "return rows > 0 && columns > 0 &&"),

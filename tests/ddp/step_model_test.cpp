@@ -110,5 +110,60 @@ TEST(StepModel, RefusesNegativeTimes) {
   EXPECT_THROW(predict_step({.buckets = {{1, 100}}}, {}, 2), UsageError);
 }
 
+StepCompute plain_compute() {
+  return {.forward_s = 1, .backward_s = 4, .optimizer_s = 0.5, .buckets = {}};
+}
+
+TEST(StagedStep, IsThePlainStepWithOneStageAndNoComputation) {
+  auto compute = plain_compute();
+  compute.buckets = {{1, 100}, {2.5, 300}, {4, 50}};
+  const AllreduceCost cost{.latency_s = 0.1, .bytes_per_s = 100};
+  std::vector<StagedBucket> buckets;
+  for (const auto& [ready_s, bytes] : compute.buckets) {
+    buckets.push_back({.ready_s = ready_s, .stages = {{0, bytes}}});
+  }
+  const auto plain = predict_step(compute, cost, 4);
+  const auto staged = predict_staged_step(compute, buckets, cost, 4);
+  EXPECT_DOUBLE_EQ(staged.step_s, plain.step_s);
+  EXPECT_DOUBLE_EQ(staged.exposed_comm_s, plain.exposed_comm_s);
+  EXPECT_DOUBLE_EQ(staged.bound_s, plain.bound_s);
+  for (size_t b = 0; b < buckets.size(); ++b) EXPECT_DOUBLE_EQ(staged.end_s[b], plain.end_s[b]);
+}
+
+TEST(StagedStep, DelaysWhatFollowsByItsComputation) {
+  // Of two ranks, 100 bytes at 100 bytes/s take a second.
+  const AllreduceCost cost{.latency_s = 0, .bytes_per_s = 100};
+  const std::vector<StagedBucket> buckets{
+      {.ready_s = 1, .stages = {{0.5, 100}}, .complete_s = 0.25},
+      {.ready_s = 4, .stages = {{0.5, 100}}, .complete_s = 0.25}};
+  const auto step = predict_staged_step(plain_compute(), buckets, cost, 2);
+  EXPECT_DOUBLE_EQ(step.end_s[0], 2.5);         // full at 1, sent at 1.5
+  EXPECT_DOUBLE_EQ(step.end_s[1], 6);           // full at 4.5, sent at 5
+  EXPECT_DOUBLE_EQ(step.exposed_comm_s, 0.75);  // the first is completed meanwhile
+  EXPECT_DOUBLE_EQ(step.step_s, 1 + 6.25 + 0.5);
+}
+
+TEST(StagedStep, StartsLaterStagesBetweenBucketsOrInTheEnd) {
+  const AllreduceCost cost{.latency_s = 0, .bytes_per_s = 100};
+  const StagedBucket::Stage stage{0.25, 100};
+  const std::vector<StagedBucket> buckets{{.ready_s = 1, .stages = {stage, stage}},
+                                          {.ready_s = 4, .stages = {stage, stage}}};
+  const auto step = predict_staged_step(plain_compute(), buckets, cost, 2);
+  // The first's second stage begins when the second bucket fills, at 4.25 + 0.25, behind it.
+  EXPECT_DOUBLE_EQ(step.end_s[0], 6.5);
+  // The second's ends its first at 5.5, computes until 5.75 and finds the wire taken until 6.5.
+  EXPECT_DOUBLE_EQ(step.end_s[1], 7.5);
+  EXPECT_DOUBLE_EQ(step.step_s, 1 + 7.5 + 0.5);
+}
+
+TEST(StagedStep, RefusesBucketsOfDifferentStages) {
+  const AllreduceCost cost{.latency_s = 0, .bytes_per_s = 100};
+  const std::vector<StagedBucket> uneven{{.ready_s = 1, .stages = {{0, 1}}},
+                                         {.ready_s = 1, .stages = {{0, 1}, {0, 1}}}};
+  EXPECT_THROW(predict_staged_step(plain_compute(), uneven, cost, 2), UsageError);
+  EXPECT_THROW(predict_staged_step(plain_compute(), {{.ready_s = -1, .stages = {{0, 1}}}}, cost, 2),
+               UsageError);
+}
+
 }  // namespace
 }  // namespace isobar

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <isobar/comm/communicator.hpp>
 #include <isobar/ddp/compressor.hpp>
 #include <isobar/ddp/step_model.hpp>
 
@@ -24,6 +25,13 @@ struct CompressionCost {
 CompressionCost measure_compression(const std::vector<NamedParameter>& parameters,
                                     const BucketPlan& plan, Compressor* compressor, int ranks,
                                     int steps = 6);
+
+/// The same with every time the largest of the ranks'. Collective; blocks.
+CompressionCost slowest(CompressionCost cost, Communicator& group);
+
+/// Times allreduces from 4 KiB to 4 MiB on an otherwise idle `group` and fits their cost; all
+/// zero for one rank. Collective; blocks.
+AllreduceCost measure_allreduce(Communicator& group);
 
 /// One way to send gradients, and what a step would take.
 struct CompressionChoice {

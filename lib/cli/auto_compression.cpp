@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/auto_compression.hpp"
+
+#include <isobar/compress/break_even.hpp>
+#include <isobar/core/stopwatch.hpp>
+#include <isobar/core/summary.hpp>
+#include <ATen/ATen.h>
+#include <torch/nn/module.h>
+
+#include <fmt/format.h>
+
+namespace isobar {
+namespace {
+
+constexpr int kPasses = 4;
+
+std::vector<NamedParameter> trainable(const Task& task) {
+  std::vector<NamedParameter> parameters;
+  for (const auto& item : task.module->named_parameters()) {
+    if (item.value().requires_grad()) parameters.push_back({item.key(), item.value()});
+  }
+  return parameters;
+}
+
+/// Medians of the slowest rank's passes.
+StepCompute time_passes(const Task& task, const Batch& batch, Communicator& group) {
+  std::vector<double> forward, backward;
+  for (int i = -1; i < kPasses; ++i) {
+    task.module->zero_grad(/*set_to_none=*/true);
+    group.barrier().synchronize();
+    Stopwatch watch;
+    const auto loss = task.loss(batch);
+    loss.item<double>();  // waits for a device
+    const double forward_s = watch.restart();
+    loss.backward();
+    if (i < 0) continue;
+    forward.push_back(forward_s);
+    backward.push_back(watch.elapsed_s());
+  }
+  task.module->zero_grad(/*set_to_none=*/true);
+  auto times = at::tensor(
+      {summarize(std::move(forward)).median, summarize(std::move(backward)).median}, at::kDouble);
+  group.allreduce(times, ReduceOp::maximum).synchronize();
+  return {.forward_s = times[0].item<double>(),
+          .backward_s = times[1].item<double>(),
+          .optimizer_s = 0,
+          .buckets = {}};
+}
+
+std::vector<double> ready_times(const BucketPlan& plan, double backward_s) {
+  double all = 0, passed = 0;
+  for (const auto& bucket : plan) all += static_cast<double>(bucket.bytes);
+  std::vector<double> ready;
+  for (const auto& bucket : plan) {
+    passed += static_cast<double>(bucket.bytes);
+    ready.push_back(backward_s * passed / all);
+  }
+  return ready;
+}
+
+}  // namespace
+
+std::string choose_compression(CompressionOptions& options, const Task& task, const Batch& batch,
+                               const DataParallelOptions& ddp, Communicator& group) {
+  const auto parameters = trainable(task);
+  const auto plan = plan_buckets(parameters, reverse_order(static_cast<int64_t>(parameters.size())),
+                                 {.cap_bytes = ddp.bucket_cap_bytes,
+                                  .first_cap_bytes = ddp.first_bucket_cap_bytes,
+                                  .last_cap_bytes = ddp.last_bucket_cap_bytes,
+                                  .cap_list = ddp.bucket_cap_list});
+  const auto compute = time_passes(task, batch, group);
+  const std::vector<std::string> methods{"none", "bf16", "acp_sgd", "power_sgd"};
+  std::vector<CompressionChoice> choices;
+  for (const auto& method : methods) {
+    auto trial = options;
+    trial.method = method;
+    trial.low_rank.start_step = 0;
+    const auto compressor = make_compressor(trial);
+    group.barrier().synchronize();
+    auto cost = measure_compression(parameters, plan, compressor.get(), group.size());
+    choices.push_back({method, slowest(std::move(cost), group)});
+  }
+  predict_choices(choices, compute, ready_times(plan, compute.backward_s), measure_allreduce(group),
+                  group.size());
+  const auto advice = advise_compression(choices);
+  options.method = methods[advice.choice];
+  return "compress.method auto: " + advice.reason;
+}
+
+}  // namespace isobar
