@@ -40,7 +40,10 @@ struct Choice {
 
 std::vector<Choice> choices_of(const BenchCompressionArguments& arguments) {
   std::vector<Choice> choices;
+  const auto& wanted = arguments.methods;
   for (const auto& method : compression_methods()) {
+    const bool is_wanted = std::find(wanted.begin(), wanted.end(), method) != wanted.end();
+    if (!wanted.empty() && !is_wanted && method != "none") continue;
     const bool has_rank = method == "acp_sgd" || method == "power_sgd";
     for (const int64_t rank : arguments.matrix_approximation_ranks) {
       CompressionOptions options{.method = method};
@@ -235,6 +238,9 @@ void add_bench_compression_options(CLI::App& app, BenchCompressionArguments& arg
                  "widths of the factors of acp_sgd and power_sgd, by comma")
       ->delimiter(',')
       ->check(CLI::PositiveNumber);
+  app.add_option("--methods", arguments.methods, "only these beside none, by comma")
+      ->delimiter(',')
+      ->check(CLI::IsMember(compression_methods()));
   app.add_flag("--advise", arguments.advise, "say which to take, as it does anyway");
   app.add_option("--margin", arguments.margin, "by what part of a step compression has to win")
       ->check(CLI::Range(0.0, 0.99));

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "cli/bench_step.hpp"
@@ -11,6 +12,7 @@ namespace isobar {
 struct BenchCompressionArguments {
   BenchStepArguments step;
   std::vector<int64_t> matrix_approximation_ranks{4};
+  std::vector<std::string> methods;  ///< beside "none"; empty for all
   double margin = 0.1;
   bool advise = true;
   int measured_rounds = 0;  ///< 0: predictions only

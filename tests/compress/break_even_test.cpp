@@ -11,11 +11,9 @@ namespace {
 
 using namespace test;
 
-const std::vector<NamedParameter>& layers() {
-  static const std::vector<NamedParameter> list{parameter("a", {64, 64}, at::kFloat),
-                                                parameter("b", {64}, at::kFloat),
-                                                parameter("c", {64, 32}, at::kFloat)};
-  return list;
+std::vector<NamedParameter> layers() {
+  return {parameter("a", {64, 64}, at::kFloat), parameter("b", {64}, at::kFloat),
+          parameter("c", {64, 32}, at::kFloat)};
 }
 
 BucketPlan two_buckets() { return plan_buckets(layers(), {0, 1, 2}, {.cap_bytes = 64 * 64 * 4}); }
