@@ -7,20 +7,12 @@
 #include <ATen/ATen.h>
 #include <torch/nn/module.h>
 
-#include <fmt/format.h>
+#include "cli/trainable.hpp"
 
 namespace isobar {
 namespace {
 
 constexpr int kPasses = 4;
-
-std::vector<NamedParameter> trainable(const Task& task) {
-  std::vector<NamedParameter> parameters;
-  for (const auto& item : task.module->named_parameters()) {
-    if (item.value().requires_grad()) parameters.push_back({item.key(), item.value()});
-  }
-  return parameters;
-}
 
 /// Medians of the slowest rank's passes.
 StepCompute time_passes(const Task& task, const Batch& batch, Communicator& group) {
@@ -62,7 +54,7 @@ std::vector<double> ready_times(const BucketPlan& plan, double backward_s) {
 
 std::string choose_compression(CompressionOptions& options, const Task& task, const Batch& batch,
                                const DataParallelOptions& ddp, Communicator& group) {
-  const auto parameters = trainable(task);
+  const auto parameters = trainable(*task.module);
   const auto plan = plan_buckets(parameters, reverse_order(static_cast<int64_t>(parameters.size())),
                                  {.cap_bytes = ddp.bucket_cap_bytes,
                                   .first_cap_bytes = ddp.first_bucket_cap_bytes,

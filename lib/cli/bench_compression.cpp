@@ -14,13 +14,13 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <numeric>
 
 #include "bench/harness/measure.hpp"
 #include "bench/harness/plain_stream.hpp"
 #include "bench/harness/run_step.hpp"
 #include "cli/bench_subject.hpp"
 #include "cli/report.hpp"
+#include "cli/trainable.hpp"
 
 namespace isobar {
 namespace {
@@ -59,14 +59,6 @@ std::string name_of(const CompressionOptions& options) {
   const bool has_rank = options.method == "acp_sgd" || options.method == "power_sgd";
   if (!has_rank) return options.method;
   return fmt::format("{} rank {}", options.method, options.low_rank.matrix_approximation_rank);
-}
-
-std::vector<NamedParameter> trainable(const torch::nn::Module& module) {
-  std::vector<NamedParameter> parameters;
-  for (const auto& item : module.named_parameters()) {
-    if (item.value().requires_grad()) parameters.push_back({item.key(), item.value()});
-  }
-  return parameters;
 }
 
 /// The step without communication, its buckets, and the wire, as all ranks see them.

@@ -11,6 +11,7 @@
 
 #include "bench/harness/run_step.hpp"
 #include "cli/bench_subject.hpp"
+#include "cli/trainable.hpp"
 
 namespace isobar {
 namespace {
@@ -19,12 +20,8 @@ std::function<void()> make_update(const BenchStepArguments& arguments,
                                   const torch::nn::Module& module) {
   const auto& common = arguments.common;
   if (common.sync == "ddp" && arguments.parallel.update == "fused") return [] {};
-  std::vector<NamedParameter> parameters;
-  for (const auto& item : module.named_parameters()) {
-    if (item.value().requires_grad()) parameters.push_back({item.key(), item.value()});
-  }
   const auto optimizer =
-      std::make_shared<Optimizer>(parameters, optimizer_options(common, FusedUpdate::off));
+      std::make_shared<Optimizer>(trainable(module), optimizer_options(common, FusedUpdate::off));
   return [optimizer, rate = common.learning_rate] { optimizer->step(rate); };
 }
 
