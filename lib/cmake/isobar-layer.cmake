@@ -16,6 +16,19 @@ if(ISOBAR_SANITIZE)
   target_link_options(isobar_settings INTERFACE -fsanitize=${ISOBAR_SANITIZE})
 endif()
 
+# ISOBAR_CPU_CLONES: a compile definition of the macro of that name, the attribute for functions that makes a version of
+# them for each generation of processors; of nothing where the compiler or the system has no such choice.
+include(CheckCXXSourceCompiles)
+check_cxx_source_compiles("
+  __attribute__((target_clones(\"arch=x86-64-v4\", \"arch=x86-64-v3\", \"default\"))) int f(int x) { return x + 1; }
+  int main() { return f(-1); }" ISOBAR_HAS_CPU_CLONES)
+# The sanitizers' runtime is not there yet when a function's version is chosen.
+if(ISOBAR_HAS_CPU_CLONES AND NOT ISOBAR_SANITIZE)
+  set(ISOBAR_CPU_CLONES [[ISOBAR_CPU_CLONES=__attribute__((target_clones("arch=x86-64-v4","arch=x86-64-v3","default")))]])
+else()
+  set(ISOBAR_CPU_CLONES ISOBAR_CPU_CLONES=)
+endif()
+
 function(isobar_add_layer name)
   cmake_parse_arguments(arg "" "" "HEADERS;SOURCES;DEPENDS;PUBLIC;PRIVATE" ${ARGN})
   set(target isobar_${name})

@@ -1,17 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <isobar/core/error.hpp>
 #include <isobar/model/graph_conv.hpp>
 #include <ATen/ATen.h>
 
-#include <algorithm>
-
-#include "model/edge_rows.hpp"
+#include "model/edge_messages.hpp"
 
 namespace isobar {
-namespace {
-
-at::Tensor with_batch(const at::Tensor& x, int64_t batch) { return x.expand({batch, -1, -1}); }
-
-}  // namespace
 
 GraphConv::GraphConv(int64_t channels) {
   const MlpOptions options{.in = 3 * channels, .hidden = channels, .out = channels};
@@ -19,16 +13,21 @@ GraphConv::GraphConv(int64_t channels) {
 }
 
 GraphConv::Result GraphConv::forward(const at::Tensor& sources, const at::Tensor& destinations,
-                                     const at::Tensor& edges, const EdgeIndex& index) const {
-  const int64_t channels = edges.size(2);
-  const int64_t batch = std::max({sources.size(0), destinations.size(0), edges.size(0)});
-  // Projected before they are expanded: what all samples share is projected once.
-  const at::Tensor first =
-      detail::gather_and_add(with_batch(edge_mlp_->project(edges, 2 * channels), batch),
-                             with_batch(edge_mlp_->project(destinations, 0), batch),
-                             with_batch(edge_mlp_->project(sources, channels), batch), index);
-  const at::Tensor messages = edge_mlp_->from_projection(first) + edges;
-  return {messages, detail::sum_at_destinations(messages, index)};
+                                     const EdgeInput& edges, const ConvOptions& options,
+                                     Messages messages) const {
+  const int64_t wanted = options.index->offsets().size(0) - 1,
+                count = options.index->source().size(0);
+  ISOBAR_CHECK(destinations.size(1) == wanted && !edges.parts.empty() &&
+                   edges.parts.front().size(1) == count,
+               "GraphConv: the index is of ", wanted, " destinations and ", count, " edges, got ",
+               destinations.sizes(), " and ",
+               edges.parts.empty() ? at::IntArrayRef() : edges.parts.front().sizes());
+  detail::MessageInputs inputs{
+      sources, destinations, edges.parts, edge_mlp_->ordered_parameters(), {}};
+  if (edges.embedding) inputs.embedding = edges.embedding->ordered_parameters();
+  return detail::edge_messages(
+      inputs, options.index, options.exchange,
+      {.activations = options.activations, .messages = messages == Messages::wanted});
 }
 
 MessageBlock::MessageBlock(int64_t channels) {
@@ -38,16 +37,17 @@ MessageBlock::MessageBlock(int64_t channels) {
 }
 
 MessageBlock::Result MessageBlock::forward(const at::Tensor& sources,
-                                           const at::Tensor& destinations, const at::Tensor& edges,
-                                           const EdgeIndex& index) const {
-  const auto [messages, sums] = conv_->forward(sources, destinations, edges, index);
-  const at::Tensor first =
-      node_mlp_->project(destinations, 0) + node_mlp_->project(sums, sums.size(2));
-  return {destinations + node_mlp_->from_projection(first), messages};
+                                           const at::Tensor& destinations, const EdgeInput& edges,
+                                           const ConvOptions& options,
+                                           GraphConv::Messages messages) const {
+  const auto result = conv_->forward(sources, destinations, edges, options, messages);
+  return {node_mlp_->forward({destinations, result.sums},
+                             {.residual = true, .activations = options.activations}),
+          result.messages};
 }
 
-at::Tensor MessageBlock::update_sources(const at::Tensor& x) const {
-  return x + node_mlp_->from_projection(node_mlp_->project_repeated(x));
+at::Tensor MessageBlock::update_sources(const at::Tensor& x, Activations activations) const {
+  return node_mlp_->forward_repeated(x, {.residual = true, .activations = activations});
 }
 
 }  // namespace isobar

@@ -2,62 +2,58 @@
 #include <isobar/model/mlp.hpp>
 #include <ATen/ATen.h>
 
+#include "model/mlp_rows.hpp"
+
 namespace isobar {
 
 // torch::nn::Linear and LayerNorm would draw from the process's generator when they are made.
-class Mlp::Linear : public torch::nn::Module {
+class Mlp::Affine : public torch::nn::Module {
  public:
-  Linear(int64_t in, int64_t out)
-      : weight(register_parameter("weight", at::zeros({out, in}))),
+  Affine(const at::Tensor& initial_weight, int64_t out)
+      : weight(register_parameter("weight", initial_weight)),
         bias(register_parameter("bias", at::zeros({out}))) {}
-
-  at::Tensor forward(const at::Tensor& x) const { return at::linear(x, weight, bias); }
 
   const at::Tensor weight;
   const at::Tensor bias;
 };
 
-class Mlp::LayerNorm : public torch::nn::Module {
- public:
-  explicit LayerNorm(int64_t size)
-      : weight_(register_parameter("weight", at::ones({size}))),
-        bias_(register_parameter("bias", at::zeros({size}))) {}
-
-  at::Tensor forward(const at::Tensor& x) const {
-    return at::layer_norm(x, weight_.sizes(), weight_, bias_, 1e-5);
-  }
-
- private:
-  at::Tensor weight_;
-  at::Tensor bias_;
-};
-
 Mlp::Mlp(const MlpOptions& options) {
   const auto stack = register_module("mlp", std::make_shared<torch::nn::Module>("mlp"));
-  first_ = stack->register_module("0", std::make_shared<Linear>(options.in, options.hidden));
-  second_ = stack->register_module("2", std::make_shared<Linear>(options.hidden, options.hidden));
-  third_ = stack->register_module("4", std::make_shared<Linear>(options.hidden, options.out));
+  const auto linear = [&](const char* name, int64_t in, int64_t out) {
+    return stack->register_module(name, std::make_shared<Affine>(at::zeros({out, in}), out));
+  };
+  first_ = linear("0", options.in, options.hidden);
+  second_ = linear("2", options.hidden, options.hidden);
+  third_ = linear("4", options.hidden, options.out);
   if (options.layer_norm) {
-    layer_norm_ = register_module("layer_norm", std::make_shared<LayerNorm>(options.out));
+    layer_norm_ = register_module("layer_norm",
+                                  std::make_shared<Affine>(at::ones({options.out}), options.out));
   }
 }
 
-at::Tensor Mlp::forward(const at::Tensor& x) const { return from_projection(first_->forward(x)); }
-
-at::Tensor Mlp::project(const at::Tensor& x, int64_t first_column) const {
-  const at::Tensor columns = first_->weight.narrow(1, first_column, x.size(-1));
-  return first_column == 0 ? at::linear(x, columns, first_->bias) : at::linear(x, columns);
+std::vector<at::Tensor> Mlp::ordered_parameters() const {
+  std::vector<at::Tensor> all{first_->weight, first_->bias,   second_->weight,
+                              second_->bias,  third_->weight, third_->bias};
+  if (layer_norm_) all.insert(all.end(), {layer_norm_->weight, layer_norm_->bias});
+  return all;
 }
 
-at::Tensor Mlp::project_repeated(const at::Tensor& x) const {
+at::Tensor Mlp::forward(const at::Tensor& x) const {
+  auto shape = x.sizes().vec();
+  shape.back() = third_->bias.size(0);
+  const at::Tensor rows = x.reshape({1, -1, x.size(-1)});
+  return detail::mlp_rows({rows}, ordered_parameters(), {}).view(shape);
+}
+
+at::Tensor Mlp::forward(const std::vector<at::Tensor>& parts, const RowOptions& options) const {
+  return detail::mlp_rows(parts, ordered_parameters(), options);
+}
+
+at::Tensor Mlp::forward_repeated(const at::Tensor& x, const RowOptions& options) const {
+  auto parameters = ordered_parameters();
   const int64_t half = x.size(-1);
-  const at::Tensor both = first_->weight.narrow(1, 0, half) + first_->weight.narrow(1, half, half);
-  return at::linear(x, both, first_->bias);
-}
-
-at::Tensor Mlp::from_projection(const at::Tensor& projection) const {
-  const at::Tensor result = third_->forward(at::gelu(second_->forward(at::gelu(projection))));
-  return layer_norm_ ? layer_norm_->forward(result) : result;
+  parameters[0] = first_->weight.narrow(1, 0, half) + first_->weight.narrow(1, half, half);
+  return detail::mlp_rows({x}, parameters, options);
 }
 
 }  // namespace isobar

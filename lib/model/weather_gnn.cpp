@@ -5,6 +5,7 @@
 #include <isobar/model/weather_gnn.hpp>
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <tuple>
 #include <utility>
 #include <vector>
@@ -27,37 +28,64 @@ void check(const WeatherGnnOptions& options) {
   }
 }
 
+/// What the encoder, the processor and the decoder know of their edges.
+ConvOptions conv_options(const WeatherGnnOptions& options, const EdgeShard& shard,
+                         Communicator* model) {
+  ConvOptions conv;
+  conv.activations = options.activations;
+  const int64_t automatic = std::max<int64_t>(256, (int64_t{1} << 18) / options.channels);
+  conv.index = std::make_shared<EdgeIndex>(
+      shard.edges,
+      EdgeIndexOptions{.chunk_edges = options.chunk_edges > 0 ? options.chunk_edges : automatic,
+                       .interior = shard.interior});
+  if (model) conv.exchange = std::make_shared<HaloExchange>(shard.halo, *model);
+  return conv;
+}
+
+/// Edges that are embedded at once or, where activations are recomputed, with each chunk.
+EdgeInput edge_input(const std::vector<at::Tensor>& parts, const std::shared_ptr<Mlp>& embedding,
+                     Activations activations) {
+  if (activations == Activations::recompute) return {parts, embedding};
+  return {{embedding->forward(parts, {})}};
+}
+
 }  // namespace
 
 class WeatherGnn::Encoder : public torch::nn::Module {
  public:
   Encoder(int64_t data_width, int64_t hidden_width, int64_t edge_width, int64_t channels,
-          const EdgeSet& edges)
+          ConvOptions conv)
       : emb_nodes_src_(register_module("emb_nodes_src", embedding(data_width, channels))),
         emb_nodes_dst_(register_module("emb_nodes_dst", embedding(hidden_width, channels))),
         emb_edges_(register_module("emb_edges", embedding(edge_width, channels))),
         proc_(register_module("proc", std::make_shared<MessageBlock>(channels))),
-        index_(register_module("index", std::make_shared<EdgeIndex>(edges))) {}
+        conv_(std::move(conv)) {
+    register_module("index", std::const_pointer_cast<EdgeIndex>(conv_.index));
+  }
 
   /// The latents of the data and of the hidden mesh.
-  std::pair<at::Tensor, at::Tensor> forward(const at::Tensor& data, const at::Tensor& hidden,
-                                            const at::Tensor& edges) const {
-    const at::Tensor sources = emb_nodes_src_->forward(data);
-    const auto updated = proc_->forward(sources, emb_nodes_dst_->forward(hidden),
-                                        emb_edges_->forward(edges), *index_);
-    return {proc_->update_sources(sources), updated.destinations};
+  std::pair<at::Tensor, at::Tensor> forward(const std::vector<at::Tensor>& data,
+                                            const std::vector<at::Tensor>& hidden,
+                                            const std::vector<at::Tensor>& edges) const {
+    const auto activations = conv_.activations;
+    const at::Tensor sources = emb_nodes_src_->forward(data, {.activations = activations});
+    const auto updated = proc_->forward(
+        sources, emb_nodes_dst_->forward(hidden, {.activations = activations}),
+        edge_input(edges, emb_edges_, activations), conv_, GraphConv::Messages::unwanted);
+    return {proc_->update_sources(sources, activations), updated.destinations};
   }
 
  private:
   std::shared_ptr<Mlp> emb_nodes_src_, emb_nodes_dst_, emb_edges_;
   std::shared_ptr<MessageBlock> proc_;
-  std::shared_ptr<EdgeIndex> index_;
+  ConvOptions conv_;
 };
 
 class WeatherGnn::Processor : public torch::nn::Module {
  public:
-  Processor(int64_t edge_width, int64_t channels, int64_t layers, const EdgeSet& edges)
-      : index_(register_module("index", std::make_shared<EdgeIndex>(edges))) {
+  Processor(int64_t edge_width, int64_t channels, int64_t layers, ConvOptions conv)
+      : conv_(std::move(conv)) {
+    register_module("index", std::const_pointer_cast<EdgeIndex>(conv_.index));
     for (int64_t i = 0; i < layers; ++i) {
       blocks_.push_back(
           register_module(std::to_string(i), std::make_shared<MessageBlock>(channels)));
@@ -65,10 +93,12 @@ class WeatherGnn::Processor : public torch::nn::Module {
     emb_edges_ = blocks_.front()->register_module("emb_edges", embedding(edge_width, channels));
   }
 
-  at::Tensor forward(at::Tensor nodes, const at::Tensor& edges) const {
-    at::Tensor state = emb_edges_->forward(edges);
+  at::Tensor forward(at::Tensor nodes, const std::vector<at::Tensor>& edges) const {
+    at::Tensor state = emb_edges_->forward(edges, {.activations = conv_.activations});
     for (const auto& block : blocks_) {
-      const auto updated = block->forward(nodes, nodes, state, *index_);
+      const auto updated = block->forward(
+          nodes, nodes, {{state}}, conv_,
+          block == blocks_.back() ? GraphConv::Messages::unwanted : GraphConv::Messages::wanted);
       nodes = updated.destinations;
       state = updated.edges;
     }
@@ -76,43 +106,49 @@ class WeatherGnn::Processor : public torch::nn::Module {
   }
 
  private:
-  std::shared_ptr<EdgeIndex> index_;
+  ConvOptions conv_;
   std::vector<std::shared_ptr<MessageBlock>> blocks_;
   std::shared_ptr<Mlp> emb_edges_;
 };
 
 class WeatherGnn::Decoder : public torch::nn::Module {
  public:
-  Decoder(int64_t edge_width, int64_t channels, int64_t features_out, const EdgeSet& edges)
+  Decoder(int64_t edge_width, int64_t channels, int64_t features_out, ConvOptions conv)
       : emb_edges_(register_module("emb_edges", embedding(edge_width, channels))),
         proc_(register_module("proc", std::make_shared<MessageBlock>(channels))),
         node_data_extractor_(register_module(
             "node_data_extractor",
             std::make_shared<Mlp>(MlpOptions{
                 .in = channels, .hidden = channels, .out = features_out, .layer_norm = false}))),
-        index_(register_module("index", std::make_shared<EdgeIndex>(edges))) {}
+        conv_(std::move(conv)) {
+    register_module("index", std::const_pointer_cast<EdgeIndex>(conv_.index));
+  }
 
   at::Tensor forward(const at::Tensor& hidden, const at::Tensor& data,
-                     const at::Tensor& edges) const {
-    const auto updated = proc_->forward(hidden, data, emb_edges_->forward(edges), *index_);
-    return node_data_extractor_->forward(updated.destinations);
+                     const std::vector<at::Tensor>& edges) const {
+    const auto updated =
+        proc_->forward(hidden, data, edge_input(edges, emb_edges_, conv_.activations), conv_,
+                       GraphConv::Messages::unwanted);
+    return node_data_extractor_->forward({updated.destinations},
+                                         {.activations = conv_.activations});
   }
 
  private:
   std::shared_ptr<Mlp> emb_edges_;
   std::shared_ptr<MessageBlock> proc_;
   std::shared_ptr<Mlp> node_data_extractor_;
-  std::shared_ptr<EdgeIndex> index_;
+  ConvOptions conv_;
 };
 
-at::Tensor WeatherGnn::Attributes::rows() const {
-  const at::Tensor columns = table.defined() ? at::cat({fixed, table}, 1) : fixed;
-  return columns.unsqueeze(0);
+std::vector<at::Tensor> WeatherGnn::Attributes::parts(c10::ScalarType compute) const {
+  std::vector<at::Tensor> columns{fixed.to(compute).unsqueeze(0)};
+  if (table.defined()) columns.push_back(table.to(compute).unsqueeze(0));
+  return columns;
 }
 
 WeatherGnn::Attributes WeatherGnn::add_attributes(const std::string& name, const at::Tensor& fixed,
-                                                  int64_t table_width) {
-  Attributes result{register_buffer(name + "_attributes", fixed.clone()), {}};
+                                                  int64_t table_width, const OwnedRows& owned) {
+  Attributes result{register_buffer(name + "_attributes", fixed.clone()), {}, owned};
   if (table_width > 0) {
     result.table = register_parameter(name + "_table", at::zeros({fixed.size(0), table_width}));
   }
@@ -120,38 +156,69 @@ WeatherGnn::Attributes WeatherGnn::add_attributes(const std::string& name, const
 }
 
 WeatherGnn::WeatherGnn(const WeatherGnnOptions& options, const WeatherGraph& graph)
+    : WeatherGnn(options, make_shard(graph), nullptr) {}
+
+WeatherGnn::WeatherGnn(const WeatherGnnOptions& options, const GraphShard& shard,
+                       Communicator& model)
+    : WeatherGnn(options, shard, &model) {}
+
+WeatherGnn::WeatherGnn(const WeatherGnnOptions& options, const GraphShard& shard,
+                       Communicator* model)
     : options_(options) {
   check(options);
-  const auto [in, out, channels, layers, node_table, edge_table, seed] = options;
-  data_ = add_attributes("data", node_attributes(graph.data.latitude, graph.data.longitude),
-                         node_table);
-  hidden_ = add_attributes("hidden", node_attributes(graph.hidden_latitude, graph.hidden_longitude),
-                           node_table);
-  encoder_edges_ = add_attributes("encoder", graph.encoder.attributes, edge_table);
-  processor_edges_ = add_attributes("processor", graph.processor.attributes, edge_table);
-  decoder_edges_ = add_attributes("decoder", graph.decoder.attributes, edge_table);
+  const int64_t channels = options.channels;
+  const auto nodes = [&](const char* name, const at::Tensor& fixed, const OwnedRows& owned) {
+    return add_attributes(name, fixed, options.node_table, owned);
+  };
+  const auto edges = [&](const char* name, const EdgeShard& part, int64_t total) {
+    return add_attributes(name, part.edges.attributes, options.edge_table, {part.rows, total});
+  };
+  data_ = nodes("data", shard.data_attributes, {shard.data_rows, shard.data_nodes});
+  hidden_ = nodes("hidden", shard.hidden_attributes, {shard.hidden_rows, shard.hidden_nodes});
+  encoder_edges_ = edges("encoder", shard.encoder, shard.encoder_edges);
+  processor_edges_ = edges("processor", shard.processor, shard.processor_edges);
+  decoder_edges_ = edges("decoder", shard.decoder, shard.decoder_edges);
   encoder_ = register_module(
-      "encoder", std::make_shared<Encoder>(in + data_.width(), hidden_.width(),
-                                           encoder_edges_.width(), channels, graph.encoder));
+      "encoder", std::make_shared<Encoder>(options.features_in + data_.width(), hidden_.width(),
+                                           encoder_edges_.width(), channels,
+                                           conv_options(options, shard.encoder, model)));
   processor_ = register_module(
-      "processor",
-      std::make_shared<Processor>(processor_edges_.width(), channels, layers, graph.processor));
+      "processor", std::make_shared<Processor>(processor_edges_.width(), channels, options.layers,
+                                               conv_options(options, shard.processor, model)));
   decoder_ = register_module(
-      "decoder", std::make_shared<Decoder>(decoder_edges_.width(), channels, out, graph.decoder));
-  initialize_parameters(*this, seed);
+      "decoder", std::make_shared<Decoder>(decoder_edges_.width(), channels, options.features_out,
+                                           conv_options(options, shard.decoder, model)));
+  initialize_parameters(*this, options.seed);
 }
 
 WeatherGnn::~WeatherGnn() = default;
+
+std::optional<OwnedRows> WeatherGnn::owned_rows(const std::string& parameter) const {
+  const std::pair<const char*, const Attributes*> tables[] = {
+      {"data_table", &data_},
+      {"hidden_table", &hidden_},
+      {"encoder_table", &encoder_edges_},
+      {"processor_table", &processor_edges_},
+      {"decoder_table", &decoder_edges_}};
+  for (const auto& [name, attributes] : tables) {
+    if (parameter == name && attributes->table.defined()) return attributes->owned;
+  }
+  return std::nullopt;
+}
 
 at::Tensor WeatherGnn::forward(const at::Tensor& x) const {
   ISOBAR_CHECK(
       x.dim() == 3 && x.size(1) == data_.fixed.size(0) && x.size(2) == options_.features_in,
       "WeatherGnn: input must be [batch, ", data_.fixed.size(0), ", ", options_.features_in,
       "], got ", x.sizes());
-  const at::Tensor rows = at::cat({x, data_.rows().expand({x.size(0), -1, -1})}, 2);
-  const auto [data, hidden] = encoder_->forward(rows, hidden_.rows(), encoder_edges_.rows());
-  const at::Tensor processed = processor_->forward(hidden, processor_edges_.rows());
-  return decoder_->forward(processed + hidden, data, decoder_edges_.rows());
+  const auto own = data_.fixed.scalar_type();
+  const auto compute = options_.compute == c10::ScalarType::Undefined ? own : options_.compute;
+  std::vector<at::Tensor> rows = data_.parts(compute);
+  rows.insert(rows.begin(), x.to(compute));
+  const auto [data, hidden] =
+      encoder_->forward(rows, hidden_.parts(compute), encoder_edges_.parts(compute));
+  const at::Tensor processed = processor_->forward(hidden, processor_edges_.parts(compute));
+  return decoder_->forward(processed + hidden, data, decoder_edges_.parts(compute)).to(own);
 }
 
 }  // namespace isobar

@@ -2,12 +2,11 @@
 #include <isobar/model/graph_conv.hpp>
 #include <isobar/model/initialize.hpp>
 #include <ATen/ATen.h>
-#include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
+#include <memory>
 #include <vector>
 
-#include "model/row_kernels.hpp"
 #include "model/tiny_mesh.hpp"
 
 namespace isobar {
@@ -54,84 +53,144 @@ GraphConv filled_conv() {
   return conv;
 }
 
+ConvOptions over(const EdgeSet& set, Activations activations = Activations::keep,
+                 int64_t chunk_edges = 1000) {
+  ConvOptions options;
+  options.index = std::make_shared<EdgeIndex>(set, EdgeIndexOptions{.chunk_edges = chunk_edges});
+  options.activations = activations;
+  return options;
+}
+
 TEST(GraphConv, GivesTheSumsOfTheConcatenatedForm) {
   const EdgeSet set = test::tiny_mesh().encoder;
   const GraphConv conv = filled_conv();
   for (const int64_t batch : {1, 3}) {
     const Inputs in(set, batch);
-    const auto result = conv.forward(in.sources, in.destinations, in.edges, EdgeIndex(set));
+    const auto result = conv.forward(in.sources, in.destinations, {{in.edges}}, over(set));
 
     EXPECT_EQ(result.messages.sizes(), (std::vector<int64_t>{batch, set.size(), kChannels}));
     EXPECT_TRUE(at::allclose(result.sums, reference_sums(conv, in, set), 0, 1e-12));
   }
 }
 
+std::vector<at::Tensor> gradients_of(const GraphConv& conv, const Inputs& in) {
+  std::vector<at::Tensor> all{in.sources.grad(), in.destinations.grad(), in.edges.grad()};
+  for (const at::Tensor& parameter : conv.parameters()) {
+    all.push_back(parameter.grad().clone());
+    parameter.mutable_grad().zero_();
+  }
+  return all;
+}
+
+void expect_close(const std::vector<at::Tensor>& got, const std::vector<at::Tensor>& wanted) {
+  ASSERT_EQ(got.size(), wanted.size());
+  for (size_t i = 0; i < got.size(); ++i) {
+    EXPECT_TRUE(at::allclose(got[i], wanted[i], 1e-10, 1e-10)) << i;
+  }
+}
+
 TEST(GraphConv, GivesTheGradientsOfTheConcatenatedForm) {
   const EdgeSet set = test::tiny_mesh().decoder;
   const GraphConv conv = filled_conv();
-  const Inputs ours(set, 2), theirs(set, 2);
-  conv.forward(ours.sources, ours.destinations, ours.edges, EdgeIndex(set))
-      .sums.pow(3)
-      .sum()
-      .backward();
-  std::vector<at::Tensor> gradients;
-  for (const at::Tensor& parameter : conv.parameters()) {
-    gradients.push_back(parameter.grad().clone());
-    parameter.mutable_grad().zero_();
-  }
+  const Inputs theirs(set, 2);
   reference_sums(conv, theirs, set).pow(3).sum().backward();
-
-  for (size_t i = 0; i < gradients.size(); ++i) {
-    EXPECT_TRUE(at::allclose(gradients[i], conv.parameters()[i].grad(), 1e-10, 1e-10));
+  const auto wanted = gradients_of(conv, theirs);
+  for (const auto activations : {Activations::keep, Activations::recompute}) {
+    for (const int64_t chunk : {1, 7, 1000}) {
+      const Inputs ours(set, 2);
+      conv.forward(ours.sources, ours.destinations, {{ours.edges}}, over(set, activations, chunk))
+          .sums.pow(3)
+          .sum()
+          .backward();
+      expect_close(gradients_of(conv, ours), wanted);
+    }
   }
-  EXPECT_TRUE(at::allclose(ours.sources.grad(), theirs.sources.grad(), 1e-10, 1e-10));
-  EXPECT_TRUE(at::allclose(ours.destinations.grad(), theirs.destinations.grad(), 1e-10, 1e-10));
-  EXPECT_TRUE(at::allclose(ours.edges.grad(), theirs.edges.grad(), 1e-10, 1e-10));
+}
+
+// The gradient that comes with the edges' new state. Were every edge to end in a node of its own,
+// sums would be messages: that is the reference.
+TEST(GraphConv, PassesTheGradientOfItsMessages) {
+  const EdgeSet set = test::tiny_mesh().encoder;
+  EdgeSet apart = set;
+  apart.destination = at::arange(set.size());
+  apart.destinations = set.size();
+  const GraphConv conv = filled_conv();
+  const Inputs ours(set, 1);
+  Inputs theirs(set, 1);
+  theirs.destinations =
+      ours.destinations.detach().index_select(1, set.destination).requires_grad_();
+  const at::Tensor weights = values({1, set.size(), kChannels}, 0.9);
+  const auto result = conv.forward(ours.sources, ours.destinations, {{ours.edges}},
+                                   over(set, Activations::keep, 7));
+  (result.messages * weights).sum().backward();
+  auto got = gradients_of(conv, ours);
+  (reference_sums(conv, theirs, apart) * weights).sum().backward();
+  auto wanted = gradients_of(conv, theirs);
+
+  got.erase(got.begin() + 1);  // of the destinations, which differ
+  wanted.erase(wanted.begin() + 1);
+  expect_close(got, wanted);
+}
+
+// Embedded chunk by chunk, or all at once.
+TEST(GraphConv, EmbedsItsEdgesOnTheWay) {
+  const EdgeSet set = test::tiny_mesh().encoder;
+  const auto embedding =
+      std::make_shared<Mlp>(MlpOptions{.in = 4, .hidden = kChannels, .out = kChannels});
+  initialize_parameters(*embedding, 5);
+  embedding->to(at::kDouble);
+  const GraphConv conv = filled_conv();
+  const at::Tensor fixed = values({1, set.size(), 3}, 0.4);
+  std::vector<std::vector<at::Tensor>> gradients;
+  for (const bool chunks : {true, false}) {
+    const Inputs in(set, 2);
+    const at::Tensor table = values({1, set.size(), 1}, 0.2).requires_grad_();
+    embedding->zero_grad();
+    const EdgeInput edges = chunks ? EdgeInput{{fixed, table}, embedding}
+                                   : EdgeInput{{embedding->forward({fixed, table}, {})}};
+    const auto options = over(set, chunks ? Activations::recompute : Activations::keep, 7);
+    conv.forward(in.sources, in.destinations, edges, options, GraphConv::Messages::unwanted)
+        .sums.pow(2)
+        .sum()
+        .backward();
+    auto& all = gradients.emplace_back(gradients_of(conv, in));
+    all[2] = table.grad();
+    for (const auto& parameter : embedding->parameters()) all.push_back(parameter.grad().clone());
+  }
+
+  expect_close(gradients[0], gradients[1]);
 }
 
 TEST(GraphConv, LeavesDestinationsWithoutEdgesAtZero) {
   EdgeSet set = test::tiny_mesh().encoder;
+  set.destination = set.destination + 2;
   set.destinations += 2;
   const Inputs in(set, 1);
-  const auto result = filled_conv().forward(in.sources, in.destinations, in.edges, EdgeIndex(set));
+  const auto sums =
+      filled_conv().forward(in.sources, in.destinations, {{in.edges}}, over(set)).sums;
 
-  EXPECT_TRUE(at::equal(result.sums.slice(1, -2), at::zeros({1, 2, kChannels}, at::kDouble)));
+  EXPECT_TRUE(at::equal(sums.slice(1, 0, 2), at::zeros({1, 2, kChannels}, at::kDouble)));
+  EXPECT_GT(sums.slice(1, 2).abs().sum().item<double>(), 0);
 }
 
-TEST(RowKernels, GiveTheSameBitsForAnyNumberOfThreads) {
-  const EdgeIndex index(build_graph(test::tiny_mesh().data, {.hidden_level = 4}).processor);
-  const at::Tensor edges =
-      values({2, 20400, 16}, 0.37).to(at::kFloat);  // enough rows to be shared out
-  const int threads = at::get_num_threads();
-  at::set_num_threads(1);
-  const at::Tensor alone = detail::sum_rows(edges, index.source());
-  at::set_num_threads(3);
-  const at::Tensor shared = detail::sum_rows(edges, index.source());
-  at::set_num_threads(threads);
-
-  EXPECT_TRUE(at::equal(alone, shared));
-}
-
-// Types without a kernel of our own go through LibTorch's operations, as GPUs do. Small whole
-// numbers are exact in all of them.
-TEST(RowKernels, AgreeWithTheOperationsOfOtherTypes) {
-  const EdgeSet set = test::tiny_mesh().encoder;
-  const EdgeIndex index(set);
-  const auto whole = [](int64_t rows) {
-    return at::arange(2 * rows * 3, at::kFloat).remainder(4).view({2, rows, 3});
-  };
-  const at::Tensor edges = whole(set.size()), d = whole(set.destinations), s = whole(set.sources);
-  const auto& [source, destination] = std::tie(index.source(), index.destination());
-
-  EXPECT_TRUE(
-      at::equal(detail::gather_add_rows(edges, d, destination.row, s, source.row).to(at::kBFloat16),
-                detail::gather_add_rows(edges.to(at::kBFloat16), d.to(at::kBFloat16),
-                                        destination.row, s.to(at::kBFloat16), source.row)));
-  EXPECT_TRUE(at::equal(detail::gather_rows(d, destination.row).to(at::kBFloat16),
-                        detail::gather_rows(d.to(at::kBFloat16), destination.row)));
-  for (const EdgeIndex::End* end : {&source, &destination}) {
-    EXPECT_TRUE(at::equal(detail::sum_rows(edges, *end).to(at::kBFloat16),
-                          detail::sum_rows(edges.to(at::kBFloat16), *end)));
+TEST(EdgeIndex, CoversAllEdgesByChunksOfWholeDestinations) {
+  const EdgeSet set = test::tiny_mesh().decoder;
+  for (const int64_t most : {1, 7, 1000}) {
+    const EdgeIndex index(set, {.chunk_edges = most, .interior = 20});
+    int64_t destination = 0, edge = 0, source = 0;
+    for (const EdgeChunk& chunk : index.chunks()) {
+      EXPECT_EQ(chunk.first_destination, destination);
+      EXPECT_EQ(chunk.first_edge, edge);
+      EXPECT_EQ(chunk.first_source, source);
+      EXPECT_TRUE(chunk.edges <= most || chunk.destinations == 1);
+      EXPECT_EQ(chunk.halo, destination >= 20);
+      destination += chunk.destinations;
+      edge += chunk.edges;
+      source += chunk.sources;
+    }
+    EXPECT_EQ(destination, set.destinations);
+    EXPECT_EQ(edge, set.size());
+    EXPECT_EQ(source, index.chunk_sources().size(0));
   }
 }
 
@@ -144,7 +203,7 @@ TEST(EdgeIndex, StaysWholeNumbersWhenTheModuleChangesItsType) {
   holder.to(at::kDouble);
   holder.to(at::Device(at::kCPU), at::kHalf);
 
-  EXPECT_EQ(holder.named_buffers().size(), 5u);
+  EXPECT_EQ(holder.named_buffers().size(), 6u);
   for (const auto& buffer : holder.named_buffers()) {
     EXPECT_EQ(buffer.value().scalar_type(), at::kLong) << buffer.key();
   }
@@ -157,12 +216,11 @@ TEST(EdgeIndex, ReadsWhatAMoveLeavesInItsBuffers) {
     buffer.value().set_data(at::full_like(buffer.value(), 3));
   }
 
-  for (const EdgeIndex::End& end : {index.source(), index.destination()}) {
-    EXPECT_TRUE(end.row.eq(3).all().item<bool>());
-    EXPECT_TRUE(end.offsets.eq(3).all().item<bool>());
+  for (const at::Tensor& buffer :
+       {index.source(), index.destination(), index.offsets(), index.source_order(),
+        index.chunk_sources(), index.chunk_source_offsets()}) {
+    EXPECT_TRUE(buffer.eq(3).all().item<bool>());
   }
-  EXPECT_TRUE(index.source().order.eq(3).all().item<bool>());
-  EXPECT_FALSE(index.destination().order.defined());
 }
 
 }  // namespace

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <isobar/core/error.hpp>
 #include <isobar/model/initialize.hpp>
 #include <isobar/model/mlp.hpp>
 #include <ATen/ATen.h>
@@ -42,21 +43,89 @@ TEST(Mlp, HasNoLayerNormWhereNoneIsAskedFor) {
   EXPECT_TRUE(at::equal(mlp.forward(at::ones({2, 3})), at::zeros({2, 5})));
 }
 
-TEST(Mlp, AddsUpFromProjectionsOfItsInputs) {
-  const Mlp mlp = filled({.in = 9, .hidden = 4, .out = 5});
-  const at::Tensor x = values(6, 9);
-  const at::Tensor first = mlp.project(x.narrow(1, 0, 2), 0) + mlp.project(x.narrow(1, 2, 7), 2);
+at::Tensor by_operations(const Mlp& mlp, at::Tensor x) {
+  const auto p = mlp.ordered_parameters();
+  x = at::gelu(at::linear(x, p[0], p[1]));
+  x = at::linear(at::gelu(at::linear(x, p[2], p[3])), p[4], p[5]);
+  return p.size() > 6 ? at::layer_norm(x, p[6].sizes(), p[6], p[7], 1e-5) : x;
+}
 
-  // float64, sums of nine in another order.
-  EXPECT_TRUE(at::allclose(mlp.from_projection(first), mlp.forward(x), 0, 1e-13));
+/// Inputs and parameters of an Mlp, and their gradients by one way to compute it.
+struct Trial {
+  explicit Trial(const MlpOptions& options) : mlp(filled(options)) {
+    x.requires_grad_();
+    shared.requires_grad_();
+  }
+
+  std::vector<at::Tensor> gradients(const at::Tensor& result) {
+    result.pow(3).sum().backward();
+    std::vector<at::Tensor> all{x.grad(), shared.grad()};
+    for (const at::Tensor& parameter : mlp.parameters()) all.push_back(parameter.grad());
+    return all;
+  }
+
+  Mlp mlp;
+  at::Tensor x = values(14, 5).view({2, 7, 5}).clone();            // two samples
+  at::Tensor shared = values(7, 4).add(0.3).unsqueeze(0).clone();  // of both
+};
+
+TEST(Mlp, GivesWhatItsOperationsGive) {
+  for (const bool norm : {true, false}) {
+    const Mlp mlp = filled({.in = 9, .hidden = 4, .out = 5, .layer_norm = norm});
+    EXPECT_TRUE(
+        at::allclose(mlp.forward(values(6, 9)), by_operations(mlp, values(6, 9)), 0, 1e-13));
+  }
+}
+
+TEST(Mlp, GivesTheGradientsOfItsOperations) {
+  for (const bool norm : {true, false}) {
+    for (const auto activations : {Activations::keep, Activations::recompute}) {
+      // Chunks of three rows: the last of seven is short.
+      for (const int64_t chunk : {0, 3}) {
+        const MlpOptions options{.in = 9, .hidden = 4, .out = 5, .layer_norm = norm};
+        Trial ours(options), theirs(options);
+        const auto got = ours.gradients(
+            ours.mlp.forward({ours.x, ours.shared},
+                             {.residual = true, .activations = activations, .chunk_rows = chunk}));
+        const auto wanted = theirs.gradients(
+            theirs.x +
+            by_operations(theirs.mlp, at::cat({theirs.x, theirs.shared.expand({2, -1, -1})}, 2)));
+
+        for (size_t i = 0; i < got.size(); ++i) {
+          EXPECT_TRUE(at::allclose(got[i], wanted[i], 1e-10, 1e-11)) << i << ' ' << norm << chunk;
+        }
+      }
+    }
+  }
 }
 
 TEST(Mlp, ProjectsARepeatedInputAsItsConcatenation) {
   const Mlp mlp = filled({.in = 8, .hidden = 4, .out = 5});
-  const at::Tensor x = values(6, 4);
+  const at::Tensor x = values(6, 4).unsqueeze(0);
 
-  EXPECT_TRUE(at::allclose(mlp.from_projection(mlp.project_repeated(x)),
-                           mlp.forward(at::cat({x, x}, 1)), 0, 1e-13));
+  EXPECT_TRUE(at::allclose(mlp.forward_repeated(x, {}), mlp.forward(at::cat({x, x}, 2)), 0, 1e-13));
+}
+
+// 2^-8 is bfloat16's rounding; sums over few channels of a few values each.
+TEST(Mlp, ComputesIn16BitsOverFloat32Parameters) {
+  Mlp mlp({.in = 9, .hidden = 16, .out = 16});
+  initialize_parameters(mlp, 7);
+  const at::Tensor x = values(6, 9).to(at::kFloat);
+  for (const auto type : {at::kBFloat16, at::kHalf}) {
+    const at::Tensor got = mlp.forward(x.to(type));
+    got.to(at::kFloat).square().sum().backward();
+
+    EXPECT_EQ(got.scalar_type(), type);
+    EXPECT_TRUE(at::allclose(got.to(at::kFloat), mlp.forward(x), 0, 0.08));
+    EXPECT_EQ(mlp.ordered_parameters()[0].grad().scalar_type(), at::kFloat);
+  }
+}
+
+TEST(Mlp, RejectsPartsThatDoNotFit) {
+  const Mlp mlp({.in = 3, .hidden = 4, .out = 5});
+
+  EXPECT_THROW(mlp.forward({at::ones({1, 2, 2})}, {}), UsageError);
+  EXPECT_THROW(mlp.forward({at::ones({1, 2, 2}), at::ones({1, 3, 1})}, {}), UsageError);
 }
 
 }  // namespace

@@ -36,8 +36,11 @@ at::Tensor values(at::IntArrayRef shape, double phase) {
 }
 
 /// In float64 with tables and norms that are not the initial ones, so that a mix-up shows.
-std::shared_ptr<WeatherGnn> filled_network() {
-  auto network = std::make_shared<WeatherGnn>(tiny_options(), mesh());
+std::shared_ptr<WeatherGnn> filled_network(Activations activations = Activations::keep) {
+  WeatherGnnOptions options = tiny_options();
+  options.activations = activations;
+  options.chunk_edges = 50;
+  auto network = std::make_shared<WeatherGnn>(options, mesh());
   network->to(at::kDouble);
   const at::NoGradGuard no_gradient;
   double phase = 0;
@@ -85,8 +88,12 @@ TEST(WeatherGnn, GivesTheOutputOfAPlainImplementation) {
   }
 }
 
-TEST(WeatherGnn, GivesTheGradientsOfAPlainImplementation) {
-  const auto network = filled_network();
+class Passes : public testing::TestWithParam<Activations> {};
+INSTANTIATE_TEST_SUITE_P(WeatherGnn, Passes,
+                         testing::Values(Activations::keep, Activations::recompute));
+
+TEST_P(Passes, GiveTheGradientsOfAPlainImplementation) {
+  const auto network = filled_network(GetParam());
   const at::Tensor weights = values({mesh().data_nodes(), kOut}, 0.2);
   (network->forward(input(1))[0] * weights).sum().backward();
 
@@ -196,8 +203,8 @@ TEST(WeatherGnn, TakesItsWeightsFromTheSeed) {
 TEST(WeatherGnn, HoldsItsMeshInBuffersAlone) {
   const WeatherGnn network(tiny_options(), mesh());
 
-  // Attributes of two node and three edge sets; five index tensors an edge set.
-  EXPECT_EQ(network.named_buffers().size(), 5u + 3 * 5u);
+  // Attributes of two node and three edge sets; six index tensors an edge set.
+  EXPECT_EQ(network.named_buffers().size(), 5u + 3 * 6u);
   for (const auto& parameter : network.named_parameters()) {
     EXPECT_TRUE(parameter.value().requires_grad()) << parameter.key();
   }

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 namespace isobar {
 
@@ -16,15 +17,31 @@ struct MlpOptions {
   bool layer_norm = true;  ///< ends with LayerNorm over the outputs, eps 1e-5
 };
 
+/// What a forward pass leaves for the backward one.
+///
+/// - `keep`: the results of matrix products; GELU and LayerNorm are computed
+///   again. Three values a row and channel.
+/// - `recompute`: its inputs alone. The backward pass computes everything again,
+///   a chunk of rows at a time: about a third more products in all.
+enum class Activations { keep, recompute };
+
+/// How an Mlp goes over its rows.
+struct RowOptions {
+  bool residual = false;  ///< adds the first part to the result
+  Activations activations = Activations::keep;
+  int64_t chunk_rows = 0;  ///< rows that are computed together; 0: chosen for the device
+};
+
 /// Linear, GELU (by erf), Linear, GELU, Linear and, if asked for, LayerNorm.
 ///
 /// Parameters: mlp.0, mlp.2, mlp.4 and layer_norm, each with weight and bias;
 /// Linear weights are [out, in]. All are zero, LayerNorm's weight one, until
 /// initialize_parameters or a checkpoint fills them.
 ///
-/// The first Linear can be applied in parts: of an input that is a
-/// concatenation [a, b], `from_projection(project(a, 0) + project(b, a.size(-1)))`
-/// is `forward` of it without the concatenation; see GraphConv for why.
+/// Computes in the type of its input: products in 16 bits where that is
+/// bfloat16 or float16, norms and sums of gradients in float32. Parameters and
+/// their gradients keep their own type. Results and gradients repeat to the bit
+/// for one number of threads. Differentiable once.
 class Mlp : public torch::nn::Module {
  public:
   explicit Mlp(const MlpOptions& options);
@@ -32,24 +49,22 @@ class Mlp : public torch::nn::Module {
   /// [..., in] -> [..., out].
   at::Tensor forward(const at::Tensor& x) const;
 
-  /// The first Linear's share of the inputs that start at `first_column`:
-  /// [..., k] -> [..., hidden]. The share of the first inputs has the bias.
-  at::Tensor project(const at::Tensor& x, int64_t first_column) const;
+  /// The same of inputs that lie in parts, without putting them side by side:
+  /// each [B, N, k] or, where all samples share it, [1, N, k], all k adding up to
+  /// `in`. The result is [B, N, out].
+  at::Tensor forward(const std::vector<at::Tensor>& parts, const RowOptions& options) const;
 
-  /// project(x, 0) + project(x, in / 2): the first Linear of [x, x].
-  at::Tensor project_repeated(const at::Tensor& x) const;
+  /// forward({x, x}) with one product instead of two.
+  at::Tensor forward_repeated(const at::Tensor& x, const RowOptions& options) const;
 
-  /// What follows the first Linear: [..., hidden] -> [..., out].
-  at::Tensor from_projection(const at::Tensor& projection) const;
+  /// Weight and bias of each Linear and of the LayerNorm, in this order.
+  std::vector<at::Tensor> ordered_parameters() const;
 
  private:
-  class Linear;
-  class LayerNorm;
+  class Affine;
 
-  std::shared_ptr<Linear> first_;
-  std::shared_ptr<Linear> second_;
-  std::shared_ptr<Linear> third_;
-  std::shared_ptr<LayerNorm> layer_norm_;  // null without
+  std::shared_ptr<Affine> first_, second_, third_;
+  std::shared_ptr<Affine> layer_norm_;  // null without
 };
 
 }  // namespace isobar

@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "model/mlp_core.hpp"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+
+#include "model/mlp_kernels.hpp"
+
+namespace isobar::detail {
+
+MlpTape MlpTape::rows(int64_t begin, int64_t count) const {
+  return {first.narrow(0, begin, count), second.narrow(0, begin, count),
+          third.defined() ? third.narrow(0, begin, count) : third};
+}
+
+MlpScratch MlpScratch::first_rows(int64_t count) const {
+  return {activated.narrow(0, 0, count), slope.narrow(0, 0, count), at_first.narrow(0, 0, count),
+          at_second.narrow(0, 0, count), at_third.narrow(0, 0, count)};
+}
+
+MlpCore::MlpCore(const std::vector<at::Tensor>& parameters, c10::ScalarType compute) {
+  const auto matrix = [&](size_t i) { return parameters[i].to(compute); };
+  const auto vector = [&](size_t i) { return parameters[i].to(wide_type(compute)).contiguous(); };
+  first_ = matrix(0);
+  first_bias_ = vector(1);
+  second_ = matrix(2);
+  second_bias_ = vector(3);
+  third_ = matrix(4);
+  third_bias_ = vector(5);
+  if (static_cast<int64_t>(parameters.size()) < kWithNorm) return;
+  norm_weight_ = vector(6);
+  norm_bias_ = vector(7);
+}
+
+MlpTape MlpCore::make_tape(int64_t rows, const at::TensorOptions& options) const {
+  return {at::empty({rows, hidden()}, options), at::empty({rows, hidden()}, options),
+          has_norm() ? at::empty({rows, out()}, options) : at::Tensor()};
+}
+
+MlpScratch MlpCore::make_scratch(int64_t rows, const at::TensorOptions& options) const {
+  const auto make = [&](int64_t width) { return at::empty({rows, width}, options); };
+  return {make(hidden()), make(hidden()), make(hidden()), make(hidden()), make(out())};
+}
+
+at::Tensor MlpCore::first_weight(int64_t begin, int64_t count) const {
+  return first_.narrow(1, begin, count);
+}
+
+void MlpCore::start(const std::vector<at::Tensor>& parts, MlpTape& tape,
+                    at::Tensor& activated) const {
+  int64_t column = 0;
+  for (const at::Tensor& part : parts) {
+    const at::Tensor weight = first_weight(column, part.size(1)).t();
+    if (column == 0) {
+      at::mm_out(tape.first, part, weight);
+    } else {
+      tape.first.addmm_(part, weight);
+    }
+    column += part.size(1);
+  }
+  add_bias_gelu(tape.first, first_bias_, activated);
+}
+
+void MlpCore::finish(MlpTape& tape, at::Tensor& activated, const at::Tensor& residual,
+                     at::Tensor& out) const {
+  at::mm_out(tape.second, activated, second_.t());
+  add_bias_gelu(tape.second, second_bias_, activated);
+  if (!has_norm() && !out.defined()) return;
+  at::Tensor& product = has_norm() ? tape.third : out;
+  at::addmm_out(product, third_bias_.to(product.scalar_type()), activated, third_.t());
+  if (!out.defined()) return;
+  if (has_norm()) {
+    layer_norm(product, norm_weight_, norm_bias_, residual, out);
+  } else if (residual.defined()) {
+    out.add_(residual);
+  }
+}
+
+void MlpCore::backward(const MlpTape& tape, const at::Tensor& gradient, MlpScratch& scratch) {
+  at::Tensor at_third = gradient;
+  if (has_norm()) {
+    NormSums sums{norm_weight_sums_, norm_bias_sums_, third_sums_};
+    layer_norm_backward(tape.third, norm_weight_, gradient, scratch.at_third, sums);
+    at_third = scratch.at_third;
+  } else {
+    third_sums_.add_(gradient.to(third_sums_.scalar_type()).sum(0));
+  }
+  gelu_and_slope(tape.second, scratch.activated, scratch.slope);
+  add_product(third_gradient_, at_third, scratch.activated);
+  at::mm_out(scratch.at_second, at_third, third_);
+  scale_and_sum(scratch.slope, scratch.at_second, second_sums_);
+
+  gelu_and_slope(tape.first, scratch.activated, scratch.slope);
+  add_product(second_gradient_, scratch.at_second, scratch.activated);
+  at::mm_out(scratch.at_first, scratch.at_second, second_);
+  scale_and_sum(scratch.slope, scratch.at_first, first_sums_);
+}
+
+void MlpCore::start_gradients() {
+  const auto zeros = [&](const at::Tensor& like) {
+    return like.defined() ? at::zeros(like.sizes(), first_bias_.options()) : at::Tensor();
+  };
+  first_gradient_ = zeros(first_);
+  second_gradient_ = zeros(second_);
+  third_gradient_ = zeros(third_);
+  first_sums_ = zeros(first_bias_);
+  second_sums_ = zeros(second_bias_);
+  third_sums_ = zeros(third_bias_);
+  norm_weight_sums_ = zeros(norm_weight_);
+  norm_bias_sums_ = zeros(norm_bias_);
+}
+
+void MlpCore::add_first_gradient(const at::Tensor& gradient, const at::Tensor& input,
+                                 int64_t column) {
+  add_product(first_gradient_.narrow(1, column, input.size(1)), gradient, input);
+}
+
+void MlpCore::add_first_gradients(const at::Tensor& gradient,
+                                  const std::vector<at::Tensor>& parts) {
+  int64_t column = 0;
+  for (const at::Tensor& part : parts) {
+    add_first_gradient(gradient, part, column);
+    column += part.size(1);
+  }
+}
+
+std::vector<at::Tensor> MlpCore::gradients(const std::vector<at::Tensor>& parameters) const {
+  std::vector<at::Tensor> result{first_gradient_, first_sums_, second_gradient_,  second_sums_,
+                                 third_gradient_, third_sums_, norm_weight_sums_, norm_bias_sums_};
+  result.resize(parameters.size());
+  for (size_t i = 0; i < parameters.size(); ++i) {
+    result[i] = result[i].to(parameters[i].scalar_type());
+  }
+  return result;
+}
+
+void add_product(at::Tensor sum, const at::Tensor& a, const at::Tensor& b) {
+  if (sum.scalar_type() == a.scalar_type()) {
+    sum.addmm_(a.t(), b);
+  } else {
+    sum.add_(a.t().mm(b));
+  }
+}
+
+int64_t automatic_rows(int64_t width, const at::Tensor& like) {
+  const int64_t bytes = like.is_cpu() ? int64_t{1} << 20 : int64_t{64} << 20;
+  return std::max<int64_t>(64, bytes / (width * static_cast<int64_t>(like.element_size())));
+}
+
+}  // namespace isobar::detail
