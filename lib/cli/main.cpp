@@ -3,6 +3,7 @@
 #include "cli/bench_compression.hpp"
 #include "cli/bench_step.hpp"
 #include "cli/commands.hpp"
+#include "cli/verify_parity.hpp"
 
 #include <isobar/comm/environment.hpp>
 #include <isobar/core/error.hpp>
@@ -93,6 +94,12 @@ int main(int argc, char** argv) {
       "compression", "What each way to compress gradients would do to a step");
   isobar::add_bench_compression_options(*compression_command, compression);
 
+  isobar::VerifyParityArguments parity;
+  parity.command = command;
+  auto* parity_command = app.add_subcommand(
+      "verify-parity", "Compare the network with what another program made of a sample");
+  isobar::add_verify_parity_options(*parity_command, parity);
+
   std::string doctor_json;
   auto* doctor_command = app.add_subcommand("doctor", "Say what was found on this machine");
   doctor_command->add_option("--json", doctor_json, "write the rows there; - is standard output");
@@ -105,6 +112,7 @@ int main(int argc, char** argv) {
   return run_guarded([&] {
     if (*train_command) return isobar::run_train(train);
     if (*evaluate_command) return isobar::run_evaluate(evaluate);
+    if (*parity_command) return isobar::run_verify_parity(parity);
     if (*collective_command) return isobar::run_bench_collective(bench);
     if (*step_command) return isobar::run_bench_step(step);
     if (*compression_command) return isobar::run_bench_compression(compression);

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <memory>
+#include <string>
+
+namespace isobar::detail {
+
+/// Whole data sets of an HDF5 file as tensors.
+class Hdf5Tensors {
+ public:
+  /// Opens a file to read. Throws DataError.
+  explicit Hdf5Tensors(const std::string& path);
+  ~Hdf5Tensors();
+
+  bool has(const std::string& name) const;
+
+  /// float32, float64, int32 or int64 as they are in the file. Throws DataError naming file and
+  /// data set where it is missing or of another type.
+  at::Tensor read(const std::string& name) const;
+
+  /// A text attribute of the file, empty where it is absent.
+  std::string text(const std::string& attribute) const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace isobar::detail
