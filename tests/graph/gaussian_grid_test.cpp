@@ -6,6 +6,8 @@
 
 #include <string>
 
+#include "graph/meshes.hpp"
+
 namespace isobar {
 namespace {
 
@@ -57,23 +59,26 @@ TEST(GaussianGrid, RejectsNamesThatAreNone) {
   }
 }
 
-// Counted with scipy's cKDTree over the same grids.
-TEST(GaussianGrid, GivesTheKnownEdgeCounts) {
-  const struct {
-    const char* grid;
-    int64_t level, encoder, processor, decoder, uncovered;
-  } cases[] = {{"N16", 2, 2036, 1200, 5064, 16},  {"N16", 3, 2526, 5040, 5064, 0},
-               {"N32", 3, 8870, 5040, 18342, 0},  {"O32", 3, 7568, 5040, 15744, 0},
-               {"O32", 4, 8100, 20400, 15744, 0}, {"O96", 5, 62980, 81840, 120960, 0}};
-  for (const auto& expected : cases) {
-    SCOPED_TRACE(std::string(expected.grid) + "/" + std::to_string(expected.level));
-    const WeatherGraph graph =
-        build_graph(make_gaussian_grid(expected.grid), {.hidden_level = expected.level});
-    EXPECT_EQ(graph.encoder.size(), expected.encoder);
-    EXPECT_EQ(graph.processor.size(), expected.processor);
-    EXPECT_EQ(graph.decoder.size(), expected.decoder);
-    EXPECT_EQ(graph.uncovered, expected.uncovered);
-  }
+TEST(GaussianGrid, ServesAsAHiddenMesh) {
+  const Grid data = make_gaussian_grid("O32");
+  const WeatherGraph graph = build_graph(data, {.hidden_grid = "N16", .processor_neighbours = 5});
+  const Grid hidden = make_gaussian_grid("N16");
+
+  EXPECT_TRUE(at::equal(graph.hidden_latitude, hidden.latitude));
+  EXPECT_EQ(graph.processor.size(), 5 * hidden.size());
+  EXPECT_TRUE(graph.processor.source.ne(graph.processor.destination).all().item<bool>());
+  EXPECT_EQ(graph.decoder.size(), 3 * data.size());
+}
+
+TEST(GaussianGrid, ServesAsAHiddenMeshOfARegion) {
+  const Grid region = test::regional_grid();
+  const WeatherGraph graph = build_graph(region, {.hidden_grid = "O96"});
+
+  EXPECT_GT(graph.hidden_nodes(), 60);  // of 8 x 12 degrees and a margin of one
+  EXPECT_GT(graph.hidden_latitude.min().item<double>(), 49);
+  EXPECT_LT(graph.hidden_latitude.max().item<double>(), 59);
+  EXPECT_THROW(build_graph(region, {.hidden_grid = "N16", .processor_neighbours = 100}),
+               UsageError);
 }
 
 struct KnownEdge {
