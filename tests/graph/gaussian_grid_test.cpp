@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <isobar/core/error.hpp>
+#include <isobar/graph/voronoi.hpp>
 #include <isobar/graph/weather_graph.hpp>
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
@@ -57,6 +58,20 @@ TEST(GaussianGrid, RejectsNamesThatAreNone) {
   for (const char* name : {"", "N", "O", "N33", "O0", "X32", "N32x", "O-4", "o96", "O9999999"}) {
     EXPECT_THROW(make_gaussian_grid(name), UsageError) << name;
   }
+}
+
+TEST(GaussianGrid, HasVoronoiAreasCloseToItsWeights) {
+  const Grid grid = make_gaussian_grid("O32");
+  const at::Tensor area = voronoi_area({grid.latitude, grid.longitude});
+  const at::Tensor row = grid.latitude.diff().ne(0).cumsum(0);
+  const at::Tensor rows = at::cat({at::zeros({1}, at::kLong), row});
+  const at::Tensor weights = at::bincount(rows, grid.area), got = at::bincount(rows, area);
+
+  EXPECT_NEAR(area.sum().item<double>(), 1, 1e-14);
+  ASSERT_EQ(got.size(0), 64);
+  // Where the rows lie regularly; the polar ones reach farther than their weights say.
+  EXPECT_LT((got / weights - 1).abs().slice(0, 2, 62).max().item<double>(), 0.01);
+  EXPECT_LT((got / weights - 1).abs().max().item<double>(), 0.07);
 }
 
 TEST(GaussianGrid, ServesAsAHiddenMesh) {
