@@ -3,23 +3,33 @@
 #include <isobar/graph/icosphere.hpp>
 #include <ATen/ATen.h>
 
+#include "graph/chunks.hpp"
 #include "graph/point_tree.hpp"
+#include "graph/restrict.hpp"
 
 namespace isobar {
-namespace {
 
-/// [V] bool: whether some point of the region is within the margin.
-at::Tensor near_region(const Icosphere& mesh, const Grid& region, double margin_degrees) {
-  const detail::PointTree tree(detail::unit_vectors(region.latitude, region.longitude));
-  const double chord = detail::chord_of_angle(margin_degrees * detail::kRadiansPerDegree);
-  const auto nodes = detail::unit_vectors(mesh.latitude, mesh.longitude);
-  at::Tensor near = at::zeros({mesh.size()}, at::kBool);
+namespace detail {
+
+at::Tensor rows_near(const Positions& nodes, const Grid& region, double margin_degrees) {
+  ISOBAR_CHECK(margin_degrees >= 0 && margin_degrees <= 180,
+               "hidden mesh: the margin must be 0 to 180 degrees, got ", margin_degrees);
+  const PointTree tree(unit_vectors(region.latitude, region.longitude));
+  const double chord = chord_of_angle(margin_degrees * kRadiansPerDegree);
+  const auto points = unit_vectors(nodes.latitude, nodes.longitude);
+  at::Tensor near = at::zeros({std::ssize(points)}, at::kBool);
   bool* data = near.mutable_data_ptr<bool>();
-  for (size_t i = 0; i < nodes.size(); ++i) {
-    data[i] = tree.nearest(nodes[i], 1).front().squared_chord <= chord * chord;
-  }
-  return near;
+  for_each_chunk(std::ssize(points), [&](int64_t, int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      data[i] = tree.nearest(points[i], 1).front().squared_chord <= chord * chord;
+    }
+  });
+  return near.nonzero().flatten();
 }
+
+}  // namespace detail
+
+namespace {
 
 /// The edges of which both ends have a new index, in the new indices.
 at::Tensor relabelled(const at::Tensor& edges, const at::Tensor& new_index) {
@@ -31,9 +41,8 @@ at::Tensor relabelled(const at::Tensor& edges, const at::Tensor& new_index) {
 }  // namespace
 
 Icosphere restrict_to(const Icosphere& mesh, const Grid& region, double margin_degrees) {
-  ISOBAR_CHECK(margin_degrees >= 0 && margin_degrees <= 180,
-               "restrict_to: the margin must be 0 to 180 degrees, got ", margin_degrees);
-  const at::Tensor kept = near_region(mesh, region, margin_degrees).nonzero().flatten();
+  const at::Tensor kept =
+      detail::rows_near({mesh.latitude, mesh.longitude}, region, margin_degrees);
   at::Tensor new_index = at::full({mesh.size()}, -1, at::kLong);
   new_index.index_copy_(0, kept, at::arange(kept.size(0), at::kLong));
 

@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "graph/chunks.hpp"
+
 namespace isobar::detail {
 namespace {
 
@@ -29,9 +31,11 @@ std::vector<UnitVector> unit_vectors(const at::Tensor& latitude, const at::Tenso
   const double* lat_data = lat.const_data_ptr<double>();
   const double* lon_data = lon.const_data_ptr<double>();
   std::vector<UnitVector> points(lat.size(0));
-  for (size_t i = 0; i < points.size(); ++i) {
-    points[i] = unit_vector(lat_data[i] * kRadiansPerDegree, lon_data[i] * kRadiansPerDegree);
-  }
+  for_each_chunk(lat.size(0), [&](int64_t, int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      points[i] = unit_vector(lat_data[i] * kRadiansPerDegree, lon_data[i] * kRadiansPerDegree);
+    }
+  });
   return points;
 }
 

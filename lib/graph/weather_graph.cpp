@@ -3,14 +3,33 @@
 #include <isobar/graph/weather_graph.hpp>
 #include <ATen/ATen.h>
 
+#include <utility>
+
+#include "graph/restrict.hpp"
 #include "graph/sphere.hpp"
 
 namespace isobar {
 namespace {
 
-Icosphere hidden_mesh(const Grid& grid, const GraphOptions& options) {
-  Icosphere whole = make_icosphere({.level = options.hidden_level, .min_level = options.min_level});
-  return grid.regional ? restrict_to(whole, grid, options.margin_degrees) : whole;
+struct HiddenMesh {
+  Positions nodes;
+  EdgeSet edges;
+};
+
+HiddenMesh icosphere(const Grid& grid, const GraphOptions& options) {
+  Icosphere mesh = make_icosphere({.level = options.hidden_level, .min_level = options.min_level});
+  if (grid.regional) mesh = restrict_to(mesh, grid, options.margin_degrees);
+  return {{mesh.latitude, mesh.longitude}, multi_scale_edges(mesh)};
+}
+
+HiddenMesh named_grid(const Grid& grid, const GraphOptions& options) {
+  const Grid hidden = make_gaussian_grid(options.hidden_grid);
+  Positions nodes{hidden.latitude, hidden.longitude};
+  if (grid.regional) {
+    const at::Tensor kept = detail::rows_near(nodes, grid, options.margin_degrees);
+    nodes = {nodes.latitude.index_select(0, kept), nodes.longitude.index_select(0, kept)};
+  }
+  return {nodes, nearest_other_edges(nodes, options.processor_neighbours)};
 }
 
 int64_t sources_without_edge(const EdgeSet& edges) {
@@ -20,18 +39,18 @@ int64_t sources_without_edge(const EdgeSet& edges) {
 }  // namespace
 
 WeatherGraph build_graph(const Grid& grid, const GraphOptions& options) {
-  const Icosphere mesh = hidden_mesh(grid, options);
+  HiddenMesh hidden =
+      options.hidden_grid.empty() ? icosphere(grid, options) : named_grid(grid, options);
   const Positions data{grid.latitude, grid.longitude};
-  const Positions hidden{mesh.latitude, mesh.longitude};
   WeatherGraph graph{
       .data = grid,
-      .hidden_latitude = mesh.latitude,
-      .hidden_longitude = mesh.longitude,
+      .hidden_latitude = hidden.nodes.latitude,
+      .hidden_longitude = hidden.nodes.longitude,
       .encoder =
-          cutoff_edges(data, hidden,
+          cutoff_edges(data, hidden.nodes,
                        {.factor = options.cutoff_factor, .max_neighbours = options.max_neighbours}),
-      .processor = multi_scale_edges(mesh),
-      .decoder = nearest_edges(hidden, data, options.decoder_neighbours),
+      .processor = std::move(hidden.edges),
+      .decoder = nearest_edges(hidden.nodes, data, options.decoder_neighbours),
   };
   graph.uncovered = sources_without_edge(graph.encoder);
   return graph;

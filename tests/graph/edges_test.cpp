@@ -157,6 +157,28 @@ TEST(EdgeAttributes, HaveNoDirectionBetweenCoincidentNodes) {
   EXPECT_EQ(edges.attributes.abs().max().item<float>(), 0);
 }
 
+TEST(NearestOtherEdges, AreTheNearestWithoutTheNodeItself) {
+  const Positions nodes = latlon(9, 17);
+  const EdgeSet edges = nearest_other_edges(nodes, 4);
+  const at::Tensor distance = distances(nodes, nodes).fill_diagonal_(10);
+  const at::Tensor wanted = std::get<0>(distance.sort(1)).slice(1, 0, 4);
+  const at::Tensor got = distance.index({edges.destination, edges.source}).view({-1, 4});
+
+  expect_sorted(edges);
+  EXPECT_TRUE(at::allclose(std::get<0>(got.sort(1)), wanted, 0, 1e-15));
+}
+
+TEST(NearestOtherEdges, LeadBetweenCoincidentNodesButToNoneItself) {
+  const EdgeSet edges = nearest_other_edges(at_degrees({90, 90, 90, 90}, {0, 90, 180, 270}), 2);
+
+  EXPECT_EQ(edges.size(), 8);
+  EXPECT_TRUE(edges.source.ne(edges.destination).all().item<bool>());
+}
+
+TEST(NearestOtherEdges, RejectMoreNeighboursThanThereAreOthers) {
+  EXPECT_THROW(nearest_other_edges(at_degrees({0, 1}, {0, 1}), 2), UsageError);
+}
+
 TEST(NearestEdges, RejectMoreNeighboursThanThereAre) {
   EXPECT_THROW(nearest_edges(at_degrees({0, 1}, {0, 1}), at_degrees({0}, {0}), 3), UsageError);
 }

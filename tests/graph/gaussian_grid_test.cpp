@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <isobar/core/error.hpp>
+#include <isobar/graph/voronoi.hpp>
 #include <isobar/graph/weather_graph.hpp>
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
 #include <string>
+
+#include "graph/meshes.hpp"
 
 namespace isobar {
 namespace {
@@ -57,23 +60,40 @@ TEST(GaussianGrid, RejectsNamesThatAreNone) {
   }
 }
 
-// Counted with scipy's cKDTree over the same grids.
-TEST(GaussianGrid, GivesTheKnownEdgeCounts) {
-  const struct {
-    const char* grid;
-    int64_t level, encoder, processor, decoder, uncovered;
-  } cases[] = {{"N16", 2, 2036, 1200, 5064, 16},  {"N16", 3, 2526, 5040, 5064, 0},
-               {"N32", 3, 8870, 5040, 18342, 0},  {"O32", 3, 7568, 5040, 15744, 0},
-               {"O32", 4, 8100, 20400, 15744, 0}, {"O96", 5, 62980, 81840, 120960, 0}};
-  for (const auto& expected : cases) {
-    SCOPED_TRACE(std::string(expected.grid) + "/" + std::to_string(expected.level));
-    const WeatherGraph graph =
-        build_graph(make_gaussian_grid(expected.grid), {.hidden_level = expected.level});
-    EXPECT_EQ(graph.encoder.size(), expected.encoder);
-    EXPECT_EQ(graph.processor.size(), expected.processor);
-    EXPECT_EQ(graph.decoder.size(), expected.decoder);
-    EXPECT_EQ(graph.uncovered, expected.uncovered);
-  }
+TEST(GaussianGrid, HasVoronoiAreasCloseToItsWeights) {
+  const Grid grid = make_gaussian_grid("O32");
+  const at::Tensor area = voronoi_area({grid.latitude, grid.longitude});
+  const at::Tensor row = grid.latitude.diff().ne(0).cumsum(0);
+  const at::Tensor rows = at::cat({at::zeros({1}, at::kLong), row});
+  const at::Tensor weights = at::bincount(rows, grid.area), got = at::bincount(rows, area);
+
+  EXPECT_NEAR(area.sum().item<double>(), 1, 1e-14);
+  ASSERT_EQ(got.size(0), 64);
+  // Where the rows lie regularly; the polar ones reach farther than their weights say.
+  EXPECT_LT((got / weights - 1).abs().slice(0, 2, 62).max().item<double>(), 0.01);
+  EXPECT_LT((got / weights - 1).abs().max().item<double>(), 0.07);
+}
+
+TEST(GaussianGrid, ServesAsAHiddenMesh) {
+  const Grid data = make_gaussian_grid("O32");
+  const WeatherGraph graph = build_graph(data, {.hidden_grid = "N16", .processor_neighbours = 5});
+  const Grid hidden = make_gaussian_grid("N16");
+
+  EXPECT_TRUE(at::equal(graph.hidden_latitude, hidden.latitude));
+  EXPECT_EQ(graph.processor.size(), 5 * hidden.size());
+  EXPECT_TRUE(graph.processor.source.ne(graph.processor.destination).all().item<bool>());
+  EXPECT_EQ(graph.decoder.size(), 3 * data.size());
+}
+
+TEST(GaussianGrid, ServesAsAHiddenMeshOfARegion) {
+  const Grid region = test::regional_grid();
+  const WeatherGraph graph = build_graph(region, {.hidden_grid = "O96"});
+
+  EXPECT_GT(graph.hidden_nodes(), 60);  // of 8 x 12 degrees and a margin of one
+  EXPECT_GT(graph.hidden_latitude.min().item<double>(), 49);
+  EXPECT_LT(graph.hidden_latitude.max().item<double>(), 59);
+  EXPECT_THROW(build_graph(region, {.hidden_grid = "N16", .processor_neighbours = 100}),
+               UsageError);
 }
 
 struct KnownEdge {

@@ -14,9 +14,9 @@ inline WeatherGraph global_mesh() {
 }
 
 /// The region of the quick start: 33 x 49 points at a quarter of a degree.
-inline WeatherGraph regional_mesh() {
-  return build_graph(make_latlon_grid(axis(58, -0.25, 33), axis(-10, 0.25, 49)),
-                     {.hidden_level = 6});
-}
+inline Grid regional_grid() { return make_latlon_grid(axis(58, -0.25, 33), axis(-10, 0.25, 49)); }
+
+/// 86 hidden nodes.
+inline WeatherGraph regional_mesh() { return build_graph(regional_grid(), {.hidden_level = 6}); }
 
 }  // namespace isobar::test

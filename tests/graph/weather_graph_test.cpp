@@ -1,22 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <isobar/graph/weather_graph.hpp>
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
-#include "graph/axes.hpp"
+#include "graph/meshes.hpp"
 
 namespace isobar {
 namespace {
 
-/// The region of the quick start: 33 x 49 points at a quarter of a degree.
-Grid british_isles() {
-  return make_latlon_grid(test::axis(58, -0.25, 33), test::axis(-10, 0.25, 49));
-}
-
 TEST(WeatherGraph, CoversARegionWithARestrictedMesh) {
   for (const int64_t level : {6, 7}) {
     const WeatherGraph graph =
-        build_graph(british_isles(), {.hidden_level = level, .margin_degrees = 1.0});
+        build_graph(test::regional_grid(), {.hidden_level = level, .margin_degrees = 1.0});
 
     EXPECT_EQ(graph.data_nodes(), 1617);
     EXPECT_EQ(graph.uncovered, 0);
@@ -28,8 +24,8 @@ TEST(WeatherGraph, CoversARegionWithARestrictedMesh) {
 }
 
 TEST(WeatherGraph, CountsDataNodesThatTheEncoderMisses) {
-  const WeatherGraph graph =
-      build_graph(british_isles(), {.hidden_level = 6, .margin_degrees = 1.0, .max_neighbours = 4});
+  const WeatherGraph graph = build_graph(
+      test::regional_grid(), {.hidden_level = 6, .margin_degrees = 1.0, .max_neighbours = 4});
   at::Tensor seen = at::zeros({graph.data_nodes()}, at::kBool);
   seen.index_put_({graph.encoder.source}, at::scalar_tensor(true, at::kBool));
 
@@ -45,6 +41,27 @@ TEST(WeatherGraph, KeepsTheWholeMeshForTheGlobe) {
   EXPECT_EQ(graph.hidden_nodes(), 642);
   EXPECT_EQ(graph.processor.size(), 5040);
   EXPECT_EQ(graph.uncovered, 0);
+}
+
+void expect_same(const EdgeSet& a, const EdgeSet& b) {
+  EXPECT_TRUE(at::equal(a.source, b.source));
+  EXPECT_TRUE(at::equal(a.destination, b.destination));
+  EXPECT_TRUE(at::equal(a.attributes, b.attributes));
+}
+
+TEST(WeatherGraph, DoesNotDependOnTheNumberOfThreads) {
+  // Enough nodes and edges for several chunks of work.
+  const Grid globe = make_latlon_grid(test::axis(89, -2, 90), test::axis(0, 2, 180));
+  const int threads = at::get_num_threads();
+  at::set_num_threads(1);
+  const WeatherGraph one = build_graph(globe, {.hidden_level = 5});
+  at::set_num_threads(3);
+  const WeatherGraph three = build_graph(globe, {.hidden_level = 5});
+  at::set_num_threads(threads);
+
+  expect_same(one.encoder, three.encoder);
+  expect_same(one.processor, three.processor);
+  expect_same(one.decoder, three.decoder);
 }
 
 TEST(NodeAttributes, AreSinesThenCosines) {

@@ -54,6 +54,9 @@ EdgeSet cutoff_edges(const Positions& data, const Positions& hidden,
 /// equally near ones is taken follows from the positions alone, and repeats.
 EdgeSet nearest_edges(const Positions& sources, const Positions& destinations, int64_t neighbours);
 
+/// Edges to every node from its `neighbours` nearest other ones of the same set.
+EdgeSet nearest_other_edges(const Positions& nodes, int64_t neighbours);
+
 /// The edges of all levels of a mesh as one set.
 EdgeSet multi_scale_edges(const Icosphere& mesh);
 
