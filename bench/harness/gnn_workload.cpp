@@ -17,7 +17,8 @@ WeatherGnnOptions network_options(const StepArguments& arguments) {
           .features_out = arguments.prognostic,
           .channels = arguments.channels,
           .layers = arguments.layers,
-          .seed = arguments.seed};
+          .seed = arguments.seed,
+          .activations = arguments.recompute ? Activations::recompute : Activations::keep};
 }
 
 }  // namespace

@@ -10,6 +10,7 @@
 #include <limits>
 
 #include "bench/harness/measure.hpp"
+#include "bench/harness/memory_meter.hpp"
 #include "bench/harness/step_check.hpp"
 
 namespace isobar::bench {
@@ -168,6 +169,25 @@ class StepRun {
 StepMeasurement measure_step(Subject& ranks, const StepCase& step_case,
                              const StepOptions& options) {
   return StepRun(ranks, step_case, options).measure();
+}
+
+int64_t measure_added_bytes(Subject& ranks, const StepCase& step_case) {
+  constexpr int kSteps = 3;
+  const Workload work = step_case.make_workload();
+  const auto added = added_bytes([&] {
+    const auto sync = step_case.make_sync(*work.module);
+    const auto optimize = step_case.make_optimizer(*work.module);
+    for (int i = 0; i < kSteps; ++i) {
+      sync->zero_grad();
+      sync->before_forward();
+      const auto loss = work.loss();
+      sync->before_backward();
+      loss.backward();
+      sync->finish();
+      optimize();
+    }
+  });
+  return static_cast<int64_t>(largest_over_ranks(ranks, {static_cast<double>(added)})[0]);
 }
 
 }  // namespace isobar::bench

@@ -62,4 +62,9 @@ struct StepMeasurement {
 /// Collective; blocks.
 StepMeasurement measure_step(Subject& ranks, const StepCase& step_case, const StepOptions& options);
 
+/// What training from the first step on adds to this rank's memory, gradients and the
+/// optimizer's state included, beyond network and data: see added_bytes. The largest
+/// over ranks. Collective; blocks.
+int64_t measure_added_bytes(Subject& ranks, const StepCase& step_case);
+
 }  // namespace isobar::bench

@@ -80,7 +80,8 @@ json model_fields(const StepArguments& arguments) {
           {"channels", arguments.channels},
           {"layers", arguments.layers},
           {"prognostic", arguments.prognostic},
-          {"forcing", arguments.forcing}};
+          {"forcing", arguments.forcing},
+          {"recompute", arguments.recompute}};
 }
 
 json make_row(const Subject& ranks, const StepArguments& arguments, const PlainStream& stream,
@@ -151,12 +152,14 @@ MakeWorkload choose_workload(const StepArguments& arguments, int rank) {
 int run_step(Subject& ranks, const StepCase& step_case, const StepArguments& arguments,
              const json& more_fields, const StepOptions& options) {
   const auto stream = measure_plain_stream(ranks, arguments.stream_s);
+  const auto added = arguments.memory ? measure_added_bytes(ranks, step_case) : -1;
   const auto result = measure_step(ranks, step_case, options);
   if (ranks.rank() == 0) {
     if (!stream.problem.empty()) std::fprintf(stderr, "%s\n", stream.problem.c_str());
     auto row = make_row(ranks, arguments, stream, result);
     row.update(model_fields(arguments));
     row.update(more_fields);
+    row["added_bytes"] = added < 0 ? json() : json(added);
     if (arguments.json != "-") print_table(row);
     write_report(arguments.json, "isobar.bench.step.1", arguments.command, json::array({row}));
   }

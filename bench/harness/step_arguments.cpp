@@ -22,6 +22,8 @@ void add_gnn_options(CLI::App& app, StepArguments& arguments) {
                              {"--forcing", &arguments.forcing}}) {
     app.add_option(name, *value, "of the gnn")->check(CLI::PositiveNumber);
   }
+  app.add_flag("--recompute", arguments.recompute,
+               "the gnn computes activations again in the backward pass");
 }
 
 void add_model_options(CLI::App& app, StepArguments& arguments) {
@@ -67,6 +69,7 @@ void add_step_options(CLI::App& app, StepArguments& arguments) {
       ->check(checked_by(parse_repeats));
   app.add_option("--warmup", arguments.warmup, "steps before the timed ones, one at least")
       ->check(CLI::PositiveNumber);
+  app.add_flag("--memory", arguments.memory, "measure what the first steps add to the memory");
   app.add_option("--stream-seconds", arguments.stream_s,
                  "length of each plain TCP stream beside it; 0 for none")
       ->check(CLI::NonNegativeNumber);

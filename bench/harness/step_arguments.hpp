@@ -18,12 +18,13 @@ struct StepArguments {
   std::string model = "mlp";
   int64_t layers = 8;
   int64_t width = 1024;      ///< mlp
-  std::string grid = "O32";  ///< gnn, as are the next four
+  std::string grid = "O32";  ///< gnn, as are the next five
   int64_t hidden = 3;
   int64_t channels = 128;
   int64_t prognostic = 10;
   int64_t forcing = 2;
-  int64_t batch = 0;  ///< samples of a rank; 0: 128 of mlp, 1 of gnn
+  bool recompute = false;  ///< activations in the backward pass, instead of keeping them
+  int64_t batch = 0;       ///< samples of a rank; 0: 128 of mlp, 1 of gnn
   uint64_t seed = 0;
   std::string sync = "ddp";
   std::string bucket_cap = "25MiB";
@@ -33,6 +34,7 @@ struct StepArguments {
   int threads = 1;
   std::string repeats = "auto";
   int warmup = 2;
+  bool memory = false;               ///< three steps before all others say what steps add
   double stream_s = 1;               ///< length of each plain stream; 0 leaves them out
   std::string json;                  ///< file, "-" for standard output, empty for none
   std::vector<std::string> command;  ///< program and arguments, for the report

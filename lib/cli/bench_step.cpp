@@ -3,6 +3,7 @@
 
 #include <isobar/comm/agreement.hpp>
 #include <isobar/comm/make_communicator.hpp>
+#include <isobar/core/error.hpp>
 #include <isobar/train/safetensors.hpp>
 #include <ATen/Parallel.h>
 #include <torch/nn/module.h>
@@ -11,6 +12,7 @@
 
 #include "bench/harness/run_step.hpp"
 #include "cli/bench_subject.hpp"
+#include "cli/parity_case.hpp"
 #include "cli/trainable.hpp"
 
 namespace isobar {
@@ -33,6 +35,14 @@ void dump_gradients(const std::string& file, const torch::nn::Module& module) {
   write_safetensors(file, gradients);
 }
 
+void dump_graph(const BenchStepArguments& arguments, int rank) {
+  if (arguments.dump_graph.empty() || rank != 0) return;
+  const auto& common = arguments.common;
+  ISOBAR_CHECK(common.model == "gnn", "--dump-graph: --model ", common.model, " has no graph");
+  write_parity_graph(arguments.dump_graph,
+                     build_graph(make_gaussian_grid(common.grid), {.hidden_level = common.hidden}));
+}
+
 bench::StepOptions step_options(const BenchStepArguments& arguments, int rank) {
   auto options = bench::step_options(arguments.common);
   if (!arguments.dump_gradients.empty() && rank == 0) {
@@ -52,6 +62,8 @@ void add_bench_step_options(CLI::App& app, BenchStepArguments& arguments) {
   app.add_option("--transport-levels", arguments.transport_levels,
                  "how each allreduce goes over nodes, as comm.levels")
       ->check(CLI::IsMember({"auto", "flat", "node"}));
+  app.add_option("--dump-graph", arguments.dump_graph,
+                 "write the gnn's graph there, as verify-parity reads it");
   app.add_option("--dump-gradients", arguments.dump_gradients,
                  "write rank 0's gradients of the first step there, as safetensors");
 }
@@ -80,6 +92,7 @@ int run_bench_step(const BenchStepArguments& arguments) {
     grid = std::make_unique<ProcessGrid>(*comm, arguments.parallel.model_ranks);
   }
   bench::MakeWorkload make_workload;
+  run_agreed(*comm, [&] { dump_graph(arguments, comm->rank()); });
   run_agreed(*comm, [&] { make_workload = bench::choose_workload(common, comm->rank()); });
   const auto step_case = make_step_case(arguments, make_workload, *comm, grid.get());
   auto parallel = arguments.parallel;

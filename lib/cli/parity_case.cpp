@@ -113,6 +113,27 @@ std::string anemoi_name(const std::string& parameter) {
   throw UsageError(detail::join("parity: '", parameter, "' is no parameter of a WeatherGnn"));
 }
 
+void write_parity_graph(const std::string& path, const WeatherGraph& graph) {
+  detail::Hdf5TensorWriter file(path);
+  const auto write_nodes = [&](const std::string& name, const at::Tensor& latitude,
+                               const at::Tensor& longitude) {
+    const auto radians = at::stack({latitude, longitude}, 1) * (std::numbers::pi / 180);
+    file.write("graph/nodes/" + name + "/latlon", radians.to(at::kFloat));
+    file.write("graph/nodes/" + name + "/sincos", node_attributes(latitude, longitude));
+  };
+  const auto write_edges = [&](const std::string& name, const EdgeSet& set) {
+    file.write("graph/edges/" + name + "/index",
+               at::stack({set.source, set.destination}).to(at::kInt));
+    file.write("graph/edges/" + name + "/attr", set.attributes);
+  };
+  write_nodes("data", graph.data.latitude, graph.data.longitude);
+  write_nodes("hidden", graph.hidden_latitude, graph.hidden_longitude);
+  write_edges("encoder", graph.encoder);
+  write_edges("processor", graph.processor);
+  write_edges("decoder", graph.decoder);
+  file.write("area_weights", graph.data.area.to(at::kFloat));
+}
+
 ParityCase read_parity_case(const std::string& path) {
   const Hdf5Tensors file(path);
   ParityCase parity;

@@ -41,6 +41,9 @@ struct ParityCase {
 /// Throws DataError naming file and data set.
 ParityCase read_parity_case(const std::string& path);
 
+/// Writes a graph as such a file has it, without the rest.
+void write_parity_graph(const std::string& path, const WeatherGraph& graph);
+
 /// The name in such a file, which is anemoi-models', of a parameter of WeatherGnn.
 std::string anemoi_name(const std::string& parameter);
 

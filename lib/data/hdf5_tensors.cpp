@@ -29,6 +29,21 @@ ElementType element_type(hid_t type, const std::string& what) {
   throw DataError(join(what, " is ", name, ", wanted float32, float64, int32 or int64"));
 }
 
+hid_t memory_type(at::ScalarType type, const std::string& what) {
+  switch (type) {
+    case at::kFloat:
+      return H5T_NATIVE_FLOAT;
+    case at::kDouble:
+      return H5T_NATIVE_DOUBLE;
+    case at::kInt:
+      return H5T_NATIVE_INT32;
+    case at::kLong:
+      return H5T_NATIVE_INT64;
+    default:
+      throw DataError(join(what, ": ", at::toString(type), " is not written"));
+  }
+}
+
 std::vector<int64_t> shape_of(hid_t space) {
   std::vector<hsize_t> extents(H5Sget_simple_extent_ndims(space));
   H5Sget_simple_extent_dims(space, extents.data(), nullptr);
@@ -83,6 +98,40 @@ std::string Hdf5Tensors::text(const std::string& attribute) const {
       read_attribute(file, attribute.c_str(), join("'", impl_->path, "': '", attribute, "'"));
   const auto* texts = std::get_if<std::vector<std::string>>(&value);
   return texts && !texts->empty() ? texts->front() : std::string();
+}
+
+struct Hdf5TensorWriter::Impl {
+  std::string path;
+  Hdf5Handle file;
+};
+
+Hdf5TensorWriter::Hdf5TensorWriter(const std::string& path) : impl_(std::make_unique<Impl>()) {
+  const Hdf5Session session;
+  impl_->path = path;
+  impl_->file = checked(H5Fcreate(path.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT), H5Fclose,
+                        "cannot write '" + path + "'");
+}
+
+Hdf5TensorWriter::~Hdf5TensorWriter() {
+  const Hdf5Session session;
+  impl_.reset();
+}
+
+void Hdf5TensorWriter::write(const std::string& name, const at::Tensor& values) {
+  const Hdf5Session session;
+  const std::string what = join("'", impl_->path, "': data set '", name, "'");
+  const at::Tensor data = values.cpu().contiguous();
+  const auto element = memory_type(data.scalar_type(), what);
+  const std::vector<hsize_t> extents(data.sizes().begin(), data.sizes().end());
+  const auto space = checked(
+      H5Screate_simple(static_cast<int>(extents.size()), extents.data(), nullptr), H5Sclose, what);
+  const auto groups = checked(H5Pcreate(H5P_LINK_CREATE), H5Pclose, what);
+  check_status(H5Pset_create_intermediate_group(groups.get(), 1), what);
+  const auto set = checked(H5Dcreate2(impl_->file.get(), name.c_str(), element, space.get(),
+                                      groups.get(), H5P_DEFAULT, H5P_DEFAULT),
+                           H5Dclose, what);
+  check_status(H5Dwrite(set.get(), element, H5S_ALL, H5S_ALL, H5P_DEFAULT, data.const_data_ptr()),
+               what);
 }
 
 }  // namespace isobar::detail

@@ -29,4 +29,19 @@ class Hdf5Tensors {
   std::unique_ptr<Impl> impl_;
 };
 
+/// Writes a new HDF5 file of whole data sets, over an older one of that name.
+class Hdf5TensorWriter {
+ public:
+  /// Throws DataError.
+  explicit Hdf5TensorWriter(const std::string& path);
+  ~Hdf5TensorWriter();
+
+  /// A data set and the groups that it lies in. Types as for Hdf5Tensors. Throws DataError.
+  void write(const std::string& name, const at::Tensor& values);
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
 }  // namespace isobar::detail
