@@ -5,8 +5,6 @@ that both programs have, two ranks over Gloo.
 Run from the repository's root with ISOBAR_PROGRAMS set to the programs' folder; ctest does. Ends with 77 where there is
 no PyTorch for Python.
 """
-import json
-import struct
 import sys
 import tempfile
 from pathlib import Path
@@ -20,17 +18,6 @@ import python_torch
 SKIPPED = 77
 TOLERANCE = 1e-6  # of the largest value of each tensor
 NETWORK = ["--layers", "4", "--width", "96", "--batch", "24", "--seed", "7", "--repeats", "1"]
-
-
-def read_safetensors(file):
-    """float32 tensors by name."""
-    import numpy
-    data = file.read_bytes()
-    (length,) = struct.unpack("<Q", data[:8])
-    header = json.loads(data[8:8 + length])
-    values = data[8 + length:]
-    return {name: numpy.frombuffer(values[slice(*entry["data_offsets"])], dtype="<f4").reshape(entry["shape"])
-            for name, entry in header.items() if name != "__metadata__"}
 
 
 def start(*command):
@@ -60,6 +47,7 @@ def main():
         print(f"skipped: {problem}")
         return SKIPPED
     import numpy
+    from safetensors_file import read_safetensors
     with tempfile.TemporaryDirectory() as folder:
         ours, theirs = Path(folder) / "ours.safetensors", Path(folder) / "theirs.npz"
         start(PROGRAMS / "isobar", "bench", "step", "--backend", "gloo", "--stream-seconds", "0", "--bucket-cap", "64KiB",
