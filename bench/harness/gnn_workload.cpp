@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "bench/harness/gnn_workload.hpp"
 
+#include <isobar/comm/communicator.hpp>
+#include <isobar/graph/graph_shard.hpp>
 #include <isobar/model/loss.hpp>
 #include <isobar/model/weather_gnn.hpp>
 #include <ATen/ops/ones.h>
@@ -21,15 +23,22 @@ WeatherGnnOptions network_options(const StepArguments& arguments) {
           .activations = arguments.recompute ? Activations::recompute : Activations::keep};
 }
 
+WeatherGraph graph_of(const StepArguments& arguments) {
+  return build_graph(make_gaussian_grid(arguments.grid), {.hidden_level = arguments.hidden});
+}
+
+at::Tensor data_of(const StepArguments& arguments, int64_t nodes, int64_t columns,
+                   const std::string& name) {
+  return random_values({arguments.samples(), nodes, columns}, 1, arguments.seed, name);
+}
+
 }  // namespace
 
 MakeWorkload make_gnn_workload(const StepArguments& arguments, int rank) {
-  const auto graph = std::make_shared<const WeatherGraph>(
-      build_graph(make_gaussian_grid(arguments.grid), {.hidden_level = arguments.hidden}));
+  const auto graph = std::make_shared<const WeatherGraph>(graph_of(arguments));
   const auto options = network_options(arguments);
   const auto data = [&](const std::string& name, int64_t columns) {
-    return random_values({arguments.samples(), graph->data_nodes(), columns}, 1, arguments.seed,
-                         name + " " + std::to_string(rank));
+    return data_of(arguments, graph->data_nodes(), columns, name + " " + std::to_string(rank));
   };
   return
       [=, input = data("input", options.features_in), target = data("target", options.features_out),
@@ -39,6 +48,26 @@ MakeWorkload make_gnn_workload(const StepArguments& arguments, int rank) {
                   return weighted_mse(network->forward(input), target, graph->data.area, weights);
                 }};
       };
+}
+
+MakeWorkload make_sharded_gnn_workload(const StepArguments& arguments, Communicator& model) {
+  const auto graph = graph_of(arguments);
+  const auto partition =
+      make_partition(graph, model.size(), parse_partition_method(arguments.shard));
+  const auto shard = std::make_shared<const GraphShard>(make_shard(graph, partition, model.rank()));
+  const auto options = network_options(arguments);
+  const auto data = [&](const std::string& name, int64_t columns) {
+    return data_of(arguments, graph.data_nodes(), columns, name + " 0")
+        .index_select(1, shard->data_rows);
+  };
+  return [=, &model, input = data("input", options.features_in),
+          target = data("target", options.features_out),
+          area = graph.data.area.index_select(0, shard->data_rows),
+          weights = at::ones({options.features_out})]() -> Workload {
+    const auto network = std::make_shared<WeatherGnn>(options, *shard, model);
+    return {.module = network,
+            .loss = [=] { return weighted_mse(network->forward(input), target, area, weights); }};
+  };
 }
 
 }  // namespace isobar::bench

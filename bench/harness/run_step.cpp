@@ -81,6 +81,7 @@ json model_fields(const StepArguments& arguments) {
           {"layers", arguments.layers},
           {"prognostic", arguments.prognostic},
           {"forcing", arguments.forcing},
+          {"shard", arguments.shard},
           {"recompute", arguments.recompute}};
 }
 

@@ -22,6 +22,9 @@ void add_gnn_options(CLI::App& app, StepArguments& arguments) {
                              {"--forcing", &arguments.forcing}}) {
     app.add_option(name, *value, "of the gnn")->check(CLI::PositiveNumber);
   }
+  app.add_option("--shard", arguments.shard,
+                 "the ranks of a model share the gnn's graph so; with --sync none")
+      ->check(CLI::IsMember({"bands", "bisection"}));
   app.add_flag("--recompute", arguments.recompute,
                "the gnn computes activations again in the backward pass");
 }

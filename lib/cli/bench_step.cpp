@@ -10,6 +10,7 @@
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
+#include "bench/harness/gnn_workload.hpp"
 #include "bench/harness/run_step.hpp"
 #include "cli/bench_subject.hpp"
 #include "cli/parity_case.hpp"
@@ -93,7 +94,14 @@ int run_bench_step(const BenchStepArguments& arguments) {
   }
   bench::MakeWorkload make_workload;
   run_agreed(*comm, [&] { dump_graph(arguments, comm->rank()); });
-  run_agreed(*comm, [&] { make_workload = bench::choose_workload(common, comm->rank()); });
+  run_agreed(*comm, [&] {
+    ISOBAR_CHECK(common.shard.empty() || (common.model == "gnn" && common.sync == "none"),
+                 "--shard: wanted --model gnn and --sync none, got ", common.model, " and ",
+                 common.sync);
+    make_workload = common.shard.empty()
+                        ? bench::choose_workload(common, comm->rank())
+                        : bench::make_sharded_gnn_workload(common, grid ? grid->model() : *comm);
+  });
   const auto step_case = make_step_case(arguments, make_workload, *comm, grid.get());
   auto parallel = arguments.parallel;
   if (common.sync == "none") parallel.compress.method = "none";

@@ -47,8 +47,7 @@ class Network {
         own_type ? plan.parameter_bytes : static_cast<int64_t>(c10::elementSize(options.compute));
     wide_ = value_ == 8 ? 8 : 4;
     keep_ = options.activations == Activations::keep;
-    const int64_t automatic = std::max<int64_t>(256, (int64_t{1} << 18) / options.channels);
-    chunk_ = options.chunk_edges > 0 ? options.chunk_edges : automatic;
+    chunk_ = chunk_edges_of(options);
     encode();
     process();
     decode();
@@ -184,6 +183,24 @@ GraphSizes sizes_of(const GraphShard& shard) {
           .encoder_halo = shard.encoder.halo.halo(),
           .processor_halo = shard.processor.halo.halo(),
           .decoder_halo = shard.decoder.halo.halo()};
+}
+
+int64_t chunk_edges_of(const WeatherGnnOptions& network) {
+  const int64_t automatic = std::max<int64_t>(256, (int64_t{1} << 18) / network.channels);
+  return network.chunk_edges > 0 ? network.chunk_edges : automatic;
+}
+
+WeatherGnnOptions fit_memory(WeatherGnnOptions network, const GraphSizes& sizes,
+                             const PlanOptions& options, int64_t memory_bytes) {
+  constexpr int64_t kFewest = 256;
+  const auto fits = [&] { return plan_memory(network, sizes, options).peak_bytes <= memory_bytes; };
+  network.activations = Activations::keep;
+  if (fits()) return network;
+  network.activations = Activations::recompute;
+  while (!fits() && chunk_edges_of(network) > kFewest) {
+    network.chunk_edges = std::max(kFewest, chunk_edges_of(network) / 2);
+  }
+  return network;
 }
 
 MemoryPlan plan_memory(const WeatherGnnOptions& network, const GraphSizes& sizes,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <isobar/core/error.hpp>
 #include <isobar/model/initialize.hpp>
+#include <isobar/model/memory_plan.hpp>
 #include <isobar/model/mlp.hpp>
 #include <isobar/model/weather_gnn.hpp>
 #include <ATen/ATen.h>
@@ -33,11 +34,9 @@ ConvOptions conv_options(const WeatherGnnOptions& options, const EdgeShard& shar
                          Communicator* model) {
   ConvOptions conv;
   conv.activations = options.activations;
-  const int64_t automatic = std::max<int64_t>(256, (int64_t{1} << 18) / options.channels);
   conv.index = std::make_shared<EdgeIndex>(
       shard.edges,
-      EdgeIndexOptions{.chunk_edges = options.chunk_edges > 0 ? options.chunk_edges : automatic,
-                       .interior = shard.interior});
+      EdgeIndexOptions{.chunk_edges = chunk_edges_of(options), .interior = shard.interior});
   if (model) conv.exchange = std::make_shared<HaloExchange>(shard.halo, *model);
   return conv;
 }

@@ -127,6 +127,26 @@ TEST(MemoryPlan, CountsTheAifsNetwork) {
   EXPECT_NEAR(plan.forward_flops, 75e12, 10e12);
 }
 
+TEST(MemoryPlan, TakesWhatIsFastestAndFits) {
+  const GraphSizes sizes{50000, 2562, 60000, 20400, 150000, 0, 0, 0};
+  const WeatherGnnOptions network{
+      .features_in = 24, .features_out = 10, .channels = 256, .layers = 4};
+  const auto peak = [&](const WeatherGnnOptions& options) {
+    return plan_memory(options, sizes).peak_bytes;
+  };
+  auto recompute = network;
+  recompute.activations = Activations::recompute;
+
+  EXPECT_EQ(fit_memory(network, sizes, {}, peak(network)).activations, Activations::keep);
+  const auto fitted = fit_memory(network, sizes, {}, peak(recompute));
+  EXPECT_EQ(fitted.activations, Activations::recompute);
+  EXPECT_EQ(fitted.chunk_edges, 0);
+  const auto least = fit_memory(network, sizes, {}, 1);
+  EXPECT_EQ(least.chunk_edges, 256);
+  EXPECT_LE(peak(least), peak(recompute));
+  EXPECT_LT(peak(recompute), peak(network) / 2);
+}
+
 TEST(MemoryPlan, RejectsOptionsOutOfRange) {
   EXPECT_THROW(plan_memory({.features_in = 1, .features_out = 1}, {}, {.batch = 0}), UsageError);
 }

@@ -168,6 +168,32 @@ TEST(WeatherGnn, HasThePublishedNumberOfParameters) {
                  mesh().processor.size() + mesh().decoder.size()));
 }
 
+// Rounding of 16 bits in every layer of a small network; the gradients' own rounding on top.
+TEST(WeatherGnn, ComputesIn16BitsOverFloat32Parameters) {
+  for (const auto type : {at::kBFloat16, at::kHalf}) {
+    for (const auto activations : {Activations::keep, Activations::recompute}) {
+      WeatherGnnOptions options = tiny_options();
+      options.channels = 16;
+      const WeatherGnn wide(options, mesh());
+      options.compute = type;
+      options.activations = activations;
+      const WeatherGnn narrow(options, mesh());
+      const at::Tensor x = input(1).to(at::kFloat);
+      const at::Tensor got = narrow.forward(x), wanted = wide.forward(x);
+      got.square().sum().backward();
+      wanted.square().sum().backward();
+
+      EXPECT_EQ(got.scalar_type(), at::kFloat);
+      EXPECT_LT((got - wanted).norm().item<float>(), 0.02 * wanted.norm().item<float>());
+      for (size_t i = 0; i < wide.parameters().size(); ++i) {
+        const at::Tensor a = narrow.parameters()[i].grad(), b = wide.parameters()[i].grad();
+        EXPECT_EQ(a.scalar_type(), at::kFloat);
+        EXPECT_LT((a - b).norm().item<float>(), 0.1 * b.norm().item<float>()) << i;
+      }
+    }
+  }
+}
+
 TEST(WeatherGnn, WorksWithoutTables) {
   WeatherGnnOptions options = tiny_options();
   options.node_table = options.edge_table = 0;

@@ -54,4 +54,13 @@ struct MemoryPlan {
 MemoryPlan plan_memory(const WeatherGnnOptions& network, const GraphSizes& sizes,
                        const PlanOptions& options = {});
 
+/// The options with which a step takes at most `memory_bytes`, what is faster first:
+/// `keep`; `recompute`; and then chunks of ever fewer edges, halved down to 256. Where
+/// nothing is enough, the last of these. Throws as plan_memory.
+WeatherGnnOptions fit_memory(WeatherGnnOptions network, const GraphSizes& sizes,
+                             const PlanOptions& options, int64_t memory_bytes);
+
+/// Edges that are computed together: chunk_edges, or what 0 stands for.
+int64_t chunk_edges_of(const WeatherGnnOptions& network);
+
 }  // namespace isobar
