@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // On the CPU, loops of our own for float and double: memory is what low-rank compression costs,
-// and they pass over it once where matrix products and sums pass over it four times. The ATen
+// and they pass over it once where matrix products and sums pass over it four times. Tensor
 // operations serve other devices.
 #include "compress/low_rank_kernels.hpp"
 
@@ -129,25 +129,11 @@ at::Tensor number_to_send(bool finite) {
   return finite ? at::Tensor() : at::scalar_tensor(std::numeric_limits<double>::quiet_NaN());
 }
 
-/// On a device, where asking whether all is finite would wait for it.
-at::Tensor add_finite_gradient(const LowRankMatrix& m) {
-  settle(m);
-  const auto gradient = m.gradient.to(m.residual.scalar_type());
-  const auto zeros = gradient.mul(0);  // NaN where it is not finite
-  m.residual.add_(at::where(zeros.isnan(), zeros.new_zeros({}), gradient));
-  return zeros.sum();
-}
-
 }  // namespace
 
 at::Tensor project_rows(const LowRankMatrix& m, const at::Tensor& left, const at::Tensor& right,
                         Keep keep) {
-  if (!has_kernel(m)) {
-    auto number = add_finite_gradient(m);
-    left.copy_(at::mm(m.residual, right.t()));
-    if (keep == Keep::projection) m.residual.addmm_(left, right, 1, -1);
-    return number;
-  }
+  if (!has_kernel(m)) return by_tensors::project_rows(m, left, right, keep);
   bool finite = true;
   AT_DISPATCH_FLOATING_TYPES(m.residual.scalar_type(), "project_rows",
                              [&] { finite = rows_on_cpu<scalar_t>(m, left, right, keep); });
@@ -156,11 +142,7 @@ at::Tensor project_rows(const LowRankMatrix& m, const at::Tensor& left, const at
 
 at::Tensor project_columns(const LowRankMatrix& m, const at::Tensor& left,
                            const at::Tensor& right) {
-  if (!has_kernel(m)) {
-    auto number = add_finite_gradient(m);
-    right.copy_(at::mm(left.t(), m.residual));
-    return number;
-  }
+  if (!has_kernel(m)) return by_tensors::project_columns(m, left, right);
   bool finite = true;
   const auto gradient = m.gradient.to(m.residual.scalar_type());
   AT_DISPATCH_FLOATING_TYPES(m.residual.scalar_type(), "project_columns",
@@ -170,10 +152,7 @@ at::Tensor project_columns(const LowRankMatrix& m, const at::Tensor& left,
 
 at::Tensor project_residual(const LowRankMatrix& m, const at::Tensor& left,
                             const at::Tensor& right) {
-  if (!has_kernel(m)) {
-    right.copy_(at::mm(left.t(), m.residual));
-    return {};
-  }
+  if (!has_kernel(m)) return by_tensors::project_residual(m, left, right);
   bool finite = true;
   AT_DISPATCH_FLOATING_TYPES(m.residual.scalar_type(), "project_residual",
                              [&] { finite = columns_on_cpu<scalar_t>(m, {}, left, right); });
@@ -182,8 +161,7 @@ at::Tensor project_residual(const LowRankMatrix& m, const at::Tensor& left,
 
 void expand(const LowRankMatrix& m, const at::Tensor& left, const at::Tensor& right) {
   if (!has_kernel(m) || m.gradient.scalar_type() != m.residual.scalar_type()) {
-    m.gradient.copy_(at::mm(left, right));
-    return;
+    return by_tensors::expand(m, left, right);
   }
   AT_DISPATCH_FLOATING_TYPES(m.residual.scalar_type(), "expand", [&] {
     const auto matrix = raw<scalar_t>(m, m.gradient);
@@ -195,10 +173,7 @@ void expand(const LowRankMatrix& m, const at::Tensor& left, const at::Tensor& ri
 
 void settle(const LowRankMatrix& m) {
   if (!m.pending_left.defined()) return;
-  if (!has_kernel(m)) {
-    m.residual.addmm_(m.pending_left, m.pending_right, 1, -1);
-    return;
-  }
+  if (!has_kernel(m)) return by_tensors::settle(m);
   AT_DISPATCH_FLOATING_TYPES(m.residual.scalar_type(), "settle", [&] {
     const auto matrix = raw<scalar_t>(m, {});
     for_row_blocks(m, [&](int64_t begin, int64_t end) { run_settle(matrix, begin, end); });

@@ -52,4 +52,16 @@ void expand(const LowRankMatrix& matrix, const at::Tensor& left, const at::Tenso
 /// residual -= pending_left · pending_right, to the bits that the next pass would see.
 void settle(const LowRankMatrix& matrix);
 
+/// The same by tensor operations, for any device; other sums of the same terms.
+namespace by_tensors {
+at::Tensor project_rows(const LowRankMatrix& matrix, const at::Tensor& left,
+                        const at::Tensor& right, Keep keep);
+at::Tensor project_columns(const LowRankMatrix& matrix, const at::Tensor& left,
+                           const at::Tensor& right);
+at::Tensor project_residual(const LowRankMatrix& matrix, const at::Tensor& left,
+                            const at::Tensor& right);
+void expand(const LowRankMatrix& matrix, const at::Tensor& left, const at::Tensor& right);
+void settle(const LowRankMatrix& matrix);
+}  // namespace by_tensors
+
 }  // namespace isobar::detail

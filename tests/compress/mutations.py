@@ -15,7 +15,7 @@ from mutation import Mistake, main  # noqa: E402
 
 ACP, POWER = "lib/compress/acp_sgd.cpp", "lib/compress/power_sgd.cpp"
 SHARED, BUCKETS, KERNELS, RULE = (f"lib/compress/low_rank{part}.cpp" for part in ("_compressor", "_buckets", "_kernels", ""))
-LOOPS, PIECES, RESIDUALS = "lib/compress/low_rank_loops.hpp", "lib/ddp/bucket_pieces.cpp", "lib/compress/parameter_residuals.cpp"
+LOOPS, TENSORS = "lib/compress/low_rank_loops.hpp", "lib/compress/low_rank_tensors.cpp"
 COLLECTIVES, STATE = "lib/ddp/reducer_collectives.cpp", "lib/ddp/compressor.cpp"
 
 MISTAKES = [
@@ -57,6 +57,10 @@ MISTAKES = [
     Mistake("never compare factors", SHARED, "return options_.compare_every > 0 &&", "return options_.compare_every > 0 && false &&"),
     Mistake("keep columns of zeros", BUCKETS, "    stacked = replace_zero_columns(bucket, stacked);\n", ""),
     Mistake("square the gradients", POWER, "return finite.div(sizes.masked_fill(sizes == 0, 1));", "return finite;"),
+    Mistake("keep a projection on a device", TENSORS, "  if (keep == Keep::projection) m.residual.addmm_(left, right, 1, -1);\n", ""),
+    Mistake("settle twice on a device", TENSORS, "m.pending_right, 1, -1)", "m.pending_right, 1, -2)"),
+    Mistake("let a number that is not finite in on a device", TENSORS,
+            "at::where(zeros.isnan(), zeros.new_zeros({}), gradient)", "gradient"),
     Mistake("compress vectors", RULE, "return rows > 1 && columns > 1 &&", "return rows > 0 && columns > 0 &&"),
     Mistake("sum residuals instead of averaging", STATE, "    tensor.div_(group.size());\n", ""),
 ]

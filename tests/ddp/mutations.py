@@ -38,7 +38,7 @@ MISTAKES = [
     Mistake("send at the first of several gradients", ARRIVALS, "  return is_counted() ? expected_[parameter] : 0;",
             "  return is_counted() ? std::min<int64_t>(1, expected_[parameter]) : 0;"),
     Mistake("take a gradient's graph away at once", REDUCER,
-            "  if (!buffers->has_graph(parameter) && buffers->bind(parameter))", "  if (buffers->bind(parameter))"),
+            "!options.compressor && !buffers->has_graph(parameter) && ", "!options.compressor && "),
     Mistake("keep a stale gradient", BUFFERS, "    slots_[parameter].zero_();", "    ;"),
     Mistake("allocate in a step", COLLECTIVES, "  values.div_(divisor);", "  values.div_(divisor.item<double>());"),
     Mistake("send while gradients are only accumulated", REDUCER, "  if (accumulation_scopes > 0) return;\n", ""),
