@@ -5,17 +5,14 @@
 #include <isobar/core/error.hpp>
 #include <isobar/train/checkpoint.hpp>
 #include <ATen/ATen.h>
-#include <c10/core/GradMode.h>
 #include <torch/nn/module.h>
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 
 namespace isobar {
 namespace {
-
-/// A pass over a long training period would cost as much as training on it.
-constexpr int64_t kTendencySamples = 1000;
 
 Grid make_grid(const Experiment& experiment, const Dataset& dataset) {
   if (experiment.grid == "file") {
@@ -29,61 +26,24 @@ Grid make_grid(const Experiment& experiment, const Dataset& dataset) {
   return grid;
 }
 
-std::map<std::string, Normalization> methods(const Experiment& experiment) {
-  std::map<std::string, Normalization> result;
-  for (const auto& [name, method] : experiment.normalization) {
-    result[name] = parse_normalization(method);
-  }
-  return result;
-}
-
 }  // namespace
 
-void DataScales::measure(const Experiment& experiment,
-                         const std::shared_ptr<const Dataset>& dataset) {
-  const auto train =
-      parse_period(experiment.train.begin, experiment.train.end, dataset->calendar());
-  const auto indices = indices_within(dataset->times(), train);
-  const Normalizer normalizer(variables_, compute_statistics(*dataset, indices),
-                              methods(experiment));
-  normalizer_ = normalizer.tensors();
-
-  const SampleSet samples(dataset, normalizer,
-                          {.input_hours = {0}, .target_hours = {experiment.step_hours}}, train);
-  const int64_t stride = std::max<int64_t>(1, samples.size() / kTendencySamples);
-  auto sum = at::zeros({static_cast<int64_t>(variables_.size())}, at::kDouble);
-  auto squares = sum.clone();
-  int64_t count = 0;
-  for (int64_t i = 0; i < samples.size(); i += stride, ++count) {
-    const auto batch = samples.get({i});
-    const auto change = (batch.target - batch.state).to(at::kDouble).flatten(0, 2);
-    sum += change.mean(0);
-    squares += change.square().mean(0);
-  }
-  const auto mean = sum / static_cast<double>(count);
-  tendency_ = (squares / static_cast<double>(count) - mean.square()).sqrt().to(at::kFloat);
+ProcessGrid make_process_grid(Communicator& world, const Experiment& experiment) {
+  ISOBAR_CHECK(world.size() % experiment.model_ranks == 0, "model.ranks: ", world.size(),
+               world.size() == 1 ? " rank does" : " ranks do", " not divide into models of ",
+               experiment.model_ranks, "; start a multiple of it, or set model.ranks=1");
+  return {world, experiment.model_ranks};
 }
 
-void DataScales::save(StateDict& state) const {
-  for (const auto& [key, tensor] : normalizer_) state.put("normalizer." + key, tensor);
-  state.put("tendency", tendency_);
-}
-
-void DataScales::load(const StateDict& state, int) {
-  std::map<std::string, at::Tensor> normalizer{{"mul", state.tensor("normalizer.mul")},
-                                               {"add", state.tensor("normalizer.add")}};
-  Normalizer::from_tensors(variables_, normalizer);
-  tendency_ = state.tensor("tendency");
-  normalizer_ = std::move(normalizer);
-}
-
-WeatherSetup::WeatherSetup(const Experiment& experiment, const std::string& checkpoint)
+WeatherSetup::WeatherSetup(const Experiment& experiment, const ProcessGrid& grid,
+                           const std::string& checkpoint)
     : experiment_(experiment),
+      grid_(grid),
       device_(rank_device(experiment.comm.device)),
       dataset_(std::make_shared<const Dataset>(experiment.data)),
       scales_(dataset_->variables()) {
   if (checkpoint.empty()) {
-    scales_.measure(experiment_, dataset_);
+    measure_scales();
   } else {
     load_checkpoint(checkpoint, {&scales_});
   }
@@ -91,55 +51,125 @@ WeatherSetup::WeatherSetup(const Experiment& experiment, const std::string& chec
   build_network();
 }
 
+/// Statistics take all points, of which a rank that shares a model keeps only its own.
+void WeatherSetup::measure_scales() {
+  const bool shared = grid_.model().size() > 1;
+  scales_.measure(experiment_,
+                  shared ? std::make_shared<const Dataset>(experiment_.data) : dataset_);
+}
+
+/// The one place that knows how a network and its points are shared over the ranks of a model: it
+/// sets the rows that this rank owns, and the task's reductions and rows.
 void WeatherSetup::build_network() {
-  const auto variables = static_cast<int64_t>(experiment_.data.variables.size());
-  auto weights = at::ones({variables});
-  for (int64_t p = 0; p < variables; ++p) {
-    const auto found = experiment_.variable_weights.find(experiment_.data.variables[p]);
-    if (found != experiment_.variable_weights.end()) weights[p] = found->second;
-  }
-  WeatherTaskOptions options{
-      .input_hours = experiment_.input_hours,
-      .step_hours = experiment_.step_hours,
-      .input_forcings = {},
-      .forcings = static_cast<int64_t>(experiment_.forcings.size()),
-      .tendency = experiment_.scale_by_tendency ? scales_.tendency() : at::ones({variables}),
-      .weights = weights,
-      .area = graph_.data.area};
-  for (const auto& name : experiment_.input_forcings) {
-    const auto& all = experiment_.forcings;
-    options.input_forcings.push_back(std::find(all.begin(), all.end(), name) - all.begin());
-  }
-  auto network = std::make_shared<WeatherGnn>(
-      WeatherGnnOptions{.features_in = input_features(options, variables),
-                        .features_out = variables,
+  area_ = graph_.data.area;
+  const auto options = task_options();
+  const auto network = make_network(input_features(options));
+  network->to(device_);
+  task_ = make_weather_task(
+      network, [network](const at::Tensor& x) { return network->forward(x); }, options);
+}
+
+std::shared_ptr<WeatherGnn> WeatherSetup::make_network(int64_t features) {
+  ISOBAR_CHECK(grid_.model().size() == 1, "model.ranks: this network cannot be shared by ",
+               grid_.model().size(), " ranks; use 1");
+  ISOBAR_CHECK(experiment_.precision == at::kFloat,
+               "train.precision: this network computes in float32 only");
+  return std::make_shared<WeatherGnn>(
+      WeatherGnnOptions{.features_in = features,
+                        .features_out = static_cast<int64_t>(experiment_.outputs().size()),
                         .channels = experiment_.channels,
                         .layers = experiment_.layers,
                         .node_table = experiment_.node_table,
                         .edge_table = experiment_.edge_table,
                         .seed = experiment_.seed},
       graph_);
-  network->to(device_);
-  task_ = make_weather_task(network, options);
+}
+
+WeatherTaskOptions WeatherSetup::task_options() const {
+  const auto outputs = experiment_.outputs();
+  const auto prognostic = static_cast<int64_t>(experiment_.prognostic.size());
+  auto tendency = at::ones({static_cast<int64_t>(outputs.size())});
+  if (experiment_.scale_by_tendency) {
+    tendency.narrow(0, 0, prognostic).copy_(scales_.tendency().narrow(0, 0, prognostic));
+  }
+  auto weights = at::ones_like(tendency);
+  for (size_t p = 0; p < outputs.size(); ++p) {
+    weights[static_cast<int64_t>(p)] = experiment_.weight_of(outputs[p]);
+    if (tendency[static_cast<int64_t>(p)].item<float>() > 0) continue;
+    throw DataError("loss.scale_by_tendency: '" + outputs[p] +
+                    "' does not change in a step of the training period; make it one of "
+                    "data.forcing_variables, or set scale_by_tendency: false");
+  }
+  WeatherTaskOptions options{.input_hours = experiment_.input_hours,
+                             .step_hours = experiment_.step_hours,
+                             .prognostic = prognostic,
+                             .diagnostic = static_cast<int64_t>(experiment_.diagnostic.size()),
+                             .input_forcings = {},
+                             .forcings = static_cast<int64_t>(experiment_.forcings.size()),
+                             .tendency = tendency.to(device_),
+                             .weights = weights.to(device_),
+                             .area = area_.to(device_),
+                             .mask_missing = experiment_.mask_missing};
+  for (const auto& name : experiment_.input_forcings) {
+    const auto& all = experiment_.forcings;
+    options.input_forcings.push_back(std::find(all.begin(), all.end(), name) - all.begin());
+  }
+  for (size_t f = 0; f < experiment_.forcing_variables.size(); ++f) {
+    options.input_forcings.push_back(options.forcings + static_cast<int64_t>(f));
+  }
+  set_bounds(options);
+  return options;
+}
+
+/// A bound in a variable's own units is one in normalised units; a scale that is negative makes the
+/// lower one the upper.
+void WeatherSetup::set_bounds(WeatherTaskOptions& options) const {
+  if (experiment_.bounding.empty()) return;
+  const auto outputs = experiment_.outputs();
+  const auto scale = scales_.normalizer().tensors();
+  options.lower = at::full({static_cast<int64_t>(outputs.size())}, -HUGE_VAL);
+  options.upper = at::full_like(options.lower, HUGE_VAL);
+  for (size_t p = 0; p < outputs.size(); ++p) {
+    const auto found = experiment_.bounding.find(outputs[p]);
+    if (found == experiment_.bounding.end()) continue;
+    const auto v = static_cast<int64_t>(p);
+    const double mul = scale.at("mul")[v].item<double>(), add = scale.at("add")[v].item<double>();
+    const double a = found->second.lower * mul + add, b = found->second.upper * mul + add;
+    options.lower[v] = std::min(a, b);
+    options.upper[v] = std::max(a, b);
+  }
+  options.lower = options.lower.to(device_);
+  options.upper = options.upper.to(device_);
+}
+
+SampleOptions WeatherSetup::sample_options() const {
+  return {.input_hours = experiment_.input_hours,
+          .target_hours = {},
+          .reference_hours = {},
+          .forcings = experiment_.forcings,
+          .forcing_variables = experiment_.forcing_variables,
+          .rows = rows_};
 }
 
 Period WeatherSetup::period(const PeriodText& text) const {
   return parse_period(text.begin, text.end, dataset_->calendar());
 }
 
+/// The periods are compared by forecasts of one step, whose targets are all that there can be: a
+/// validation period may be shorter than the longest forecast that is trained.
 std::shared_ptr<const SampleSet> WeatherSetup::training_samples() const {
-  const SampleOptions options{.input_hours = experiment_.input_hours,
-                              .target_hours = {experiment_.step_hours},
-                              .reference_hours = {},
-                              .forcings = experiment_.forcings};
+  auto options = sample_options();
+  options.target_hours = {experiment_.step_hours};
   const auto normalizer = scales_.normalizer();
   const auto train = period(experiment_.train);
-  if (experiment_.validation.begin.empty()) {
-    return std::make_shared<const SampleSet>(dataset_, normalizer, options, train);
+  if (!experiment_.validation.begin.empty()) {
+    make_split(dataset_, normalizer, options,
+               {train, period(experiment_.validation), period(experiment_.test)});
   }
-  const auto split = make_split(dataset_, normalizer, options,
-                                {train, period(experiment_.validation), period(experiment_.test)});
-  return std::make_shared<const SampleSet>(split.train);
+  for (int64_t step = 2; step <= experiment_.longest_rollout(); ++step) {
+    options.target_hours.push_back(step * experiment_.step_hours);
+  }
+  return std::make_shared<const SampleSet>(dataset_, normalizer, options, train);
 }
 
 std::vector<std::shared_ptr<const SampleSet>> WeatherSetup::scoring_samples(
@@ -156,10 +186,7 @@ std::vector<std::shared_ptr<const SampleSet>> WeatherSetup::scoring_samples(
 /// A forecast for a lead time goes through every step before it.
 std::shared_ptr<const SampleSet> WeatherSetup::samples_to(const PeriodText& text,
                                                           int64_t lead_hours) const {
-  SampleOptions options{.input_hours = experiment_.input_hours,
-                        .target_hours = {},
-                        .reference_hours = {},
-                        .forcings = experiment_.forcings};
+  auto options = sample_options();
   for (int64_t hour = experiment_.step_hours; hour <= lead_hours; hour += experiment_.step_hours) {
     options.target_hours.push_back(hour);
     options.reference_hours.push_back(hour - 24);
