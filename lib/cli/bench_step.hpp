@@ -15,7 +15,7 @@ struct BenchStepArguments {
   std::string transport_levels = "auto";  ///< CommunicatorOptions::levels
   ParallelArguments parallel;
   std::string dump_gradients;  ///< a safetensors file, or empty
-  std::string dump_graph;  ///< file, empty for none
+  std::string dump_graph;      ///< file, empty for none
 };
 
 /// Adds the options of `isobar bench step`; `arguments` must outlive the parsing.

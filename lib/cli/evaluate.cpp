@@ -7,6 +7,7 @@
 #include <isobar/core/error.hpp>
 #include <isobar/train/checkpoint.hpp>
 #include <isobar/train/scoring.hpp>
+#include <isobar/train/sharded_part.hpp>
 #include <isobar/train/weights.hpp>
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -67,20 +68,24 @@ nlohmann::json rows_of(const std::vector<LeadScore>& scores, const std::string& 
 
 int run_evaluate(const EvaluateArguments& arguments) {
   const auto world = make_communicator();
-  const ProcessGrid grid(*world, 1);
+  fs::path checkpoint;
   std::optional<Experiment> experiment;
+  run_agreed(*world, [&] {
+    checkpoint = find_checkpoint(arguments.path);
+    experiment = experiment_of(checkpoint, arguments.overrides);
+  });
+  require_equal(*world, "configuration", experiment->lines);
+  const auto grid = make_process_grid(*world, *experiment);
   std::optional<WeatherSetup> setup;
   std::vector<std::shared_ptr<const SampleSet>> sets;
   run_agreed(*world, [&] {
-    const auto checkpoint = find_checkpoint(arguments.path);
-    experiment = experiment_of(checkpoint, arguments.overrides);
-    setup.emplace(*experiment, checkpoint.string());
+    setup.emplace(*experiment, grid, checkpoint.string());
     const bool averaged = experiment->trainer.average_decay > 0;
     ModuleWeights weights(setup->task().module, averaged ? "average" : "model");
-    load_checkpoint(checkpoint, {&weights});
+    ShardedPart own(weights, setup->task().rows, grid);
+    load_checkpoint(checkpoint, {&own});
     sets = setup->scoring_samples(arguments.split);
   });
-  require_equal(*world, "configuration", experiment->lines);
   const auto scores = score_samples(setup->task(), sets, setup->area(), grid,
                                     experiment->trainer.batch, setup->device());
   run_agreed(*world, [&] {

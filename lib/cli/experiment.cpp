@@ -1,18 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/experiment.hpp"
 
+#include "cli/experiment_sections.hpp"
+
 #include <isobar/core/error.hpp>
-#include <isobar/data/forcings.hpp>
 
 #include <algorithm>
 
 namespace isobar {
 namespace {
-
-PeriodText read_period(const Config& section, const std::string& name) {
-  const auto period = section.child(name);
-  return {period.get<std::string>("begin"), period.get<std::string>("end")};
-}
 
 void read_run(const Config& config, Experiment& e) {
   const auto run = config.child("run");
@@ -34,88 +30,10 @@ void read_run(const Config& config, Experiment& e) {
   e.comm.silence_limit = time("silence_limit_s", e.comm.silence_limit);
 }
 
-void read_data(const Config& config, Experiment& e) {
-  const auto data = config.child("data");
-  e.data.paths = {data.get<std::string>("path")};
-  e.data.variables = data.get<std::vector<std::string>>("variables");
-  e.data.cache_bytes = data.get_bytes("cache_bytes", int64_t{1} << 30);
-  e.normalization = data.get<std::map<std::string, std::string>>("normalization", {});
-  e.forcings = data.get<std::vector<std::string>>("forcings", {});
-  e.input_forcings = data.get<std::vector<std::string>>("input_forcings", e.forcings);
-  e.input_hours = data.get<std::vector<int64_t>>("input_hours", {-6, 0});
-  e.step_hours = data.get<int64_t>("step_hours", 6);
-  e.train = read_period(data, "train");
-  e.validation = read_period(data, "validation");
-  e.test = read_period(data, "test");
-  e.trainer.sampler = data.one_of("sampler", {"shared", "replicated"}, "shared") == "shared"
-                          ? SamplerPolicy::shared
-                          : SamplerPolicy::replicated;
-  e.trainer.prefetch = data.get<int64_t>("prefetch", 2);
-
-  check_forcings(e.forcings);
-  for (const auto& name : e.input_forcings) {
-    ISOBAR_CHECK(std::count(e.forcings.begin(), e.forcings.end(), name) == 1,
-                 "data.input_forcings: '", name, "' is not one of data.forcings");
-  }
-  ISOBAR_CHECK(!e.input_hours.empty() && e.input_hours.back() == 0,
-               "data.input_hours must end with 0, the analysis");
-  ISOBAR_CHECK(e.step_hours > 0, "data.step_hours must be positive, got ", e.step_hours);
-}
-
-/// Lead times are multiples of the step; a forecast of several steps needs, at each step, fields
-/// that it was given or has made itself.
-std::vector<int64_t> read_lead_hours(const Config& section, const std::string& name,
-                                     const Experiment& e) {
-  const auto leads = section.get<std::vector<int64_t>>("lead_hours", {e.step_hours});
-  for (const int64_t lead : leads) {
-    ISOBAR_CHECK(lead > 0 && lead % e.step_hours == 0, name, ".lead_hours: ", lead,
-                 " is not a positive multiple of data.step_hours, ", e.step_hours);
-  }
-  ISOBAR_CHECK(!leads.empty() && std::is_sorted(leads.begin(), leads.end()), name,
-               ".lead_hours must rise");
-  for (int64_t from = e.step_hours; from < leads.back(); from += e.step_hours) {
-    for (const int64_t input : e.input_hours) {
-      const int64_t hour = from + input;
-      const bool given = std::count(e.input_hours.begin(), e.input_hours.end(), hour) == 1;
-      const bool forecast = hour > 0 && hour % e.step_hours == 0;
-      ISOBAR_CHECK(given || forecast, name, ".lead_hours: the step to ", from + e.step_hours,
-                   " h needs the field at hour ", hour,
-                   ", which is neither an input hour nor forecast; input hours that are all "
-                   "multiples of data.step_hours, without gaps, allow several steps");
-    }
-  }
-  return leads;
-}
-
-void read_graph(const Config& config, Experiment& e) {
-  const auto graph = config.child("graph");
-  e.grid = graph.get<std::string>("grid", "file");
-  e.graph.hidden_level = graph.get<int64_t>("hidden_level");
-  e.graph.min_level = graph.get<int64_t>("min_level", e.graph.min_level);
-  e.graph.margin_degrees = graph.get<double>("margin_degrees", e.graph.margin_degrees);
-  e.graph.cutoff_factor = graph.get<double>("cutoff_factor", e.graph.cutoff_factor);
-  e.graph.max_neighbours = graph.get<int64_t>("max_neighbours", e.graph.max_neighbours);
-  e.graph.decoder_neighbours = graph.get<int64_t>("decoder_neighbours", e.graph.decoder_neighbours);
-}
-
-void read_model(const Config& config, Experiment& e) {
-  const auto model = config.child("model");
-  e.channels = model.get<int64_t>("channels");
-  e.layers = model.get<int64_t>("layers");
-  e.node_table = model.get<int64_t>("node_table", 8);
-  e.edge_table = model.get<int64_t>("edge_table", 8);
-  const auto loss = config.child("loss");
-  e.variable_weights = loss.get<std::map<std::string, double>>("variable_weights", {});
-  e.scale_by_tendency = loss.get<bool>("scale_by_tendency", true);
-  for (const auto& [name, weight] : e.variable_weights) {
-    ISOBAR_CHECK(std::count(e.data.variables.begin(), e.data.variables.end(), name) == 1,
-                 "loss.variable_weights: '", name, "' is not one of data.variables");
-    ISOBAR_CHECK(weight >= 0, "loss.variable_weights.", name, " must not be negative");
-  }
-}
-
-void read_optimizer(const Config& config, TrainerOptions& t) {
+void read_optimizer(const Config& config, Experiment& e) {
+  auto& t = e.trainer;
   const auto section = config.child("optimizer");
+  e.scale_by_replicas = section.get<bool>("scale_by_replicas", false);
   t.optimizer.method = section.one_of("method", {"adamw", "sgd"}, "adamw");
   t.schedule.peak = section.get<double>("learning_rate");
   t.schedule.final = section.get<double>("final_learning_rate", 0.0);
@@ -134,7 +52,18 @@ void read_optimizer(const Config& config, TrainerOptions& t) {
   t.average_decay = section.get<double>("average_decay", 0.0);
 }
 
-void read_training(const Config& config, TrainerOptions& t) {
+/// float16 has five bits of exponent, so small gradients need a scale; bfloat16 has float32's
+/// eight.
+void read_precision(const Config& train, Experiment& e) {
+  const auto precision = train.one_of("precision", {"float32", "bf16", "fp16"}, "float32");
+  if (precision == "bf16") e.precision = c10::ScalarType::BFloat16;
+  if (precision != "fp16") return;
+  e.precision = c10::ScalarType::Half;
+  e.trainer.loss_scaling.emplace();
+}
+
+void read_training(const Config& config, Experiment& e) {
+  auto& t = e.trainer;
   const auto train = config.child("train");
   t.steps = train.get<int64_t>("steps");
   t.batch = train.get<int64_t>("batch", 1);
@@ -142,6 +71,8 @@ void read_training(const Config& config, TrainerOptions& t) {
   t.log_every = train.get<int64_t>("log_every", 10);
   t.validate_every = train.get<int64_t>("validate_every", 0);
   t.keep_checkpoints = train.get<int>("keep_checkpoints", 3);
+  e.refit = train.get<bool>("refit", false);
+  read_precision(train, e);
   const auto ddp = config.child("ddp");
   t.ddp.bucket_cap_bytes = ddp.get_bytes("bucket_cap_bytes", t.ddp.bucket_cap_bytes);
   t.ddp.first_bucket_cap_bytes =
@@ -174,6 +105,13 @@ void read_compression(const Config& config, Experiment& e) {
   options.refresh_every = section.get<int64_t>("refresh_every", options.refresh_every);
   options.compare_every = section.get<int64_t>("compare_every", options.compare_every);
   options.seed = e.seed;
+  ISOBAR_CHECK(e.compress.method == "none" || !e.trainer.loss_scaling,
+               "compress.method: gradients of train.precision: fp16 are scaled, and a step that "
+               "overflows left out, which a compressor's memory would not survive; use "
+               "train.precision: bf16 or compress.method: none");
+  ISOBAR_CHECK(e.compress.method != kAutoCompression || e.model_ranks == 1,
+               "compress.method: auto decides for one rank a model, model.ranks is ", e.model_ranks,
+               "; name a method");
   auto trial = e.compress;
   if (trial.method == kAutoCompression) trial.method = "acp_sgd";
   make_compressor(trial);  // throws where they make no sense
@@ -181,18 +119,36 @@ void read_compression(const Config& config, Experiment& e) {
 
 }  // namespace
 
+std::vector<std::string> Experiment::outputs() const {
+  auto result = prognostic;
+  result.insert(result.end(), diagnostic.begin(), diagnostic.end());
+  return result;
+}
+
+double Experiment::weight_of(const std::string& variable) const {
+  const auto given = variable_weights.find(variable);
+  const double own = given == variable_weights.end() ? 1 : given->second;
+  const auto level = pressure_level(variable);
+  if (!level) return own;
+  return own * std::max(level_weights.minimum, level_weights.slope * static_cast<double>(*level));
+}
+
+int64_t Experiment::longest_rollout() const {
+  return trainer.rollout ? trainer.rollout->at(trainer.steps - 1) : 1;
+}
+
 Experiment read_experiment(const Config& config) {
   Experiment e;
   read_run(config, e);
   read_data(config, e);
-  e.validation_lead_hours = read_lead_hours(config.child("validation"), "validation", e);
-  e.test_lead_hours = read_lead_hours(config.child("test"), "test", e);
+  read_lead_hours(config, e);
   read_graph(config, e);
   read_model(config, e);
-  read_optimizer(config, e.trainer);
-  read_training(config, e.trainer);
+  read_loss(config, e);
+  read_optimizer(config, e);
+  read_training(config, e);
+  read_rollout(config, e);
   read_compression(config, e);
-  e.refit = config.child("train").get<bool>("refit", false);
   config.finish();
   e.lines = config.flatten();
   e.yaml = config.yaml();

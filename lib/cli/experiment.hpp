@@ -8,9 +8,12 @@
 #include <isobar/data/samples.hpp>
 #include <isobar/graph/weather_graph.hpp>
 #include <isobar/train/trainer.hpp>
+#include <c10/core/ScalarType.h>
 
 #include <cstdint>
+#include <limits>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -22,6 +25,21 @@ struct PeriodText {
   std::string end;
 };
 
+/// What a variable's values are kept within, in its own units.
+struct Bounds {
+  double lower = -std::numeric_limits<double>::infinity();
+  double upper = std::numeric_limits<double>::infinity();
+};
+
+/// Weights by pressure: max(minimum, slope · hPa).
+struct LevelWeights {
+  double slope = 0;
+  double minimum = 1;
+};
+
+/// The level in hPa of a variable on one, such as 850 of "t_850"; nothing for others.
+std::optional<int64_t> pressure_level(const std::string& variable);
+
 /// An experiment file, read and checked as far as that goes without its data.
 /// docs/experiment.md describes the keys.
 struct Experiment {
@@ -30,7 +48,10 @@ struct Experiment {
   uint64_t seed = 0;
   CommunicatorOptions comm;
 
-  DatasetOptions data;
+  DatasetOptions data;  ///< its variables are the three lists below, one after another
+  std::vector<std::string> prognostic;         ///< seen and forecast
+  std::vector<std::string> diagnostic;         ///< forecast
+  std::vector<std::string> forcing_variables;  ///< seen
   std::map<std::string, std::string> normalization;
   std::vector<std::string> forcings;
   std::vector<std::string> input_forcings;
@@ -42,18 +63,35 @@ struct Experiment {
 
   std::string grid;  ///< "file", or the name of a reduced Gaussian grid
   GraphOptions graph;
+  std::string partition;  ///< of the grid over a model's ranks: "bands" or "bisection"
 
+  int model_ranks = 1;  ///< ranks that share a model
   int64_t channels = 0;
   int64_t layers = 0;
+  std::string activations;          ///< "keep", "recompute" or "auto"
+  int64_t chunk_edges = 0;          ///< 0: chosen
+  int64_t device_memory_bytes = 0;  ///< what "auto" has to fit into
   int64_t node_table = 0;
   int64_t edge_table = 0;
+  std::map<std::string, Bounds> bounding;  ///< by variable that is forecast
   bool scale_by_tendency = true;
+  bool mask_missing = false;
   std::map<std::string, double> variable_weights;
+  LevelWeights level_weights;
 
   TrainerOptions trainer;  ///< without its compressor, which serves one reducer
+  bool scale_by_replicas = false;
+  c10::ScalarType precision = c10::ScalarType::Float;  ///< what the network computes in
   CompressionOptions compress;
   std::string start_step_from;  ///< what gave compress its start_step, for people
   bool refit = false;
+
+  /// The variables that are forecast.
+  std::vector<std::string> outputs() const;
+  /// The weight of one of them in the loss.
+  double weight_of(const std::string& variable) const;
+  /// Steps of the longest forecast that the loss covers in training.
+  int64_t longest_rollout() const;
 
   /// "section.key=value" lines, defaults included; ranks compare these.
   std::vector<std::string> lines;

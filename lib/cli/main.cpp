@@ -3,6 +3,8 @@
 #include "cli/bench_compression.hpp"
 #include "cli/bench_step.hpp"
 #include "cli/commands.hpp"
+#include "cli/plan.hpp"
+#include "cli/verify_layout.hpp"
 #include "cli/verify_parity.hpp"
 
 #include <isobar/comm/environment.hpp>
@@ -100,6 +102,16 @@ int main(int argc, char** argv) {
       "verify-parity", "Compare the network with what another program made of a sample");
   isobar::add_verify_parity_options(*parity_command, parity);
 
+  isobar::VerifyLayoutArguments layout;
+  layout.command = command;
+  auto* layout_command = app.add_subcommand(
+      "verify-layout", "Train the same steps on several layouts of ranks and compare");
+  isobar::add_verify_layout_options(*layout_command, layout);
+  isobar::PlanArguments plan;
+  plan.command = command;
+  auto* plan_command = app.add_subcommand("plan", "Predict what a training step takes");
+  isobar::add_plan_options(*plan_command, plan);
+
   std::string doctor_json;
   auto* doctor_command = app.add_subcommand("doctor", "Say what was found on this machine");
   doctor_command->add_option("--json", doctor_json, "write the rows there; - is standard output");
@@ -112,6 +124,8 @@ int main(int argc, char** argv) {
   return run_guarded([&] {
     if (*train_command) return isobar::run_train(train);
     if (*evaluate_command) return isobar::run_evaluate(evaluate);
+    if (*layout_command) return isobar::run_verify_layout(layout);
+    if (*plan_command) return isobar::run_plan(plan);
     if (*parity_command) return isobar::run_verify_parity(parity);
     if (*collective_command) return isobar::run_bench_collective(bench);
     if (*step_command) return isobar::run_bench_step(step);

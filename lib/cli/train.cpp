@@ -6,9 +6,9 @@
 #include <isobar/comm/agreement.hpp>
 #include <isobar/core/error.hpp>
 #include <isobar/core/record.hpp>
-#include <isobar/data/loader.hpp>
 #include <isobar/train/checkpoint.hpp>
 #include <isobar/train/scoring.hpp>
+#include <isobar/train/sharded_part.hpp>
 #include <isobar/train/weights.hpp>
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -43,6 +43,7 @@ Reading read(const TrainArguments& arguments) {
 /// `best` is the best checkpoint's path in the run's folder.
 nlohmann::json totals(const TrainingSummary& summary, const std::filesystem::path& best) {
   return {{"steps", summary.steps},
+          {"skipped_steps", summary.skipped_steps},
           {"seconds", summary.seconds},
           {"data_wait_s", summary.data_wait_seconds},
           {"exposed_comm_s", summary.reducer.exposed_seconds},
@@ -63,9 +64,11 @@ class TrainingRun {
   TrainingRun(Communicator& world, const Experiment& experiment, const TrainArguments& arguments)
       : world_(world),
         experiment_(experiment),
-        grid_(world, 1),
+        grid_(make_process_grid(world, experiment)),
         folder_(world, experiment.run_folder, experiment.run_name),
-        record_({.command = arguments.command, .ranks = world.size(), .config = experiment.yaml}) {}
+        record_({.command = arguments.command, .ranks = world.size(), .config = experiment.yaml}) {
+    scale_learning_rate();
+  }
 
   void run() {
     write_record();
@@ -75,9 +78,22 @@ class TrainingRun {
   }
 
  private:
+  /// By the number of model instances, whose samples a step takes together.
+  void scale_learning_rate() {
+    if (!experiment_.scale_by_replicas) return;
+    auto& schedule = experiment_.trainer.schedule;
+    schedule.peak *= grid_.replicas();
+    schedule.final *= grid_.replicas();
+    folder_.log().info("learning rate {:g} (final {:g}): the experiment's times {} replicas",
+                       schedule.peak, schedule.final, grid_.replicas());
+    record_.set("learning_rate", {{"peak", schedule.peak},
+                                  {"final", schedule.final},
+                                  {"scaled_by_replicas", grid_.replicas()}});
+  }
+
   void build() {
     run_agreed(world_, [&] {
-      setup_.emplace(experiment_);
+      setup_.emplace(experiment_, grid_);
       experiment_.trainer.device = setup_->device();
     });
     folder_.log().info("{} on {} ranks ({})", setup_->summary(), world_.size(), world_.backend());
@@ -103,7 +119,8 @@ class TrainingRun {
     run_agreed(world_, [&] {
       std::vector<int64_t> first(std::min(experiment_.trainer.batch, samples->size()));
       std::iota(first.begin(), first.end(), 0);
-      batch = to_device(*Loader(samples, {first}).next(), setup_->device());
+      const auto& rollout = experiment_.trainer.rollout;
+      batch = to_device(samples->get(first, rollout ? rollout->at(0) : 1), setup_->device());
     });
     const auto reason = choose_compression(experiment_.compress, setup_->task(), batch,
                                            experiment_.trainer.ddp, grid_.data());
@@ -157,7 +174,8 @@ class TrainingRun {
     std::vector<std::shared_ptr<const SampleSet>> sets;
     run_agreed(world_, [&] {
       ModuleWeights weights(setup_->task().module, averaged ? "average" : "model");
-      load_checkpoint(summary.best_checkpoint, {&weights});
+      ShardedPart own(weights, setup_->task().rows, grid_);
+      load_checkpoint(summary.best_checkpoint, {&own});
       sets = setup_->scoring_samples("test");
     });
     const auto scores = score_samples(setup_->task(), sets, setup_->area(), grid_,

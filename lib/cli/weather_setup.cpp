@@ -3,19 +3,18 @@
 
 #include <isobar/comm/make_communicator.hpp>
 #include <isobar/core/error.hpp>
+#include <isobar/graph/graph_shard.hpp>
 #include <isobar/train/checkpoint.hpp>
 #include <ATen/ATen.h>
-#include <c10/core/GradMode.h>
 #include <torch/nn/module.h>
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
+#include <optional>
 
 namespace isobar {
 namespace {
-
-/// A pass over a long training period would cost as much as training on it.
-constexpr int64_t kTendencySamples = 1000;
 
 Grid make_grid(const Experiment& experiment, const Dataset& dataset) {
   if (experiment.grid == "file") {
@@ -29,61 +28,66 @@ Grid make_grid(const Experiment& experiment, const Dataset& dataset) {
   return grid;
 }
 
-std::map<std::string, Normalization> methods(const Experiment& experiment) {
-  std::map<std::string, Normalization> result;
-  for (const auto& [name, method] : experiment.normalization) {
-    result[name] = parse_normalization(method);
-  }
-  return result;
-}
-
 }  // namespace
 
-void DataScales::measure(const Experiment& experiment,
-                         const std::shared_ptr<const Dataset>& dataset) {
-  const auto train =
-      parse_period(experiment.train.begin, experiment.train.end, dataset->calendar());
-  const auto indices = indices_within(dataset->times(), train);
-  const Normalizer normalizer(variables_, compute_statistics(*dataset, indices),
-                              methods(experiment));
-  normalizer_ = normalizer.tensors();
+WeatherGnnOptions network_options(const Experiment& experiment) {
+  const auto outputs = static_cast<int64_t>(experiment.outputs().size());
+  const auto inputs =
+      static_cast<int64_t>(experiment.prognostic.size() + experiment.input_forcings.size() +
+                           experiment.forcing_variables.size());
+  const bool narrow = experiment.precision != at::kFloat;
+  return {.features_in = static_cast<int64_t>(experiment.input_hours.size()) * inputs +
+                         static_cast<int64_t>(experiment.forcings.size()),
+          .features_out = outputs,
+          .channels = experiment.channels,
+          .layers = experiment.layers,
+          .node_table = experiment.node_table,
+          .edge_table = experiment.edge_table,
+          .seed = experiment.seed,
+          .compute = narrow ? experiment.precision : c10::ScalarType::Undefined,
+          .activations =
+              experiment.activations == "recompute" ? Activations::recompute : Activations::keep,
+          .chunk_edges = experiment.chunk_edges};
+}
 
-  const SampleSet samples(dataset, normalizer,
-                          {.input_hours = {0}, .target_hours = {experiment.step_hours}}, train);
-  const int64_t stride = std::max<int64_t>(1, samples.size() / kTendencySamples);
-  auto sum = at::zeros({static_cast<int64_t>(variables_.size())}, at::kDouble);
-  auto squares = sum.clone();
-  int64_t count = 0;
-  for (int64_t i = 0; i < samples.size(); i += stride, ++count) {
-    const auto batch = samples.get({i});
-    const auto change = (batch.target - batch.state).to(at::kDouble).flatten(0, 2);
-    sum += change.mean(0);
-    squares += change.square().mean(0);
+PlanOptions plan_options(const Experiment& experiment, int64_t rollout) {
+  const bool momentum = experiment.trainer.optimizer.momentum > 0;
+  const bool averaged = experiment.trainer.average_decay > 0;
+  const int64_t moments = experiment.trainer.optimizer.method == "adamw" ? 2 : momentum ? 1 : 0;
+  return {.batch = experiment.trainer.batch,
+          .rollout = rollout,
+          .optimizer_values = moments + (averaged ? 1 : 0)};
+}
+
+std::vector<GraphSizes> model_sizes(const Experiment& experiment) {
+  const auto grid = experiment.grid == "file" ? make_grid(experiment, Dataset(experiment.data))
+                                              : make_gaussian_grid(experiment.grid);
+  const auto graph = build_graph(grid, experiment.graph);
+  const auto partition =
+      make_partition(graph, experiment.model_ranks, parse_partition_method(experiment.partition));
+  std::vector<GraphSizes> sizes;
+  for (int rank = 0; rank < experiment.model_ranks; ++rank) {
+    sizes.push_back(sizes_of(make_shard(graph, partition, rank)));
   }
-  const auto mean = sum / static_cast<double>(count);
-  tendency_ = (squares / static_cast<double>(count) - mean.square()).sqrt().to(at::kFloat);
+  return sizes;
 }
 
-void DataScales::save(StateDict& state) const {
-  for (const auto& [key, tensor] : normalizer_) state.put("normalizer." + key, tensor);
-  state.put("tendency", tendency_);
+ProcessGrid make_process_grid(Communicator& world, const Experiment& experiment) {
+  ISOBAR_CHECK(world.size() % experiment.model_ranks == 0, "model.ranks: ", world.size(),
+               world.size() == 1 ? " rank does" : " ranks do", " not divide into models of ",
+               experiment.model_ranks, "; start a multiple of it, or set model.ranks=1");
+  return {world, experiment.model_ranks};
 }
 
-void DataScales::load(const StateDict& state, int) {
-  std::map<std::string, at::Tensor> normalizer{{"mul", state.tensor("normalizer.mul")},
-                                               {"add", state.tensor("normalizer.add")}};
-  Normalizer::from_tensors(variables_, normalizer);
-  tendency_ = state.tensor("tendency");
-  normalizer_ = std::move(normalizer);
-}
-
-WeatherSetup::WeatherSetup(const Experiment& experiment, const std::string& checkpoint)
+WeatherSetup::WeatherSetup(const Experiment& experiment, const ProcessGrid& grid,
+                           const std::string& checkpoint)
     : experiment_(experiment),
+      grid_(grid),
       device_(rank_device(experiment.comm.device)),
       dataset_(std::make_shared<const Dataset>(experiment.data)),
       scales_(dataset_->variables()) {
   if (checkpoint.empty()) {
-    scales_.measure(experiment_, dataset_);
+    measure_scales();
   } else {
     load_checkpoint(checkpoint, {&scales_});
   }
@@ -91,55 +95,133 @@ WeatherSetup::WeatherSetup(const Experiment& experiment, const std::string& chec
   build_network();
 }
 
+/// Statistics take all points, of which a rank that shares a model keeps only its own.
+void WeatherSetup::measure_scales() {
+  const bool shared = grid_.model().size() > 1;
+  scales_.measure(experiment_,
+                  shared ? std::make_shared<const Dataset>(experiment_.data) : dataset_);
+}
+
+/// The one place that knows how a network and its points are shared over the ranks of a model: it
+/// sets the rows that this rank owns, and the task's reductions and rows.
 void WeatherSetup::build_network() {
-  const auto variables = static_cast<int64_t>(experiment_.data.variables.size());
-  auto weights = at::ones({variables});
-  for (int64_t p = 0; p < variables; ++p) {
-    const auto found = experiment_.variable_weights.find(experiment_.data.variables[p]);
-    if (found != experiment_.variable_weights.end()) weights[p] = found->second;
+  area_ = graph_.data.area;
+  std::optional<GraphShard> shard;
+  if (grid_.model().size() > 1) {
+    shard = make_shard(
+        graph_,
+        make_partition(graph_, grid_.model().size(), parse_partition_method(experiment_.partition)),
+        grid_.model().rank());
+    rows_ = shard->data_rows;
+    area_ = area_.index_select(0, rows_);
   }
-  WeatherTaskOptions options{
-      .input_hours = experiment_.input_hours,
-      .step_hours = experiment_.step_hours,
-      .input_forcings = {},
-      .forcings = static_cast<int64_t>(experiment_.forcings.size()),
-      .tendency = experiment_.scale_by_tendency ? scales_.tendency() : at::ones({variables}),
-      .weights = weights,
-      .area = graph_.data.area};
+  auto options = network_options(experiment_);
+  if (experiment_.activations == "auto") {
+    options = fit_memory(options, sizes_of(shard ? *shard : make_shard(graph_)),
+                         plan_options(experiment_, experiment_.longest_rollout()),
+                         experiment_.device_memory_bytes);
+  }
+  const auto network = shard ? std::make_shared<WeatherGnn>(options, *shard, grid_.model())
+                             : std::make_shared<WeatherGnn>(options, graph_);
+  network->to(device_);
+  task_ = make_weather_task(
+      network, [network](const at::Tensor& x) { return network->forward(x); }, task_options());
+  if (!shard) return;
+  task_.reduction = [network](const std::string& name) {
+    return network->owned_rows(name) ? Reduction::sharded : Reduction::partial;
+  };
+  task_.rows = [network](const std::string& name) -> std::optional<ShardedRows> {
+    const auto owned = network->owned_rows(name);
+    if (!owned) return std::nullopt;
+    return ShardedRows{owned->rows, owned->total};
+  };
+}
+
+WeatherTaskOptions WeatherSetup::task_options() const {
+  const auto outputs = experiment_.outputs();
+  const auto prognostic = static_cast<int64_t>(experiment_.prognostic.size());
+  auto tendency = at::ones({static_cast<int64_t>(outputs.size())});
+  if (experiment_.scale_by_tendency) {
+    tendency.narrow(0, 0, prognostic).copy_(scales_.tendency().narrow(0, 0, prognostic));
+  }
+  auto weights = at::ones_like(tendency);
+  for (size_t p = 0; p < outputs.size(); ++p) {
+    weights[static_cast<int64_t>(p)] = experiment_.weight_of(outputs[p]);
+    if (tendency[static_cast<int64_t>(p)].item<float>() > 0) continue;
+    throw DataError("loss.scale_by_tendency: '" + outputs[p] +
+                    "' does not change in a step of the training period; make it one of "
+                    "data.forcing_variables, or set scale_by_tendency: false");
+  }
+  WeatherTaskOptions options{.input_hours = experiment_.input_hours,
+                             .step_hours = experiment_.step_hours,
+                             .prognostic = prognostic,
+                             .diagnostic = static_cast<int64_t>(experiment_.diagnostic.size()),
+                             .input_forcings = {},
+                             .forcings = static_cast<int64_t>(experiment_.forcings.size()),
+                             .tendency = tendency.to(device_),
+                             .weights = weights.to(device_),
+                             .area = area_.to(device_),
+                             .mask_missing = experiment_.mask_missing};
   for (const auto& name : experiment_.input_forcings) {
     const auto& all = experiment_.forcings;
     options.input_forcings.push_back(std::find(all.begin(), all.end(), name) - all.begin());
   }
-  auto network = std::make_shared<WeatherGnn>(
-      WeatherGnnOptions{.features_in = input_features(options, variables),
-                        .features_out = variables,
-                        .channels = experiment_.channels,
-                        .layers = experiment_.layers,
-                        .node_table = experiment_.node_table,
-                        .edge_table = experiment_.edge_table,
-                        .seed = experiment_.seed},
-      graph_);
-  network->to(device_);
-  task_ = make_weather_task(network, options);
+  for (size_t f = 0; f < experiment_.forcing_variables.size(); ++f) {
+    options.input_forcings.push_back(options.forcings + static_cast<int64_t>(f));
+  }
+  set_bounds(options);
+  return options;
+}
+
+/// A bound in a variable's own units is one in normalised units; a scale that is negative makes the
+/// lower one the upper.
+void WeatherSetup::set_bounds(WeatherTaskOptions& options) const {
+  if (experiment_.bounding.empty()) return;
+  const auto outputs = experiment_.outputs();
+  const auto scale = scales_.normalizer().tensors();
+  options.lower = at::full({static_cast<int64_t>(outputs.size())}, -HUGE_VAL);
+  options.upper = at::full_like(options.lower, HUGE_VAL);
+  for (size_t p = 0; p < outputs.size(); ++p) {
+    const auto found = experiment_.bounding.find(outputs[p]);
+    if (found == experiment_.bounding.end()) continue;
+    const auto v = static_cast<int64_t>(p);
+    const double mul = scale.at("mul")[v].item<double>(), add = scale.at("add")[v].item<double>();
+    const double a = found->second.lower * mul + add, b = found->second.upper * mul + add;
+    options.lower[v] = std::min(a, b);
+    options.upper[v] = std::max(a, b);
+  }
+  options.lower = options.lower.to(device_);
+  options.upper = options.upper.to(device_);
+}
+
+SampleOptions WeatherSetup::sample_options() const {
+  return {.input_hours = experiment_.input_hours,
+          .target_hours = {},
+          .reference_hours = {},
+          .forcings = experiment_.forcings,
+          .forcing_variables = experiment_.forcing_variables,
+          .rows = rows_};
 }
 
 Period WeatherSetup::period(const PeriodText& text) const {
   return parse_period(text.begin, text.end, dataset_->calendar());
 }
 
+/// The periods are compared by forecasts of one step, whose targets are all that there can be: a
+/// validation period may be shorter than the longest forecast that is trained.
 std::shared_ptr<const SampleSet> WeatherSetup::training_samples() const {
-  const SampleOptions options{.input_hours = experiment_.input_hours,
-                              .target_hours = {experiment_.step_hours},
-                              .reference_hours = {},
-                              .forcings = experiment_.forcings};
+  auto options = sample_options();
+  options.target_hours = {experiment_.step_hours};
   const auto normalizer = scales_.normalizer();
   const auto train = period(experiment_.train);
-  if (experiment_.validation.begin.empty()) {
-    return std::make_shared<const SampleSet>(dataset_, normalizer, options, train);
+  if (!experiment_.validation.begin.empty()) {
+    make_split(dataset_, normalizer, options,
+               {train, period(experiment_.validation), period(experiment_.test)});
   }
-  const auto split = make_split(dataset_, normalizer, options,
-                                {train, period(experiment_.validation), period(experiment_.test)});
-  return std::make_shared<const SampleSet>(split.train);
+  for (int64_t step = 2; step <= experiment_.longest_rollout(); ++step) {
+    options.target_hours.push_back(step * experiment_.step_hours);
+  }
+  return std::make_shared<const SampleSet>(dataset_, normalizer, options, train);
 }
 
 std::vector<std::shared_ptr<const SampleSet>> WeatherSetup::scoring_samples(
@@ -156,10 +238,7 @@ std::vector<std::shared_ptr<const SampleSet>> WeatherSetup::scoring_samples(
 /// A forecast for a lead time goes through every step before it.
 std::shared_ptr<const SampleSet> WeatherSetup::samples_to(const PeriodText& text,
                                                           int64_t lead_hours) const {
-  SampleOptions options{.input_hours = experiment_.input_hours,
-                        .target_hours = {},
-                        .reference_hours = {},
-                        .forcings = experiment_.forcings};
+  auto options = sample_options();
   for (int64_t hour = experiment_.step_hours; hour <= lead_hours; hour += experiment_.step_hours) {
     options.target_hours.push_back(hour);
     options.reference_hours.push_back(hour - 24);

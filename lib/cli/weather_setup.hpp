@@ -1,56 +1,49 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "cli/data_scales.hpp"
 #include "cli/experiment.hpp"
 #include "cli/weather_task.hpp"
 
+#include <isobar/comm/process_grid.hpp>
 #include <isobar/core/log.hpp>
-#include <isobar/train/state.hpp>
+#include <isobar/model/memory_plan.hpp>
+#include <isobar/model/weather_gnn.hpp>
 
-#include <map>
 #include <memory>
 #include <string>
 #include <vector>
 
 namespace isobar {
 
-/// What a model needs to know of the data that it was trained on: the
-/// normalisation, and the scale of what it forecasts. A part of every
-/// checkpoint, so that a forecast never depends on statistics taken anew.
-class DataScales final : public Stateful {
- public:
-  explicit DataScales(std::vector<std::string> variables) : variables_(std::move(variables)) {}
+/// The network of an experiment, before memory is looked at (model.activations: auto).
+WeatherGnnOptions network_options(const Experiment& experiment);
 
-  /// Takes them from the training period.
-  void measure(const Experiment& experiment, const std::shared_ptr<const Dataset>& dataset);
+/// What a step of it keeps beside the network.
+PlanOptions plan_options(const Experiment& experiment, int64_t rollout);
 
-  Normalizer normalizer() const { return Normalizer::from_tensors(variables_, normalizer_); }
+/// The parts of the graph that the ranks of a model have. Reads the data only where they are the
+/// grid.
+std::vector<GraphSizes> model_sizes(const Experiment& experiment);
 
-  /// [P]: the standard deviation of the change over a step, in normalised units.
-  const at::Tensor& tendency() const { return tendency_; }
-
-  std::string name() const override { return "scales"; }
-  int version() const override { return 1; }
-  void save(StateDict& state) const override;
-  void load(const StateDict& state, int version) override;
-
- private:
-  std::vector<std::string> variables_;
-  std::map<std::string, at::Tensor> normalizer_;
-  at::Tensor tendency_;
-};
+/// The world's ranks, shared as the experiment says. Collective; blocks. Throws UsageError where
+/// model.ranks does not divide them.
+ProcessGrid make_process_grid(Communicator& world, const Experiment& experiment);
 
 /// An experiment made real: data, graph, network and what to do with them.
 class WeatherSetup {
  public:
   /// Opens the data and builds graph and network, with initial weights from the
   /// experiment's seed. Takes the scales from the data, or, where `checkpoint`
-  /// names a folder, from there. Communicates with nobody.
-  WeatherSetup(const Experiment& experiment, const std::string& checkpoint = {});
+  /// names a folder, from there. The grid has the experiment's ranks a model, and
+  /// must outlive this.
+  WeatherSetup(const Experiment& experiment, const ProcessGrid& grid,
+               const std::string& checkpoint = {});
 
   const Task& task() const noexcept { return task_; }
   c10::Device device() const noexcept { return device_; }
-  const at::Tensor& area() const noexcept { return graph_.data.area; }
+  /// Of this rank's points, [N] or as many as rows_ has.
+  const at::Tensor& area() const noexcept { return area_; }
   const WeatherGraph& graph() const noexcept { return graph_; }
   const DataScales& scales() const noexcept { return scales_; }
 
@@ -66,15 +59,22 @@ class WeatherSetup {
   std::string summary() const;
 
  private:
+  void measure_scales();
   void build_network();
+  WeatherTaskOptions task_options() const;
+  void set_bounds(WeatherTaskOptions& options) const;
+  SampleOptions sample_options() const;
   Period period(const PeriodText& text) const;
   std::shared_ptr<const SampleSet> samples_to(const PeriodText& text, int64_t lead_hours) const;
 
   Experiment experiment_;
+  const ProcessGrid& grid_;
   c10::Device device_;
   std::shared_ptr<const Dataset> dataset_;
   DataScales scales_;
   WeatherGraph graph_;
+  at::Tensor rows_;  ///< points that this rank owns; undefined for all
+  at::Tensor area_;
   Task task_;
 };
 

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/weather_task.hpp"
 
-#include <isobar/core/error.hpp>
 #include <isobar/model/loss.hpp>
 #include <ATen/ATen.h>
+#include <torch/nn/module.h>
 
 #include <map>
+#include <utility>
 
 namespace isobar {
 namespace {
@@ -13,39 +14,65 @@ namespace {
 /// The fields of one batch by hour from its analysis, as far as they are known.
 using Fields = std::map<int64_t, at::Tensor>;
 
+at::Tensor filled(const at::Tensor& values) { return values.masked_fill(values.isnan(), 0); }
+
 class WeatherTask {
  public:
-  WeatherTask(std::shared_ptr<WeatherGnn> network, WeatherTaskOptions options)
-      : network_(std::move(network)), options_(std::move(options)) {}
+  WeatherTask(Network network, WeatherTaskOptions options)
+      : network_(std::move(network)), options_(std::move(options)) {
+    // An error in units of the tendency: its square is divided by the tendency's.
+    loss_weights_ = options_.weights / options_.tendency.square();
+  }
 
   at::Tensor loss(const Batch& batch) const {
-    const auto tendency = options_.tendency.to(batch.state.options());
-    const auto state = fields_of(batch.state);
-    const auto increment = network_->forward(input(state, forcings_of(batch), 0));
-    const auto target = (batch.target.select(1, 0) - state.at(0)) / tendency;
-    return weighted_mse(increment, target, options_.area.to(increment.options()),
-                        options_.weights.to(increment.options()));
+    const int64_t steps = batch.target.size(1);
+    at::Tensor sum;
+    roll_out(batch, [&](int64_t s, const at::Tensor& field) {
+      const auto step = weighted_mse(field, batch.target.select(1, s), options_.area, loss_weights_,
+                                     {.mask_missing = options_.mask_missing});
+      sum = s == 0 ? step : sum + step;
+    });
+    return steps == 1 ? sum : sum / static_cast<double>(steps);
   }
 
   at::Tensor forecast(const Batch& batch) const {
-    const auto tendency = options_.tendency.to(batch.state.options());
-    const auto forcings = forcings_of(batch);
-    auto fields = fields_of(batch.state);
     std::vector<at::Tensor> steps;
-    for (int64_t s = 0; s < batch.target.size(1); ++s) {
-      const int64_t from = s * options_.step_hours;
-      const auto increment = network_->forward(input(fields, forcings, from));
-      fields[from + options_.step_hours] = fields.at(from) + tendency * increment;
-      steps.push_back(fields.at(from + options_.step_hours));
-    }
+    roll_out(batch, [&](int64_t, const at::Tensor& field) { steps.push_back(field); });
     return at::stack(steps, 1);
   }
 
  private:
+  /// Calls visit(s, field) with every step's fields [B, N, P].
+  template <typename Visit>
+  void roll_out(const Batch& batch, const Visit& visit) const {
+    const auto forcings = forcings_of(batch);
+    auto fields = fields_of(batch.state);
+    for (int64_t s = 0; s < batch.target.size(1); ++s) {
+      const int64_t from = s * options_.step_hours;
+      const auto field = step(fields, forcings, from);
+      fields[from + options_.step_hours] = field.narrow(-1, 0, options_.prognostic);
+      visit(s, field);
+    }
+  }
+
+  at::Tensor step(const Fields& fields, const Fields& forcings, int64_t from) const {
+    const auto& latest = fields.at(from);
+    const auto on = [&](const at::Tensor& tensor) { return tensor.to(latest.options()); };
+    const auto output = network_(input(fields, forcings, from)) * on(options_.tendency);
+    auto field = latest + output.narrow(-1, 0, options_.prognostic);
+    if (options_.diagnostic > 0) {
+      const auto own = output.narrow(-1, options_.prognostic, options_.diagnostic);
+      field = at::cat({field, own}, -1);
+    }
+    if (!options_.lower.defined()) return field;
+    return at::clamp(field, on(options_.lower), on(options_.upper));
+  }
+
   Fields fields_of(const at::Tensor& state) const {
     Fields fields;
     for (size_t i = 0; i < options_.input_hours.size(); ++i) {
-      fields[options_.input_hours[i]] = state.select(1, static_cast<int64_t>(i));
+      const auto field = state.select(1, static_cast<int64_t>(i));
+      fields[options_.input_hours[i]] = filled(field.narrow(-1, 0, options_.prognostic));
     }
     return fields;
   }
@@ -57,7 +84,7 @@ class WeatherTask {
     for (int64_t i = 0; i < batch.forcing.size(1); ++i) {
       const int64_t hour =
           i < inputs ? options_.input_hours[i] : (i - inputs + 1) * options_.step_hours;
-      fields[hour] = batch.forcing.select(1, i);
+      fields[hour] = filled(batch.forcing.select(1, i));
     }
     return fields;
   }
@@ -70,26 +97,29 @@ class WeatherTask {
         columns.push_back(forcings.at(from + hour).narrow(-1, f, 1));
       }
     }
-    columns.push_back(forcings.at(from + options_.step_hours));
+    columns.push_back(forcings.at(from + options_.step_hours).narrow(-1, 0, options_.forcings));
     return at::cat(columns, -1);
   }
 
-  std::shared_ptr<WeatherGnn> network_;
+  Network network_;
   WeatherTaskOptions options_;
+  at::Tensor loss_weights_;
 };
 
 }  // namespace
 
-int64_t input_features(const WeatherTaskOptions& options, int64_t variables) {
+int64_t input_features(const WeatherTaskOptions& options) {
   const auto hours = static_cast<int64_t>(options.input_hours.size());
   const auto forcings = static_cast<int64_t>(options.input_forcings.size());
-  return hours * (variables + forcings) + options.forcings;
+  return hours * (options.prognostic + forcings) + options.forcings;
 }
 
-Task make_weather_task(std::shared_ptr<WeatherGnn> network, const WeatherTaskOptions& options) {
-  const auto task = std::make_shared<WeatherTask>(network, options);
-  return {.module = network,
+Task make_weather_task(std::shared_ptr<torch::nn::Module> module, Network network,
+                       const WeatherTaskOptions& options) {
+  const auto task = std::make_shared<WeatherTask>(std::move(network), options);
+  return {.module = std::move(module),
           .reduction = nullptr,
+          .rows = nullptr,
           .loss = [task](const Batch& batch) { return task->loss(batch); },
           .forecast = [task](const Batch& batch) { return task->forecast(batch); }};
 }

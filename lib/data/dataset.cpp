@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "field_file.hpp"
+#include "rows.hpp"
 
 namespace isobar {
 namespace {
@@ -23,6 +24,16 @@ struct Block {
   at::Tensor values;   // [times, points, variables]
   at::Tensor missing;  // bool [times, variables]
 };
+
+/// What is kept in memory of some points.
+struct Cache {
+  at::Tensor rows;                  // undefined for all
+  std::map<int64_t, Block> blocks;  // by the position of their first time
+};
+
+bool same_rows(const at::Tensor& a, const at::Tensor& b) {
+  return a.is_same(b) || (b.defined() && at::equal(a, b));
+}
 
 void check_options(const DatasetOptions& options) {
   ISOBAR_CHECK(!options.paths.empty(), "Dataset: no file given");
@@ -59,16 +70,20 @@ struct Dataset::Impl {
   std::vector<std::string> units;
   std::vector<int64_t> times;
   std::vector<int64_t> first_times;  // position in `times` of each file's first
-  bool keep = false;
   std::mutex mutex;
-  std::map<int64_t, Block> blocks;  // by the position of their first time
+  std::vector<Cache> caches;
+  double cached_bytes = 0;  // of the caches once they are full
 
   explicit Impl(DatasetOptions given);
+  int64_t points() const;
   void join_times();
   std::pair<const FieldFile&, int64_t> locate(int64_t time_index) const;
-  Block load(const FieldFile& file, int64_t first, int64_t count) const;
-  std::pair<at::Tensor, at::Tensor> fields(int64_t time_index);
+  Block load(const FieldFile& file, int64_t first, int64_t count, const at::Tensor& rows) const;
+  Cache* cache_of(const at::Tensor& rows);
+  const Block& cached(Cache& cache, int64_t time_index) const;
+  std::pair<at::Tensor, at::Tensor> fields(int64_t time_index, const at::Tensor& rows);
   void check_present(const at::Tensor& missing, int64_t time_index) const;
+  at::Tensor read(int64_t time_index, const at::Tensor& rows);
 };
 
 Dataset::Impl::Impl(DatasetOptions given) : options(std::move(given)) {
@@ -79,10 +94,10 @@ Dataset::Impl::Impl(DatasetOptions given) : options(std::move(given)) {
   for (std::size_t v = 0; v < options.variables.size(); ++v) {
     units.push_back(files.front().units(static_cast<int64_t>(v)));
   }
-  const double points = static_cast<double>(files.front().latitudes().size()) *
-                        static_cast<double>(files.front().longitudes().size());
-  keep = 4.0 * points * static_cast<double>(times.size() * options.variables.size()) <=
-         static_cast<double>(options.cache_bytes);
+}
+
+int64_t Dataset::Impl::points() const {
+  return static_cast<int64_t>(files.front().latitudes().size() * files.front().longitudes().size());
 }
 
 void Dataset::Impl::join_times() {
@@ -106,29 +121,58 @@ std::pair<const FieldFile&, int64_t> Dataset::Impl::locate(int64_t time_index) c
   return {files[file], time_index - first_times[file]};
 }
 
-Block Dataset::Impl::load(const FieldFile& file, int64_t first, int64_t count) const {
+Block Dataset::Impl::load(const FieldFile& file, int64_t first, int64_t count,
+                          const at::Tensor& rows) const {
   Block block;
-  block.values = file.read(first, count);
+  block.values = file.read(first, count, rows);
   block.missing = block.values.isnan().any(1);
   return block;
 }
 
-/// Values [points, variables] and missing flags [variables] of a time.
-std::pair<at::Tensor, at::Tensor> Dataset::Impl::fields(int64_t time_index) {
-  const auto [file, position] = locate(time_index);
-  if (!keep) {
-    const Block block = load(file, position, 1);
-    return {block.values[0], block.missing[0]};
+/// Where these rows are kept, alone or among all points: a new place if there is room for them,
+/// null where there is none.
+Cache* Dataset::Impl::cache_of(const at::Tensor& rows) {
+  for (Cache& cache : caches) {
+    if (!cache.rows.defined() || same_rows(cache.rows, rows)) return &cache;
   }
+  const auto count = static_cast<double>(rows.defined() ? rows.numel() : points());
+  const double bytes = 4.0 * count * static_cast<double>(times.size() * options.variables.size());
+  if (cached_bytes + bytes > static_cast<double>(options.cache_bytes)) return nullptr;
+  cached_bytes += bytes;
+  return &caches.emplace_back(Cache{rows, {}});
+}
+
+const Block& Dataset::Impl::cached(Cache& cache, int64_t time_index) const {
+  const auto [file, position] = locate(time_index);
   const int64_t first = position - position % file.block_times();
   const int64_t count =
       std::min(file.block_times(), static_cast<int64_t>(file.times().size()) - first);
   const int64_t key = time_index - position + first;
-  const std::scoped_lock lock(mutex);
-  auto found = blocks.find(key);
-  if (found == blocks.end()) found = blocks.emplace(key, load(file, first, count)).first;
-  const Block& block = found->second;
-  return {block.values[position - first].clone(), block.missing[position - first]};
+  auto found = cache.blocks.find(key);
+  if (found == cache.blocks.end()) {
+    found = cache.blocks.emplace(key, load(file, first, count, cache.rows)).first;
+  }
+  return found->second;
+}
+
+/// Values [points, variables] and missing flags [variables] of a time.
+std::pair<at::Tensor, at::Tensor> Dataset::Impl::fields(int64_t time_index,
+                                                        const at::Tensor& rows) {
+  const auto [file, position] = locate(time_index);
+  std::unique_lock lock(mutex);
+  Cache* cache = cache_of(rows);
+  if (!cache) {
+    lock.unlock();
+    const Block block = load(file, position, 1, rows);
+    return {block.values[0], block.missing[0]};
+  }
+  const Block& block = cached(*cache, time_index);
+  const int64_t within = position % file.block_times();
+  if (rows.defined() && !cache->rows.defined()) {
+    const at::Tensor values = block.values[within].index_select(0, rows);
+    return {values, values.isnan().any(0)};
+  }
+  return {block.values[within].clone(), block.missing[within]};
 }
 
 void Dataset::Impl::check_present(const at::Tensor& missing, int64_t time_index) const {
@@ -138,6 +182,14 @@ void Dataset::Impl::check_present(const at::Tensor& missing, int64_t time_index)
   throw DataError(join(file.path(), ": variable '", options.variables[variable],
                        "' has missing values at ",
                        format_time(times[time_index], file.calendar())));
+}
+
+at::Tensor Dataset::Impl::read(int64_t time_index, const at::Tensor& rows) {
+  const auto count = static_cast<int64_t>(times.size());
+  ISOBAR_CHECK(time_index >= 0 && time_index < count, "Dataset: time ", time_index, " of ", count);
+  const auto [values, missing] = fields(time_index, rows);
+  check_present(missing, time_index);
+  return values;
 }
 
 Dataset::Dataset(DatasetOptions options) : impl_(std::make_unique<Impl>(std::move(options))) {}
@@ -173,12 +225,11 @@ std::optional<int64_t> Dataset::find(int64_t time) const {
   return found - times().begin();
 }
 
-at::Tensor Dataset::read(int64_t time_index) const {
-  const auto count = static_cast<int64_t>(times().size());
-  ISOBAR_CHECK(time_index >= 0 && time_index < count, "Dataset: time ", time_index, " of ", count);
-  const auto [values, missing] = impl_->fields(time_index);
-  impl_->check_present(missing, time_index);
-  return values;
+at::Tensor Dataset::read(int64_t time_index) const { return impl_->read(time_index, {}); }
+
+at::Tensor Dataset::read(int64_t time_index, const at::Tensor& rows) const {
+  detail::check_rows("Dataset", rows, impl_->points());
+  return impl_->read(time_index, rows);
 }
 
 }  // namespace isobar

@@ -101,13 +101,31 @@ std::string FieldFile::units(int64_t variable) const {
   return text_attribute(file_.variable(layouts_[variable].name), "units");
 }
 
-at::Tensor FieldFile::read(int64_t first, int64_t count) const {
+FieldFile::Band FieldFile::band_of(const at::Tensor& rows) const {
+  const auto columns = static_cast<int64_t>(longitudes().size());
+  if (!rows.defined()) return {0, static_cast<int64_t>(latitudes().size()), {}};
+  if (rows.numel() == 0) return {0, 1, rows};
+  const auto stored = [](const Axis& axis, const at::Tensor& positions) {
+    return axis.order.defined() ? axis.order.index_select(0, positions) : positions;
+  };
+  const at::Tensor latitude = stored(latitudes_, at::floor_divide(rows, columns));
+  const at::Tensor longitude = stored(longitudes_, at::remainder(rows, columns));
+  const auto first = latitude.min().item<int64_t>();
+  return {first, latitude.max().item<int64_t>() - first + 1,
+          (latitude - first) * columns + longitude};
+}
+
+at::Tensor FieldFile::read(int64_t first, int64_t count, const at::Tensor& rows) const {
+  const Band band = band_of(rows);
   std::vector<at::Tensor> columns;
-  for (const Layout& layout : layouts_) columns.push_back(read_variable(layout, first, count));
+  for (const Layout& layout : layouts_) {
+    columns.push_back(read_variable(layout, first, count, band));
+  }
   return at::stack(columns, 2);
 }
 
-at::Tensor FieldFile::read_variable(const Layout& layout, int64_t first, int64_t count) const {
+at::Tensor FieldFile::read_variable(const Layout& layout, int64_t first, int64_t count,
+                                    const Band& band) const {
   std::vector<int64_t> lengths = file_.variable(layout.name).shape;
   std::vector<int64_t> start(lengths.size(), 0);
   std::vector<int64_t> order;
@@ -116,15 +134,17 @@ at::Tensor FieldFile::read_variable(const Layout& layout, int64_t first, int64_t
     lengths[layout.time] = count;
     order.push_back(layout.time);
   }
+  start[layout.latitude] = band.first;
+  lengths[layout.latitude] = band.count;
   order.insert(order.end(), {layout.latitude, layout.longitude});
   for (int64_t d = 0; d < static_cast<int64_t>(lengths.size()); ++d) {
     if (std::find(order.begin(), order.end(), d) == order.end()) order.push_back(d);
   }
-  const int64_t rows = static_cast<int64_t>(latitudes().size());
-  const int64_t columns = static_cast<int64_t>(longitudes().size());
+  const auto columns = static_cast<int64_t>(longitudes().size());
   at::Tensor values = file_.read(layout.name, start, lengths).to(at::kFloat).permute(order);
-  values = ordered(values.reshape({count, rows, columns}), 1, latitudes_);
-  return ordered(values, 2, longitudes_).reshape({count, rows * columns});
+  values = values.reshape({count, band.count, columns});
+  if (band.points.defined()) return values.flatten(1).index_select(1, band.points);
+  return ordered(ordered(values, 1, latitudes_), 2, longitudes_).flatten(1);
 }
 
 }  // namespace isobar::detail

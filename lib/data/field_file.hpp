@@ -28,8 +28,9 @@ class FieldFile {
   /// Times that are stored together, so that reading one costs as much as all.
   int64_t block_times() const noexcept { return block_times_; }
 
-  /// Fields of `count` times, float32 [count, points, variables].
-  at::Tensor read(int64_t first, int64_t count) const;
+  /// Fields of `count` times, float32 [count, points, variables]; of the points `rows`, or of
+  /// all where it is undefined.
+  at::Tensor read(int64_t first, int64_t count, const at::Tensor& rows) const;
 
  private:
   /// Which dimension of a stored variable is which; the rest have length one.
@@ -40,11 +41,20 @@ class FieldFile {
     int64_t longitude = -1;
   };
 
+  /// Latitudes of the file that hold the points to read, and where the points lie among them.
+  struct Band {
+    int64_t first = 0;
+    int64_t count = 0;
+    at::Tensor points;  // positions in [count, longitudes] as stored; undefined for all
+  };
+
   Layout layout_of(const std::string& name, const Coordinates& coordinates) const;
   void check_shape(const Layout& layout) const;
   void read_times(const std::string& name);
   void find_blocks();
-  at::Tensor read_variable(const Layout& layout, int64_t first, int64_t count) const;
+  Band band_of(const at::Tensor& rows) const;
+  at::Tensor read_variable(const Layout& layout, int64_t first, int64_t count,
+                           const Band& band) const;
 
   NetcdfFile file_;
   std::vector<Layout> layouts_;

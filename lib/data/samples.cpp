@@ -2,11 +2,14 @@
 #include <isobar/data/samples.hpp>
 
 #include <isobar/core/error.hpp>
+#include <isobar/core/text.hpp>
 #include <isobar/data/forcings.hpp>
 #include <ATen/ATen.h>
 
 #include <algorithm>
 #include <utility>
+
+#include "rows.hpp"
 
 namespace isobar {
 namespace {
@@ -20,12 +23,19 @@ void check_options(const SampleOptions& options, const Dataset& dataset,
   ISOBAR_CHECK(normalizer.variables() == dataset.variables(),
                "SampleSet: the normalizer is of other variables than the data set");
   check_forcings(options.forcings);
+  if (options.rows.defined()) {
+    detail::check_rows("SampleSet", options.rows, dataset.point_latitudes().size(0));
+  }
 }
 
 std::vector<int64_t> joined(const std::vector<int64_t>& a, const std::vector<int64_t>& b) {
   std::vector<int64_t> all = a;
   all.insert(all.end(), b.begin(), b.end());
   return all;
+}
+
+at::Tensor of_rows(const at::Tensor& values, const at::Tensor& rows) {
+  return rows.defined() ? values.index_select(0, rows) : values;
 }
 
 void check_disjoint(const SampleSet& a, const std::string& name_a, const SampleSet& b,
@@ -48,8 +58,9 @@ SampleSet::SampleSet(std::shared_ptr<const Dataset> dataset, Normalizer normaliz
       normalizer_(std::move(normalizer)),
       options_(std::move(options)) {
   check_options(options_, *dataset_, normalizer_);
-  latitudes_ = dataset_->point_latitudes();
-  longitudes_ = dataset_->point_longitudes();
+  find_columns();
+  latitudes_ = of_rows(dataset_->point_latitudes(), options_.rows);
+  longitudes_ = of_rows(dataset_->point_longitudes(), options_.rows);
   for (const int64_t time : dataset_->times()) {
     if (usable(time, period)) times_.push_back(time);
   }
@@ -62,6 +73,32 @@ SampleSet::SampleSet(std::shared_ptr<const Dataset> dataset, Normalizer normaliz
                                  ", and a sample needs its input, "
                                  "target and reference hours"));
   }
+}
+
+void SampleSet::find_columns() {
+  std::vector<int64_t> forecast, seen;
+  const auto& forcing = options_.forcing_variables;
+  const auto& all = dataset_->variables();
+  for (std::size_t v = 0; v < all.size(); ++v) {
+    if (std::find(forcing.begin(), forcing.end(), all[v]) != forcing.end()) continue;
+    forecast.push_back(static_cast<int64_t>(v));
+    variables_.push_back(all[v]);
+  }
+  for (const std::string& name : forcing) {
+    const auto found = std::find(all.begin(), all.end(), name);
+    ISOBAR_CHECK(found != all.end() && std::count(forcing.begin(), forcing.end(), name) == 1,
+                 "SampleSet: forcing variable '", name,
+                 "' is given twice or not one of the data set's; ", did_you_mean(name, all));
+    seen.push_back(found - all.begin());
+  }
+  ISOBAR_CHECK(!forecast.empty(), "SampleSet: every variable is a forcing variable");
+  forecast_columns_ = at::tensor(forecast, at::kLong);
+  forcing_columns_ = at::tensor(seen, at::kLong);
+}
+
+at::Tensor SampleSet::unit() const {
+  const at::Tensor mul = normalizer_.tensors().at("mul").to(at::kDouble);
+  return 1 / mul.index_select(0, forecast_columns_);
 }
 
 bool SampleSet::usable(int64_t analysis_time, const Period& period) const {
@@ -99,16 +136,17 @@ at::Tensor SampleSet::fields(const std::vector<int64_t>& times,
     for (std::size_t h = 0; h < hours.size(); ++h) {
       // Present, since the time is one of times_.
       const int64_t index = *dataset_->find(times[b] + hours[h] * kHourSeconds);
-      result[static_cast<int64_t>(b)][static_cast<int64_t>(h)].copy_(dataset_->read(index));
+      result[static_cast<int64_t>(b)][static_cast<int64_t>(h)].copy_(
+          options_.rows.defined() ? dataset_->read(index, options_.rows) : dataset_->read(index));
     }
   }
   normalizer_.normalize_(result);
   return result;
 }
 
-/// Forcings [B, T + S, N, F].
-at::Tensor SampleSet::forcings(const std::vector<int64_t>& times) const {
-  const std::vector<int64_t> hours = joined(options_.input_hours, options_.target_hours);
+/// Computed forcings [B, hours, N, F].
+at::Tensor SampleSet::forcings(const std::vector<int64_t>& times,
+                               const std::vector<int64_t>& hours) const {
   at::Tensor result =
       at::empty({static_cast<int64_t>(times.size()), static_cast<int64_t>(hours.size()),
                  latitudes_.size(0), static_cast<int64_t>(options_.forcings.size())},
@@ -123,17 +161,35 @@ at::Tensor SampleSet::forcings(const std::vector<int64_t>& times) const {
   return result;
 }
 
+at::Tensor SampleSet::forecast_columns(const at::Tensor& fields) const {
+  return forcing_columns_.numel() == 0 ? fields : fields.index_select(-1, forecast_columns_);
+}
+
 Batch SampleSet::get(const std::vector<int64_t>& indices) const {
+  return get(indices, static_cast<int64_t>(options_.target_hours.size()));
+}
+
+Batch SampleSet::get(const std::vector<int64_t>& indices, int64_t targets) const {
+  const auto& all = options_.target_hours;
+  ISOBAR_CHECK(targets > 0 && targets <= static_cast<int64_t>(all.size()), "SampleSet: ", targets,
+               " target hours of ", all.size());
+  const std::vector<int64_t> target_hours(all.begin(), all.begin() + targets);
   Batch batch;
   for (const int64_t index : indices) {
     ISOBAR_CHECK(index >= 0 && index < size(), "SampleSet: sample ", index, " of ", size());
     batch.times.push_back(times_[index]);
   }
-  batch.state = fields(batch.times, options_.input_hours);
-  batch.forcing = forcings(batch.times);
-  batch.target = fields(batch.times, options_.target_hours);
+  const at::Tensor input = fields(batch.times, options_.input_hours);
+  const at::Tensor target = fields(batch.times, target_hours);
+  batch.state = forecast_columns(input);
+  batch.target = forecast_columns(target);
+  batch.forcing = forcings(batch.times, joined(options_.input_hours, target_hours));
+  if (forcing_columns_.numel() > 0) {
+    const auto seen = at::cat({input, target}, 1).index_select(-1, forcing_columns_);
+    batch.forcing = at::cat({batch.forcing, seen}, -1);
+  }
   if (!options_.reference_hours.empty()) {
-    batch.reference = fields(batch.times, options_.reference_hours);
+    batch.reference = forecast_columns(fields(batch.times, options_.reference_hours));
   }
   return batch;
 }

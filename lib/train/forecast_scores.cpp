@@ -26,6 +26,7 @@ ForecastScores::ForecastScores(ScoreOptions options) : options_(std::move(option
                variables, " variables and units for ", options_.unit.numel(), " of them");
   sums_ =
       at::zeros({kRows, static_cast<int64_t>(options_.lead_hours.size()), variables}, at::kDouble);
+  weights_ = at::zeros_like(sums_);
 }
 
 void ForecastScores::add(const Batch& batch, const at::Tensor& forecast) {
@@ -33,32 +34,41 @@ void ForecastScores::add(const Batch& batch, const at::Tensor& forecast) {
                forecast.sizes(), ", the batch's target ", batch.target.sizes());
   const auto area = options_.area.to(at::kDouble).to(forecast.device()).view({-1, 1});
   // [B, S, N, P] -> [S, P], in the variables' own units after `unit` in reduce().
-  const auto mean = [&](const at::Tensor& values) {
-    return (values.to(at::kDouble) * area).sum(2).sum(0).cpu();
+  const auto add = [&](Row row, const at::Tensor& values, const at::Tensor& known) {
+    const auto counted = at::where(known, values.to(at::kDouble), 0.0);
+    sums_[row] += (counted * area).sum(2).sum(0).cpu();
+    weights_[row] += (known * area).sum(2).sum(0).cpu();
   };
   const auto error = forecast - batch.target;
-  sums_[kSquared] += mean(error.square());
-  sums_[kError] += mean(error);
-  const auto analysis = batch.state.select(1, batch.state.size(1) - 1).unsqueeze(1);
-  sums_[kPersistence] += mean((analysis - batch.target).square());
+  const auto known = batch.target.isnan().logical_not();
+  add(kSquared, error.square(), known);
+  add(kError, error, known);
+  const auto against = [&](Row row, const at::Tensor& other) {
+    add(row, (other - batch.target).square(), known.logical_and(other.isnan().logical_not()));
+  };
+  against(kPersistence, batch.state.select(1, batch.state.size(1) - 1).unsqueeze(1));
   if (batch.reference.defined()) {
-    sums_[kPreviousDay] += mean((batch.reference - batch.target).square());
+    against(kPreviousDay, batch.reference);
   } else {
     sums_[kPreviousDay].fill_(std::numeric_limits<double>::quiet_NaN());
   }
   samples_ += static_cast<double>(forecast.size(0));
 }
 
-std::vector<LeadScore> ForecastScores::reduce(Communicator& comm) const {
-  auto all = at::cat({sums_.flatten(), at::full({1}, samples_, at::kDouble)});
-  comm.allreduce(all).wait();
-  const double samples = all[-1].item<double>();
-  if (samples == 0) throw DataError("ForecastScores: no sample to score on any rank");
-  const auto sums = all.narrow(0, 0, sums_.numel()).view(sums_.sizes()) / samples;
+std::vector<LeadScore> ForecastScores::reduce(const ProcessGrid& grid) const {
+  auto samples = at::full({1}, samples_, at::kDouble);
+  auto all = at::stack({sums_, weights_});
+  grid.data().allreduce(samples).wait();
+  grid.data().allreduce(all).wait();
+  grid.model().allreduce(all).wait();
+  if (samples.item<double>() == 0) {
+    throw DataError("ForecastScores: no sample to score on any rank");
+  }
+  const auto sums = all[0] / all[1];
 
   std::vector<LeadScore> result;
   for (int64_t s = 0; s < sums.size(1); ++s) {
-    LeadScore lead{options_.lead_hours[s], static_cast<int64_t>(samples), {}};
+    LeadScore lead{options_.lead_hours[s], samples.to(at::kLong).item<int64_t>(), {}};
     for (int64_t p = 0; p < sums.size(2); ++p) {
       const double unit = options_.unit[p].item<double>();
       const auto value = [&](Row row) { return sums[row][s][p].item<double>(); };

@@ -3,6 +3,7 @@
 
 #include <isobar/core/error.hpp>
 
+#include <algorithm>
 #include <cmath>
 #include <numbers>
 
@@ -23,6 +24,14 @@ double LearningRateSchedule::at(std::int64_t step) const {
   const double share =
       static_cast<double>(step - warmup_steps) / static_cast<double>(total_steps - warmup_steps);
   return final + (peak - final) * (1 + std::cos(std::numbers::pi * share)) / 2;
+}
+
+std::int64_t RolloutSchedule::at(std::int64_t step) const {
+  ISOBAR_CHECK(start >= 1 && start <= maximum, "rollout: start must lie in [1, maximum = ", maximum,
+               "], got ", start);
+  ISOBAR_CHECK(every >= 0 && step >= 0, "rollout: every and step must not be negative, got ", every,
+               " and ", step);
+  return every == 0 ? start : std::min(maximum, start + step / every);
 }
 
 }  // namespace isobar

@@ -9,22 +9,23 @@
 namespace isobar {
 namespace {
 
-/// Scores one set; a rank that cannot read or forecast its samples makes every rank throw.
+/// Scores one set; a rank that cannot read or forecast its samples makes every rank throw. The
+/// ranks of a model agree that all of them have read before they forecast together.
 LeadScore score_last_lead(const Task& task, const SampleSet& samples, const at::Tensor& area,
                           const ProcessGrid& grid, int64_t batch, c10::Device device) {
   c10::NoGradGuard no_grad;
-  const auto mul = samples.normalizer().tensors().at("mul");
-  ForecastScores scores({samples.dataset().variables(), 1 / mul.to(at::kDouble), area,
-                         samples.options().target_hours});
+  ForecastScores scores(
+      {samples.variables(), samples.unit(), area, samples.options().target_hours});
   const auto batches = every_sample(
       samples.size(), {.batch = batch, .rank = grid.data().rank(), .size = grid.data().size()});
   run_agreed(grid.world(), [&] {
     for (const auto& indices : batches) {
-      const auto moved = to_device(samples.get(indices), device);
+      Batch moved;
+      run_agreed(grid.model(), [&] { moved = to_device(samples.get(indices), device); });
       scores.add(moved, task.forecast(moved));
     }
   });
-  return scores.reduce(grid.data()).back();
+  return scores.reduce(grid).back();
 }
 
 }  // namespace

@@ -98,6 +98,61 @@ TEST(Dataset, KeepsWhatItReadAndGivesCopies) {
   EXPECT_TRUE(at::equal(dataset.read(2), wanted_fields(dataset, 2)));
 }
 
+TEST(Dataset, ReadsRowsAsItReadsAllPoints) {
+  const TemporaryFolder folder;
+  for (std::vector<std::string> order = {"latitude", "longitude", "time"};;) {
+    // From south to north, and longitudes whose second half comes first.
+    write_weather(folder / "a.nc", {.variables = {"t", "u"},
+                                    .latitudes = {-10, 0, 10, 20},
+                                    .longitudes = {0, 90, 180, 270},
+                                    .order = order});
+    for (const int64_t bytes : {0, 1 << 20}) {
+      const DatasetOptions options{
+          .paths = {folder / "a.nc"}, .variables = {"t", "u"}, .cache_bytes = bytes};
+      const Dataset dataset(options), whole(options);
+      for (const std::vector<int64_t>& list :
+           {std::vector<int64_t>{5, 4, 9}, {0}, {15, 0, 15}, {2, 3}, {}}) {
+        const auto rows = at::tensor(list, at::kLong);
+        const auto wanted = whole.read(1).index_select(0, rows);
+        EXPECT_TRUE(at::equal(dataset.read(1, rows), wanted)) << rows << order[0] << bytes;
+        EXPECT_TRUE(at::equal(dataset.read(1, rows.clone()), wanted)) << "read again";
+        EXPECT_TRUE(at::equal(whole.read(1, rows), wanted)) << "with all points in memory";
+      }
+    }
+    if (!std::next_permutation(order.begin(), order.end())) break;
+  }
+}
+
+TEST(Dataset, KeepsNoPointsButTheRowsAskedFor) {
+  const TemporaryFolder folder;
+  const WeatherFile weather{.hours = {0, 1, 2}, .chunk = {3, 2, 3}};
+  write_weather(folder / "a.nc", weather);
+  // Room for two of the six points at three times.
+  const Dataset dataset({.paths = {folder / "a.nc"}, .variables = {"t"}, .cache_bytes = 24});
+  const auto rows = at::tensor({4, 1}, at::kLong);
+  const auto other = at::tensor({0}, at::kLong);
+  const auto wanted = wanted_fields(dataset, 2).index_select(0, rows);
+  dataset.read(0, rows).zero_();
+  dataset.read(2, other);
+  dataset.read(2);
+  test::write_file(folder / "a.nc", "");  // of which zeros are read
+  EXPECT_TRUE(at::equal(dataset.read(2, rows), wanted));
+  EXPECT_TRUE(at::equal(dataset.read(2, other), at::zeros({1, 1}))) << "there was no room for it";
+  EXPECT_TRUE(at::equal(dataset.read(2), at::zeros({6, 1})));
+}
+
+TEST(Dataset, RefusesRowsThatAreNoPoints) {
+  const TemporaryFolder folder;
+  const Dataset dataset = written(folder, {});
+  EXPECT_EQ(message_of<UsageError>([&] {
+              dataset.read(0, at::tensor({2, 6}, at::kLong));
+            }),
+            "Dataset: rows from 2 to 6, of 6 points");
+  EXPECT_THROW(dataset.read(0, at::tensor({-1}, at::kLong)), UsageError);
+  EXPECT_THROW(dataset.read(0, at::tensor({1.0})), UsageError);
+  EXPECT_THROW(dataset.read(0, at::zeros({1, 1}, at::kLong)), UsageError);
+}
+
 TEST(Dataset, JoinsFilesInTheOrderOfTheirTimes) {
   const TemporaryFolder folder;
   write_weather(folder / "late.nc", {.hours = {3, 4}});

@@ -95,6 +95,88 @@ TEST_F(Samples, HoldTheFieldsOfTheirHours) {
   EXPECT_TRUE(at::equal(batch.forcing[1][3], last));
 }
 
+TEST_F(Samples, OfSomeRowsAreThoseOfAllPointsCutToThem) {
+  SampleOptions options{.input_hours = {-6, 0},
+                        .target_hours = {1, 6},
+                        .reference_hours = {-18},
+                        .forcings = forcing_names()};
+  const Batch all = SampleSet(dataset_, normalizer_, options, hours(0, 72)).get({3, 0});
+  for (const std::vector<int64_t>& rows :
+       {std::vector<int64_t>{4}, {2, 3}, {5, 1, 0}, {0, 1, 2, 3, 4, 5}, {}}) {
+    options.rows = at::tensor(rows, at::kLong);
+    const SampleSet set(dataset_, normalizer_, options, hours(0, 72));
+    const Batch batch = set.get({3, 0});
+    const auto cut = [&](const at::Tensor& tensor) { return tensor.index_select(2, options.rows); };
+    EXPECT_TRUE(at::equal(batch.state, cut(all.state))) << options.rows;
+    EXPECT_TRUE(at::equal(batch.forcing, cut(all.forcing))) << options.rows;
+    EXPECT_TRUE(at::equal(batch.target, cut(all.target))) << options.rows;
+    EXPECT_TRUE(at::equal(batch.reference, cut(all.reference))) << options.rows;
+    EXPECT_EQ(batch.times, all.times);
+  }
+}
+
+TEST_F(Samples, ShowForcingVariablesBesideTheForcings) {
+  SampleOptions options{.input_hours = {-6, 0},
+                        .target_hours = {6},
+                        .reference_hours = {-18},
+                        .forcings = {"insolation"}};
+  const Batch both = SampleSet(dataset_, normalizer_, options, hours(0, 72)).get({3, 0});
+  for (const int64_t seen : {0, 1}) {
+    options.forcing_variables = {seen == 0 ? "t" : "u"};
+    const SampleSet set(dataset_, normalizer_, options, hours(0, 72));
+    EXPECT_EQ(set.variables(), std::vector<std::string>{seen == 0 ? "u" : "t"});
+    EXPECT_EQ(set.unit().item<double>(), seen == 0 ? 4 : 2);
+    const Batch batch = set.get({3, 0});
+    const auto forecast = [&](const at::Tensor& all) { return all.narrow(-1, 1 - seen, 1); };
+    EXPECT_TRUE(at::equal(batch.state, forecast(both.state)));
+    EXPECT_TRUE(at::equal(batch.target, forecast(both.target)));
+    EXPECT_TRUE(at::equal(batch.reference, forecast(both.reference)));
+    const auto fields = at::cat({both.state, both.target}, 1).narrow(-1, seen, 1);
+    EXPECT_TRUE(at::equal(batch.forcing, at::cat({both.forcing, fields}, -1)));
+  }
+}
+
+TEST_F(Samples, RefuseForcingVariablesThatLeaveNothingToForecast) {
+  SampleOptions options = small_;
+  options.forcing_variables = {"t", "u"};
+  EXPECT_THROW(SampleSet(dataset_, normalizer_, options, hours(0, 72)), UsageError);
+  options.forcing_variables = {"t", "t"};
+  EXPECT_THROW(SampleSet(dataset_, normalizer_, options, hours(0, 72)), UsageError);
+  options.forcing_variables = {"lsm"};
+  EXPECT_THROW(SampleSet(dataset_, normalizer_, options, hours(0, 72)), UsageError);
+}
+
+TEST_F(Samples, WithFewerTargetsAreTheFirstOnesOfAll) {
+  const SampleOptions options{
+      .input_hours = {0}, .target_hours = {6, 12, 18}, .forcings = {"insolation"}};
+  const SampleSet set(dataset_, normalizer_, options, hours(0, 72));
+  const Batch all = set.get({3, 0});
+  const Batch two = set.get({3, 0}, 2);
+  EXPECT_TRUE(at::equal(two.state, all.state));
+  EXPECT_TRUE(at::equal(two.target, all.target.narrow(1, 0, 2)));
+  EXPECT_TRUE(at::equal(two.forcing, all.forcing.narrow(1, 0, 3)));
+  EXPECT_THROW(set.get({0}, 0), UsageError);
+  EXPECT_THROW(set.get({0}, 4), UsageError);
+}
+
+TEST_F(Samples, ReadNoHourOfATargetThatIsNotAskedFor) {
+  const SampleOptions options{.input_hours = {0}, .target_hours = {6, 12}};
+  const SampleSet set(dataset_, normalizer_, options, hours(0, 72));
+  const auto second = [&](int64_t index) { return set.get({index}, 2).target.select(1, 1); };
+  const auto read_before = second(1);
+  set.get({0}, 1);
+  test::write_file(folder_ / "a.nc", "");  // of which zeros are read
+  EXPECT_TRUE(at::equal(second(1), read_before)) << "it is in memory";
+  const auto zeros = normalizer_.normalize(at::zeros({1, 6, 2}));
+  EXPECT_TRUE(at::equal(second(0), zeros)) << "it was read before it was asked for";
+}
+
+TEST_F(Samples, OfRowsThatAreNoPointsAreRefused) {
+  SampleOptions options = small_;
+  options.rows = at::tensor({6}, at::kLong);
+  EXPECT_THROW(SampleSet(dataset_, normalizer_, options, hours(0, 72)), UsageError);
+}
+
 TEST_F(Samples, LeaveTheReferenceUndefinedWhereNoneIsAsked) {
   const Batch batch = SampleSet(dataset_, normalizer_, small_, hours(0, 72)).get({0});
   EXPECT_FALSE(batch.reference.defined());

@@ -30,7 +30,7 @@ TEST(ForecastScores, WeighsPointsByAreaAndGivesPhysicalUnits) {
   auto comm = make_self_communicator();
   ForecastScores scores(options(2));
   scores.add(batch_of({1}, 3), at::tensor({2.0F, 0.0F}).view({1, 1, 2, 1}));
-  const auto score = scores.reduce(*comm).at(0).variables.at(0);
+  const auto score = scores.reduce(ProcessGrid(*comm, 1)).at(0).variables.at(0);
   EXPECT_DOUBLE_EQ(score.rmse, 2 * std::sqrt(0.25 * 4));
   EXPECT_DOUBLE_EQ(score.bias, 2 * 0.25 * 2);
   EXPECT_DOUBLE_EQ(score.persistence, 2);
@@ -45,7 +45,7 @@ TEST(ForecastScores, IsTheSameHoweverSamplesAreShared) {
       const auto batch = batch_of({analyses[i]}, 1);
       scores.add(batch, at::full({1, 1, 2, 1}, analyses[i] / 2));
     }
-    return scores.reduce(comm).at(0);
+    return scores.reduce(ProcessGrid(comm, 1)).at(0);
   };
   auto self = make_self_communicator();
   const auto whole = score(*self);
@@ -59,18 +59,76 @@ TEST(ForecastScores, IsTheSameHoweverSamplesAreShared) {
   });
 }
 
+TEST(ForecastScores, AddsUpThePointsOfAModelsRanksAndCountsASampleOnce) {
+  const std::vector<double> analyses{1, 2, 3, 5, 8};
+  const auto forecast = at::arange(10, at::kFloat).sin().view({5, 1, 2, 1});
+  auto self = make_self_communicator();
+  ForecastScores all(options(2));
+  all.add(batch_of(analyses, 3), forecast);
+  const auto whole = all.reduce(ProcessGrid(*self, 1)).at(0);
+  for (const int world : {2, 4}) {
+    run_ranks(world, [&](Communicator& comm) {
+      const ProcessGrid grid(comm, 2);
+      const auto own = [&](const at::Tensor& tensor, int64_t dim) {
+        return tensor.narrow(dim, grid.model().rank(), 1);
+      };
+      auto mine = options(2);
+      mine.area = own(mine.area, 0);
+      ForecastScores scores(mine);
+      for (size_t i = grid.data().rank(); i < analyses.size(); i += grid.data().size()) {
+        auto batch = batch_of({analyses[i]}, 3);
+        for (auto* field : {&batch.state, &batch.target, &batch.reference}) *field = own(*field, 2);
+        scores.add(batch, own(forecast.narrow(0, static_cast<int64_t>(i), 1), 2));
+      }
+      const auto shared = scores.reduce(grid).at(0);
+      EXPECT_EQ(shared.samples, 5);
+      EXPECT_NEAR(shared.variables[0].rmse, whole.variables[0].rmse, 1e-14);
+      EXPECT_NEAR(shared.variables[0].bias, whole.variables[0].bias, 1e-14);
+      EXPECT_NEAR(shared.variables[0].persistence, whole.variables[0].persistence, 1e-14);
+      EXPECT_NEAR(shared.variables[0].previous_day, whole.variables[0].previous_day, 1e-14);
+    });
+  }
+}
+
+TEST(ForecastScores, LeavesOutWhatIsMissing) {
+  auto comm = make_self_communicator();
+  const double nan = std::nan("");
+  ForecastScores scores(options());
+  auto batch = batch_of({1, 5}, 3);
+  batch.target = at::zeros({2, 1, 2, 1});
+  batch.target[0][0][0] = nan;  // the first sample counts with its second point
+  batch.state = batch.state.clone();
+  batch.state[1][0][1] = nan;     // persistence of the second with its first
+  batch.reference[1].fill_(nan);  // the previous day without the second
+  scores.add(batch, at::tensor({9.0F, 1.0F, 2.0F, 4.0F}).view({2, 1, 2, 1}));
+  const auto score = scores.reduce(ProcessGrid(*comm, 1)).at(0).variables.at(0);
+  EXPECT_DOUBLE_EQ(score.rmse, std::sqrt((0.75 * 1 + 0.25 * 4 + 0.75 * 16) / 1.75));
+  EXPECT_DOUBLE_EQ(score.bias, (0.75 * 1 + 0.25 * 2 + 0.75 * 4) / 1.75);
+  EXPECT_DOUBLE_EQ(score.persistence, std::sqrt((0.75 * 1 + 0.25 * 25) / 1.0));
+  EXPECT_DOUBLE_EQ(score.previous_day, 3);
+}
+
+TEST(ForecastScores, DoesNotHideAForecastThatIsNoNumber) {
+  auto comm = make_self_communicator();
+  ForecastScores scores(options());
+  const auto batch = batch_of({1}, 3);
+  scores.add(batch, at::full({1, 1, 2, 1}, std::nan("")));
+  EXPECT_TRUE(std::isnan(scores.reduce(ProcessGrid(*comm, 1)).at(0).variables[0].rmse));
+}
+
 TEST(ForecastScores, SaysThatThePreviousDayIsNotKnown) {
   auto comm = make_self_communicator();
   ForecastScores scores(options());
   auto batch = batch_of({1}, 0);
   batch.reference = at::Tensor();
   scores.add(batch, batch.target);
-  EXPECT_TRUE(std::isnan(scores.reduce(*comm).at(0).variables[0].previous_day));
+  EXPECT_TRUE(std::isnan(scores.reduce(ProcessGrid(*comm, 1)).at(0).variables[0].previous_day));
 }
 
 TEST(ForecastScores, RefusesToScoreNothing) {
   run_ranks(2, [](Communicator& comm) {
-    EXPECT_THROW(ForecastScores(options()).reduce(comm), DataError);
+    EXPECT_THROW(ForecastScores(options()).reduce(ProcessGrid(comm, 1)), DataError);
+    EXPECT_THROW(ForecastScores(options()).reduce(ProcessGrid(comm, 2)), DataError);
   });
 }
 

@@ -43,5 +43,26 @@ TEST(LearningRateSchedule, RefusesWhatMakesNoSense) {
   EXPECT_THROW((LearningRateSchedule{.peak = -1}.at(0)), UsageError);
 }
 
+TEST(RolloutSchedule, GrowsByOneStepUpToItsMaximum) {
+  const RolloutSchedule schedule{.start = 2, .every = 10, .maximum = 4};
+  EXPECT_EQ(schedule.at(0), 2);
+  EXPECT_EQ(schedule.at(9), 2);
+  EXPECT_EQ(schedule.at(10), 3);
+  EXPECT_EQ(schedule.at(20), 4);
+  EXPECT_EQ(schedule.at(1000000), 4);
+}
+
+TEST(RolloutSchedule, StaysAsItStartedWhereItDoesNotGrow) {
+  EXPECT_EQ((RolloutSchedule{.start = 3, .maximum = 12}.at(100000)), 3);
+  EXPECT_EQ(RolloutSchedule{}.at(5), 1);
+}
+
+TEST(RolloutSchedule, RefusesWhatMakesNoSense) {
+  EXPECT_THROW(RolloutSchedule{}.at(-1), UsageError);
+  EXPECT_THROW(RolloutSchedule{.start = 0}.at(0), UsageError);
+  EXPECT_THROW((RolloutSchedule{.start = 3, .maximum = 2}.at(0)), UsageError);
+  EXPECT_THROW((RolloutSchedule{.every = -1}.at(0)), UsageError);
+}
+
 }  // namespace
 }  // namespace isobar

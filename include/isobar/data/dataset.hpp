@@ -26,7 +26,8 @@ struct DatasetOptions {
   std::string longitude = {};
   /// Gives missing values as NaN instead of throwing.
   bool allow_missing = false;
-  /// A data set of up to this size, as float32, stays in memory once read.
+  /// What is read stays in memory as long as all of it, at all times and as float32, takes no
+  /// more than this.
   int64_t cache_bytes = int64_t{1} << 30;
 };
 
@@ -69,6 +70,12 @@ class Dataset {
   /// Throws DataError that names variable and time where a value is missing,
   /// unless the options allow it.
   at::Tensor read(int64_t time_index) const;
+
+  /// The same at the points `rows` alone, [n] int64, in their order. Reads the
+  /// latitudes that these points span and, unless all points are kept already,
+  /// keeps no other in memory. `rows` must not be changed afterwards: what is kept
+  /// is found by it. Throws UsageError for a row that is no point.
+  at::Tensor read(int64_t time_index, const at::Tensor& rows) const;
 
  private:
   struct Impl;

@@ -22,10 +22,18 @@ struct SampleOptions {
   std::vector<int64_t> reference_hours = {};
   /// Names of compute_forcings.
   std::vector<std::string> forcings = {};
+  /// Variables of the data set that are seen and not forecast. They stand behind the
+  /// computed forcings.
+  std::vector<std::string> forcing_variables = {};
+  /// The points wanted, [n] int64 on the CPU, as positions in the data set's order;
+  /// undefined for all. Not to be changed afterwards.
+  at::Tensor rows = {};
 };
 
-/// B samples on N points; T input, S target and R reference hours; P variables
-/// of the data set and F forcings. All float32 on the CPU.
+/// B samples on N points, all or those of the rows asked for; T input, S target and
+/// R reference hours; P variables of the data set, all but the forcing variables; F forcings,
+/// the computed ones and then the forcing variables, normalised. All float32 on the
+/// CPU. Missing values, where the data set allows them, are NaN.
 struct Batch {
   at::Tensor state;            ///< [B, T, N, P], normalised, at the input hours
   at::Tensor forcing;          ///< [B, T + S, N, F], at the input, then the target hours
@@ -40,6 +48,10 @@ struct Batch {
 /// all its input, target and reference hours and all its targets lie within the
 /// period. Inputs and references may lie before the period begins: only what is
 /// learnt from, or scored, decides to which period a sample belongs.
+///
+/// A set of some rows has the same samples as one of all points, cut to these rows
+/// bit for bit, and reads and keeps little more than them: for ranks that share the
+/// points of a model.
 class SampleSet {
  public:
   /// Throws UsageError for options that make no sample, or a normalizer of
@@ -58,19 +70,32 @@ class SampleSet {
   /// the files what is not in memory; any thread may call it.
   Batch get(const std::vector<int64_t>& indices) const;
 
+  /// The same with the first `targets` target hours only; what belongs to the others is not read.
+  Batch get(const std::vector<int64_t>& indices, int64_t targets) const;
+
+  /// The P variables of its batches.
+  const std::vector<std::string>& variables() const noexcept { return variables_; }
+  /// What one normalised unit of each is in its own units, float64 [P].
+  at::Tensor unit() const;
+
   const Dataset& dataset() const noexcept { return *dataset_; }
   const Normalizer& normalizer() const noexcept { return normalizer_; }
   const SampleOptions& options() const noexcept { return options_; }
 
  private:
   bool usable(int64_t analysis_time, const Period& period) const;
+  void find_columns();
   at::Tensor fields(const std::vector<int64_t>& times, const std::vector<int64_t>& hours) const;
-  at::Tensor forcings(const std::vector<int64_t>& times) const;
+  at::Tensor forcings(const std::vector<int64_t>& times, const std::vector<int64_t>& hours) const;
+  at::Tensor forecast_columns(const at::Tensor& fields) const;
 
   std::shared_ptr<const Dataset> dataset_;
   Normalizer normalizer_;
   SampleOptions options_;
   std::vector<int64_t> times_;
+  std::vector<std::string> variables_;
+  at::Tensor forecast_columns_;  ///< of the data set's variables
+  at::Tensor forcing_columns_;
   at::Tensor latitudes_;
   at::Tensor longitudes_;
 };

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <isobar/comm/communicator.hpp>
+#include <isobar/comm/process_grid.hpp>
 #include <isobar/data/samples.hpp>
 #include <ATen/core/Tensor.h>
 
@@ -14,7 +14,8 @@ namespace isobar {
 /// Errors of one variable at one lead time, in the variable's own units.
 ///
 /// Each is the square root of the mean, over samples, of the area-weighted mean
-/// squared difference over the grid.
+/// squared difference over the grid. Points where the truth, or what it is compared
+/// with (the analysis, the previous day), is missing do not count.
 struct VariableScore {
   std::string variable;
   double rmse = 0;          ///< of the forecast
@@ -35,7 +36,7 @@ struct LeadScore {
 struct ScoreOptions {
   std::vector<std::string> variables;  ///< P names
   at::Tensor unit;                     ///< [P]: what one normalised unit is in the variable's own
-  at::Tensor area;                     ///< [N]: sums to 1
+  at::Tensor area;                     ///< [N]: of this rank's points; all points' sum to 1
   std::vector<int64_t> lead_hours;     ///< S lead times
 };
 
@@ -50,13 +51,15 @@ class ForecastScores {
   /// the hours 24 h before its targets.
   void add(const Batch& batch, const at::Tensor& forecast);
 
-  /// The scores over all ranks' samples, by lead time. Collective; blocks.
+  /// The scores over all replicas' samples, by lead time; the ranks of a model have added
+  /// the same samples, each at its own points. Collective over the world; blocks.
   /// Throws DataError on every rank where no rank has added a sample.
-  std::vector<LeadScore> reduce(Communicator& comm) const;
+  std::vector<LeadScore> reduce(const ProcessGrid& grid) const;
 
  private:
   ScoreOptions options_;
-  at::Tensor sums_;  ///< [4, S, P]: squared errors, error, persistence, previous day
+  at::Tensor sums_;     ///< [4, S, P]: squared errors, error, persistence, previous day
+  at::Tensor weights_;  ///< the same: area, over samples, of the points that were summed up
   double samples_ = 0;
 };
 

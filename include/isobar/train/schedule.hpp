@@ -27,4 +27,17 @@ struct LearningRateSchedule {
   double at(std::int64_t step) const;
 };
 
+/// How many steps of a forecast the loss covers, by optimizer step: `start`, and one
+/// more after every `every` optimizer steps, up to `maximum`; `start` throughout
+/// where `every` is 0.
+struct RolloutSchedule {
+  std::int64_t start = 1;
+  std::int64_t every = 0;
+  std::int64_t maximum = 1;
+
+  /// A pure function of the members. Throws UsageError where `step` or `every` is negative, or
+  /// `start` does not lie in [1, maximum].
+  std::int64_t at(std::int64_t step) const;
+};
+
 }  // namespace isobar

@@ -19,7 +19,8 @@ namespace isobar {
 /// The scores of a task's forecasts: for each of `sets` over all its samples, at
 /// its last target hour. One set a lead time, so that each lead time is scored
 /// on every target time of its period. Samples are shared over the
-/// data-parallel group; `area` is [N]. Collective; blocks.
+/// data-parallel group, the points of each over the model-parallel group; `area` is
+/// [N], of this rank's points. Collective over the world; blocks.
 std::vector<LeadScore> score_samples(const Task& task,
                                      const std::vector<std::shared_ptr<const SampleSet>>& sets,
                                      const at::Tensor& area, const ProcessGrid& grid, int64_t batch,

@@ -3,6 +3,7 @@
 
 #include <isobar/comm/reduction.hpp>
 #include <isobar/data/samples.hpp>
+#include <isobar/train/sharded_rows.hpp>
 #include <ATen/core/Tensor.h>
 
 #include <functional>
@@ -18,7 +19,10 @@ namespace isobar {
 /// What a Trainer trains: a module, and what to do with it. The trainer never
 /// calls forward and knows nothing of the model inside.
 ///
-/// Batches arrive on the module's device.
+/// Batches arrive on the module's device. Where a model-parallel group of several ranks shares a
+/// model, each rank's batches hold the same samples at the points that it owns (see
+/// SampleOptions::rows); loss and forecast may then communicate over the group, whose ranks
+/// all call them in the same order.
 struct Task {
   /// Owns the parameters.
   std::shared_ptr<torch::nn::Module> module;
@@ -27,8 +31,14 @@ struct Task {
   /// empty means Reduction::replicated for all.
   std::function<Reduction(const std::string& name)> reduction = nullptr;
 
-  /// The mean loss over the batch's samples, a scalar that can be
-  /// differentiated.
+  /// Which rows this rank owns of a parameter that is Reduction::sharded; empty
+  /// means that none is.
+  RowsOf rows = nullptr;
+
+  /// This rank's share of the mean loss over the batch's samples, a scalar that can be
+  /// differentiated: the shares of a model-parallel group sum to the loss. With one rank
+  /// a model it is the loss. A batch with fewer target hours than its samples have asks for
+  /// the loss of a forecast so far.
   std::function<at::Tensor(const Batch& batch)> loss;
 
   /// The forecast for the batch's target hours, [B, S, N, P], normalised as the

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <isobar/core/progress.hpp>
+#include <isobar/core/stopwatch.hpp>
+#include <isobar/data/loader.hpp>
+#include <isobar/train/sharded_part.hpp>
+#include <isobar/train/trainer.hpp>
+#include <isobar/train/weights.hpp>
+
+#include <deque>
+#include <optional>
+
+namespace isobar {
+
+struct Trainer::Impl {
+  Impl(Task task, TrainingData data, const ProcessGrid& grid, TrainerOptions options,
+       CheckpointExtras extras);
+
+  const std::vector<NamedParameter>& parameters() { return parallel->reducer().parameters(); }
+
+  at::Tensor backward_passes(Loader& loader);
+  double clip();
+  void update(Loader& loader);
+  void finish_scaled(double rate);
+  double mean_loss(double steps);
+  void log_step(RunFolder& folder, const Loader& loader, Progress& progress);
+  void log_rollout(RunFolder& folder);
+  double validation_ratio(RunFolder& folder);
+  void validate(RunFolder& folder);
+  void collect(std::deque<ShardedPart>& whole);
+  void save(RunFolder& folder);
+
+  Task task;
+  TrainingData data;
+  const ProcessGrid& grid;
+  TrainerOptions options;
+  CheckpointExtras extras;
+  Batches batches;  ///< of the whole run
+  std::unique_ptr<DataParallel> parallel;
+  std::unique_ptr<Optimizer> optimizer;
+  std::unique_ptr<ModuleWeights> weights;
+  std::optional<WeightAverage> average;
+  std::optional<GradScaler> scaler;
+
+  int64_t step = 0;
+  at::Tensor loss_sum;  ///< since the last log line; stays on the device
+  double norm = 0;
+  bool left_out = false;  ///< the last step, by the scaler
+  Stopwatch since_log;
+  int64_t logged_step = 0;
+  TrainingSummary summary;
+};
+
+}  // namespace isobar

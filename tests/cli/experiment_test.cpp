@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/experiment.hpp"
+
+#include "core/message_of.hpp"
+
+#include <isobar/core/error.hpp>
+#include <gtest/gtest.h>
+
+namespace isobar {
+namespace {
+
+using test::message_of;
+
+constexpr const char* kYaml = R"(
+run: {name: test}
+data:
+  path: a.nc
+  variables: [t_850, t_50, 2t]
+  diagnostic: [tp, lcc]
+  forcing_variables: [lsm]
+  input_hours: [-6, 0]
+  train: {begin: 2019-03-01, end: 2019-03-21}
+  validation: {begin: 2019-03-21, end: 2019-03-25}
+  test: {begin: 2019-03-25, end: 2019-04-01}
+graph: {hidden_level: 3}
+model: {channels: 8, layers: 1}
+optimizer: {learning_rate: 1.0e-3}
+train: {steps: 100}
+)";
+
+Experiment read(const std::vector<std::string>& overrides = {}) {
+  return read_experiment(Config::parse(kYaml, "test.yaml", overrides));
+}
+
+std::string complaint(const std::vector<std::string>& overrides) {
+  return message_of<UsageError>([&] { read(overrides); });
+}
+
+bool complains(const std::vector<std::string>& overrides, const std::string& of) {
+  const auto message = complaint(overrides);
+  EXPECT_NE(message.find(of), std::string::npos) << message;
+  EXPECT_EQ(message.find('\n'), std::string::npos) << message;
+  return message.find(of) != std::string::npos;
+}
+
+TEST(Experiment, GivesVariablesTheirRoles) {
+  const auto e = read();
+  EXPECT_EQ(e.data.variables,
+            (std::vector<std::string>{"t_850", "t_50", "2t", "tp", "lcc", "lsm"}));
+  EXPECT_EQ(e.outputs(), (std::vector<std::string>{"t_850", "t_50", "2t", "tp", "lcc"}));
+  EXPECT_EQ(e.forcing_variables, std::vector<std::string>{"lsm"});
+  EXPECT_TRUE(complains({"data.diagnostic=[tp, 2t]"}, "variable '2t' is given twice"));
+  EXPECT_TRUE(complains({"data.variables=[]"}, "data.variables names no variable"));
+}
+
+TEST(Experiment, ReadsBounds) {
+  const auto e = read({"model.bounding.tp=relu", "model.bounding.lcc=[0, 1]"});
+  ASSERT_EQ(e.bounding.size(), 2);
+  EXPECT_EQ(e.bounding.at("tp").lower, 0);
+  EXPECT_EQ(e.bounding.at("tp").upper, std::numeric_limits<double>::infinity());
+  EXPECT_EQ(e.bounding.at("lcc").lower, 0);
+  EXPECT_EQ(e.bounding.at("lcc").upper, 1);
+  EXPECT_TRUE(read().bounding.empty());
+  EXPECT_TRUE(complains({"model.bounding.tp=rely"}, "'model.bounding.tp' must be one of relu"));
+  EXPECT_TRUE(complains({"model.bounding.tp=[1, 0]"}, "wanted relu or [lowest, highest]"));
+  EXPECT_TRUE(complains({"model.bounding.tp=[a, b]"}, "must be a list of numbers"));
+  EXPECT_TRUE(complains({"model.bounding.lsm=relu"}, "unknown key 'model.bounding.lsm'"));
+}
+
+TEST(Experiment, IsReadAgainFromWhatItIsRecordedAs) {
+  const auto e =
+      read({"model.bounding.lcc=[0, 1]", "train.rollout={start: 1, every: 10, maximum: 3}",
+            "loss.level_weights={slope: 0.001, minimum: 0.2}"});
+  const auto again = read_experiment(Config::parse(e.yaml, "checkpoint"));
+  EXPECT_EQ(again.lines, e.lines);
+  EXPECT_EQ(again.bounding.at("lcc").upper, 1);
+  EXPECT_EQ(again.weight_of("t_850"), e.weight_of("t_850"));
+  EXPECT_EQ(again.longest_rollout(), 3);
+}
+
+TEST(Experiment, WeighsVariablesByTheirLevel) {
+  const auto e = read({"loss.level_weights={slope: 0.001, minimum: 0.2}",
+                       "loss.variable_weights={t_850: 6, tp: 0.025}"});
+  EXPECT_DOUBLE_EQ(e.weight_of("t_850"), 6 * 0.85);
+  EXPECT_DOUBLE_EQ(e.weight_of("t_50"), 0.2);
+  EXPECT_DOUBLE_EQ(e.weight_of("2t"), 1);
+  EXPECT_DOUBLE_EQ(e.weight_of("tp"), 0.025);
+  EXPECT_DOUBLE_EQ(read().weight_of("t_850"), 1);
+  EXPECT_TRUE(complains({"loss.variable_weights={lsm: 1}"}, "'lsm' is not one of data.variables"));
+  EXPECT_TRUE(complains({"loss.level_weights={minimum: 1}"}, "slope"));
+  EXPECT_TRUE(complains({"loss.level_weights={slope: -1}"}, "must not be negative"));
+}
+
+TEST(Experiment, KnowsAPressureLevelByItsName) {
+  EXPECT_EQ(pressure_level("t_850"), 850);
+  EXPECT_EQ(pressure_level("mean_w_1000"), 1000);
+  for (const char* name : {"2t", "tp", "_850", "t_", "t_85a", "swvl1", "t850", "t_123456"}) {
+    EXPECT_EQ(pressure_level(name), std::nullopt) << name;
+  }
+}
+
+TEST(Experiment, GrowsForecastsWhereTheInputHoursAllowIt) {
+  EXPECT_FALSE(read().trainer.rollout.has_value());
+  EXPECT_EQ(read().longest_rollout(), 1);
+  const auto e = read({"train.rollout={start: 1, every: 30, maximum: 12}"});
+  EXPECT_EQ(e.longest_rollout(), 4) << "at step 99";
+  EXPECT_EQ(read({"train.rollout.start=2"}).longest_rollout(), 2);
+  EXPECT_TRUE(complains({"train.rollout={start: 3, maximum: 2}"}, "rollout: start must lie in"));
+  EXPECT_TRUE(complains({"train.rollout={start: 2}", "data.input_hours=[-3, 0]"},
+                        "train.rollout: the step to 12 h needs the field at hour 3"));
+}
+
+TEST(Experiment, ScalesLossesOfFloat16Only) {
+  EXPECT_FALSE(read().trainer.loss_scaling.has_value());
+  EXPECT_EQ(read().precision, c10::ScalarType::Float);
+  const auto bf16 = read({"train.precision=bf16"});
+  EXPECT_EQ(bf16.precision, c10::ScalarType::BFloat16);
+  EXPECT_FALSE(bf16.trainer.loss_scaling.has_value());
+  const auto fp16 = read({"train.precision=fp16"});
+  EXPECT_EQ(fp16.precision, c10::ScalarType::Half);
+  EXPECT_EQ(fp16.trainer.loss_scaling->initial, 65536);
+  for (const char* method : {"acp_sgd", "bf16", "auto"}) {
+    EXPECT_TRUE(complains({"train.precision=fp16", std::string("compress.method=") + method},
+                          "compress.method: gradients of train.precision: fp16"));
+  }
+}
+
+TEST(Experiment, SharesAModelByAPartition) {
+  EXPECT_EQ(read().model_ranks, 1);
+  EXPECT_EQ(read().partition, "bands");
+  EXPECT_EQ(read().trainer.ddp.single_replica, SingleReplica::refused);
+  const auto e = read({"model.ranks=4", "graph.partition=bisection"});
+  EXPECT_EQ(e.model_ranks, 4);
+  EXPECT_EQ(e.partition, "bisection");
+  EXPECT_EQ(e.trainer.ddp.single_replica, SingleReplica::allowed);
+  EXPECT_TRUE(complains({"model.ranks=0"}, "model.ranks must be positive"));
+  EXPECT_TRUE(complains({"graph.partition=rows"}, "must be one of bands"));
+  EXPECT_TRUE(complains({"model.ranks=2", "compress.method=auto"}, "for one rank a model"));
+}
+
+}  // namespace
+}  // namespace isobar

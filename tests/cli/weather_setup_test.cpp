@@ -1,0 +1,236 @@
+// SPDX-License-Identifier: Apache-2.0
+// Experiments with variables of every role, from a file to scores.
+#include "cli/weather_setup.hpp"
+
+#include "core/message_of.hpp"
+#include "core/temporary_folder.hpp"
+#include "data/nc_writer.hpp"
+
+#include <isobar/comm/thread_world.hpp>
+#include <isobar/core/error.hpp>
+#include <isobar/train/scoring.hpp>
+#include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
+#include <torch/nn/module.h>
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include <cmath>
+#include <fstream>
+
+namespace isobar {
+namespace {
+
+constexpr int64_t kTimes = 24, kLatitudes = 8, kLongitudes = 10;
+constexpr int64_t kPoints = kLatitudes * kLongitudes;
+
+/// A variable at all times and points: waves that move, from `lowest` to `highest`.
+std::vector<double> waves(double phase, double lowest, double highest) {
+  std::vector<double> values;
+  for (int64_t i = 0; i < kTimes * kPoints; ++i) {
+    const auto t = static_cast<double>(i / kPoints), p = static_cast<double>(i % kPoints);
+    const double wave = std::sin(0.7 * t + 0.13 * p + phase) * std::cos(0.05 * p * phase + 0.3 * t);
+    values.push_back(lowest + (highest - lowest) * (wave + 1) / 2);
+  }
+  return values;
+}
+
+/// Temperatures on two levels, precipitation, cloud cover and a land-sea mask that does not change.
+class Setups : public testing::Test {
+ protected:
+  Setups() { write(waves(1, 250, 290), waves(4, 0, 1)); }
+
+  void write(const std::vector<double>& t, const std::vector<double>& lsm) {
+    test::NcWriter writer((folder_ / "a.nc").string(),
+                          {{"time", kTimes}, {"latitude", kLatitudes}, {"longitude", kLongitudes}});
+    const auto axis = [&](const char* name, const char* units, double first, double step,
+                          int64_t n) {
+      std::vector<double> values;
+      for (int64_t i = 0; i < n; ++i) values.push_back(first + step * static_cast<double>(i));
+      writer.add({.name = name, .dimensions = {name}, .values = values});
+      writer.text(name, "units", units);
+    };
+    axis("time", "hours since 2019-03-01", 0, 6, kTimes);
+    axis("latitude", "degrees_north", 70, -5, kLatitudes);
+    axis("longitude", "degrees_east", -20, 5, kLongitudes);
+    const auto add = [&](const char* name, const std::vector<double>& values) {
+      writer.add({.name = name, .dimensions = {"time", "latitude", "longitude"}, .values = values});
+      writer.attach_dimensions(name);
+    };
+    auto mask = lsm;
+    for (int64_t i = kPoints; i < kTimes * kPoints; ++i) mask[i] = mask[i % kPoints];
+    add("t_850", t);
+    add("t_50", waves(2, 200, 220));
+    add("tp", waves(3, 0, 0.01));
+    add("lcc", waves(5, 0, 1));
+    add("lsm", mask);
+  }
+
+  Experiment experiment(const std::vector<std::string>& overrides = {}) const {
+    return read_experiment(Config::parse(R"(
+run: {name: test}
+data:
+  path: )" + (folder_ / "a.nc").string() + R"(
+  variables: [t_850, t_50]
+  diagnostic: [tp, lcc]
+  forcing_variables: [lsm]
+  normalization: {tp: std, lcc: none}
+  forcings: [insolation, cos_local_time]
+  input_forcings: [insolation]
+  input_hours: [-6, 0]
+  train: {begin: 2019-03-01, end: 2019-03-04}
+  validation: {begin: 2019-03-04, end: 2019-03-05}
+  test: {begin: 2019-03-05, end: 2019-03-07}
+graph: {hidden_level: 3}
+model: {channels: 8, layers: 1, node_table: 2, edge_table: 0, bounding: {tp: relu, lcc: [0, 1]}}
+loss: {level_weights: {slope: 0.001, minimum: 0.2}}
+optimizer: {learning_rate: 1.0e-2}
+train: {steps: 12, batch: 2, log_every: 1, validate_every: 12, rollout: {every: 4, maximum: 2}}
+validation: {lead_hours: [6, 12]}
+)",
+                                         "test.yaml", overrides));
+  }
+
+  test::TemporaryFolder folder_;
+  std::unique_ptr<Communicator> comm_ = make_self_communicator();
+  ProcessGrid grid_{*comm_, 1};
+};
+
+Batch first_batch(const WeatherSetup& setup) { return setup.training_samples()->get({0, 1}); }
+
+TEST_F(Setups, ForecastVariablesAndDiagnosticsFromVariablesAndForcings) {
+  const WeatherSetup setup(experiment(), grid_);
+  const auto batch = first_batch(setup);
+  EXPECT_EQ(batch.state.sizes(), (std::vector<int64_t>{2, 2, kPoints, 4}));
+  EXPECT_EQ(batch.forcing.sizes(), (std::vector<int64_t>{2, 4, kPoints, 3})) << "a rollout of two";
+  c10::NoGradGuard no_grad;
+  EXPECT_EQ(setup.task().forecast(batch).sizes(), (std::vector<int64_t>{2, 2, kPoints, 4}));
+  EXPECT_EQ(setup.training_samples()->variables(),
+            (std::vector<std::string>{"t_850", "t_50", "tp", "lcc"}));
+}
+
+TEST_F(Setups, LetTheNetworkSeeForcingVariables) {
+  const WeatherSetup setup(experiment(), grid_);
+  c10::NoGradGuard no_grad;
+  auto batch = first_batch(setup);
+  const auto before = setup.task().forecast(batch);
+  batch.forcing.narrow(-1, 2, 1).neg_();
+  EXPECT_FALSE(at::equal(setup.task().forecast(batch), before));
+}
+
+TEST_F(Setups, KeepForecastsWithinBoundsInTheirOwnUnits) {
+  const WeatherSetup setup(experiment(), grid_);
+  c10::NoGradGuard no_grad;
+  for (auto& parameter : setup.task().module->parameters()) parameter.mul_(8);
+  const auto forecast = setup.task().forecast(first_batch(setup));
+  const auto scale = setup.scales().normalizer().tensors();
+  const auto own = [&](int64_t v) {
+    return (forecast.select(-1, v) - scale.at("add")[v]) / scale.at("mul")[v];
+  };
+  const auto tp = own(2), lcc = own(3);
+  EXPECT_EQ(tp.min().item<double>(), 0);
+  EXPECT_GT(tp.max().item<double>(), 0);
+  EXPECT_EQ(lcc.min().item<double>(), 0);
+  EXPECT_EQ(lcc.max().item<double>(), 1);
+}
+
+TEST_F(Setups, TurnBoundsOfANegativeScaleAround) {
+  // Degrees Celsius that are all negative: the scale by `max` turns their sign.
+  write(waves(1, -50, -10), waves(4, 0, 1));
+  auto e = experiment({"data.normalization={t_850: max}", "model.bounding={t_850: [-30, -20]}"});
+  const WeatherSetup setup(e, grid_);
+  ASSERT_LT(setup.scales().normalizer().tensors().at("mul")[0].item<double>(), 0);
+  c10::NoGradGuard no_grad;
+  const auto normalized = setup.task().forecast(first_batch(setup));
+  const auto t = normalized.select(-1, 0) / setup.scales().normalizer().tensors().at("mul")[0];
+  EXPECT_NEAR(t.min().item<double>(), -30, 1e-4);
+  EXPECT_NEAR(t.max().item<double>(), -20, 1e-4);
+}
+
+std::vector<nlohmann::json> events(const std::filesystem::path& folder) {
+  std::vector<nlohmann::json> result;
+  std::ifstream file(folder / "metrics.jsonl");
+  for (std::string line; std::getline(file, line);) result.push_back(nlohmann::json::parse(line));
+  return result;
+}
+
+/// Trains an experiment, and gives what it has logged.
+std::vector<nlohmann::json> train(const Experiment& experiment, const ProcessGrid& grid,
+                                  const test::TemporaryFolder& folder) {
+  const WeatherSetup setup(experiment, grid);
+  RunFolder run(grid.world(), folder.path(), "run");
+  const TrainingData data{setup.training_samples(), setup.scoring_samples("validation"),
+                          setup.area()};
+  Trainer(setup.task(), data, grid, experiment.trainer, {{&setup.scales()}, {}}).run(run);
+  return events(run.path());
+}
+
+/// The mean of the losses of steps [begin, end).
+double mean_loss(const std::vector<nlohmann::json>& events, int64_t begin, int64_t end) {
+  double sum = 0;
+  for (const auto& event : events) {
+    if (event["event"] != "step" || event["step"] <= begin || event["step"] > end) continue;
+    EXPECT_TRUE(std::isfinite(event["loss"].get<double>()));
+    sum += event["loss"].get<double>();
+  }
+  return sum / static_cast<double>(end - begin);
+}
+
+TEST_F(Setups, LearnWithGrowingForecasts) {
+  const auto all = train(experiment({"train.steps=60", "train.rollout.every=30"}), grid_, folder_);
+  EXPECT_LT(mean_loss(all, 20, 30), 0.9 * mean_loss(all, 0, 5));
+  EXPECT_LT(mean_loss(all, 50, 60), mean_loss(all, 30, 40)) << "with forecasts of two steps";
+  int validations = 0;
+  for (const auto& event : all) {
+    if (event["event"] != "validation") continue;
+    ++validations;
+    EXPECT_EQ(event["rmse"].size(), 4) << "of what is forecast";
+    for (const auto& [name, rmse] : event["rmse"].items()) {
+      EXPECT_TRUE(std::isfinite(rmse.get<double>())) << name;
+    }
+  }
+  EXPECT_EQ(validations, 10) << "two lead times, every twelve steps";
+}
+
+TEST_F(Setups, TrainOnForecastsThatAreLongerThanTheValidationPeriod) {
+  const WeatherSetup setup(experiment({"train.rollout={start: 6}"}), grid_);
+  EXPECT_EQ(first_batch(setup).target.size(1), 6);
+  EXPECT_EQ(setup.scoring_samples("validation").size(), 2);
+}
+
+TEST_F(Setups, LearnAroundMissingValues) {
+  auto t = waves(1, 250, 290), lsm = waves(4, 0, 1);
+  for (int64_t i = 0; i < kTimes * kPoints; i += 7) t[i] = std::nan("");
+  for (int64_t i = 3; i < kPoints; i += 11) lsm[i] = std::nan("");
+  write(t, lsm);
+  EXPECT_THROW(train(experiment(), grid_, folder_), DataError);
+  const auto all = train(experiment({"data.allow_missing=true", "loss.mask_missing=true",
+                                     "train.steps=30", "train.rollout.every=0"}),
+                         grid_, folder_);
+  EXPECT_LT(mean_loss(all, 20, 30), 0.9 * mean_loss(all, 0, 5));
+  EXPECT_EQ(all.back()["event"], "checkpoint");
+  EXPECT_TRUE(std::isfinite(all[all.size() - 2]["rmse"]["t_850"].get<double>()));
+}
+
+TEST_F(Setups, RefuseToScaleByATendencyThatIsNone) {
+  const auto message = test::message_of<DataError>([&] {
+    WeatherSetup(experiment({"data.variables=[t_850, lsm]", "data.forcing_variables=[]"}), grid_);
+  });
+  EXPECT_NE(message.find("loss.scale_by_tendency: 'lsm'"), std::string::npos) << message;
+  WeatherSetup(experiment({"data.variables=[t_850, lsm]", "data.forcing_variables=[]",
+                           "loss.scale_by_tendency=false"}),
+               grid_);
+}
+
+TEST_F(Setups, ShareNoRanksThatDoNotDivide) {
+  const auto e = experiment({"model.ranks=2"});
+  run_ranks(3, [&](Communicator& world) {
+    EXPECT_EQ(test::message_of<UsageError>([&] { make_process_grid(world, e); }),
+              "model.ranks: 3 ranks do not divide into models of 2; start a multiple of it, or set "
+              "model.ranks=1");
+  });
+  run_ranks(4, [&](Communicator& world) { EXPECT_EQ(make_process_grid(world, e).replicas(), 2); });
+}
+
+}  // namespace
+}  // namespace isobar
