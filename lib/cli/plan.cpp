@@ -36,7 +36,8 @@ std::vector<int64_t> rollouts(const Experiment& experiment) {
 
 Planned plan_largest(const Experiment& experiment, const std::vector<GraphSizes>& ranks,
                      int64_t rollout, int64_t memory_bytes) {
-  Planned largest{.rollout = rollout};
+  Planned largest;
+  largest.rollout = rollout;
   for (const GraphSizes& sizes : ranks) {
     const auto options = plan_options(experiment, rollout);
     auto network = network_options(experiment);

@@ -47,8 +47,6 @@ class BlockSums {
   W* data_;
 };
 
-#define ISOBAR_FOR_TYPES(LOOP) LOOP(float) LOOP(double) LOOP(c10::BFloat16)
-
 #define ISOBAR_LOOP(T)                                                                             \
   ISOBAR_CPU_CLONES void bias_gelu_rows(int64_t rows, int64_t width, const Wide<T>* bias, T* from, \
                                         T* to) {                                                   \

@@ -12,6 +12,7 @@
 #include <numbers>
 
 #define ISOBAR_INLINE __attribute__((always_inline)) inline
+#define ISOBAR_FOR_TYPES(LOOP) LOOP(float) LOOP(double) LOOP(c10::BFloat16)
 
 namespace isobar::detail {
 namespace {

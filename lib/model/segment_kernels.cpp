@@ -26,12 +26,11 @@ namespace {
   ISOBAR_CPU_CLONES void narrow_row(int64_t width, const Wide<T>* from, T* to) {       \
     for (int64_t c = 0; c < width; ++c) to[c] = narrow<T>(from[c]);                    \
   }
-ISOBAR_LOOP(float)
-ISOBAR_LOOP(double) ISOBAR_LOOP(c10::BFloat16)
+ISOBAR_FOR_TYPES(ISOBAR_LOOP)
 #undef ISOBAR_LOOP
 
-    /// [segments, width] by LibTorch's operations, of rows in the segments' order.
-    at::Tensor segments_by_operations(const at::Tensor& sorted, const at::Tensor& offsets) {
+/// [segments, width] by LibTorch's operations, of rows in the segments' order.
+at::Tensor segments_by_operations(const at::Tensor& sorted, const at::Tensor& offsets) {
   const at::Tensor wide = sorted.to(wide_type(sorted.scalar_type())).contiguous();
   return at::segment_reduce(wide, "sum", {}, {}, (offsets - offsets[0]).contiguous(), 0,
                             /*unsafe=*/true, at::Scalar(0));

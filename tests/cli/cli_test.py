@@ -55,6 +55,32 @@ class Case(unittest.TestCase):
 
 
 class ProgramsTest(Case):
+    def test_shares_a_model_without_changing_what_is_learnt(self):
+        result = run([PROGRAM, "verify-layout", EXPERIMENT, "--steps", "2", "--json", "-", "model.edge_table=4"])
+        self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
+        rows = json.loads(result.stdout)["rows"]
+        self.assertEqual({row["layout"] for row in rows}, {"1x4", "2x2", "4x1"})
+        self.assertTrue(any("sharded" in row["quantity"] for row in rows))
+
+    def test_trains_with_two_ranks_a_model_as_with_one(self):
+        losses = []
+        for overrides in (["model.ranks=2", "run.name=shared"], ["run.name=whole"]):
+            result = self.train(*overrides, ranks=2 if "shared" in overrides[1] else 1)
+            self.assertEqual(result.returncode, 0, result.stderr)
+            name = overrides[-1].split("=")[1]
+            losses.append([e["loss"] for e in self.events(name) if e["event"] == "step"])
+        for shared, whole in zip(*losses):
+            self.assertAlmostEqual(shared, whole, delta=1e-4 * abs(whole))
+
+    def test_plans_a_step_and_says_where_it_does_not_fit(self):
+        result = run([PROGRAM, "plan", EXPERIMENT, "--device-memory", "1GiB", "--json", "-"])
+        self.assertEqual(result.returncode, 0, result.stderr)
+        row = json.loads(result.stdout)["rows"][0]
+        self.assertTrue(row["fits"] and row["activations"] == "keep" and row["flops"] > 0, row)
+        result = run([PROGRAM, "plan", EXPERIMENT, "--device-memory", "1MiB"])
+        self.assertEqual(result.returncode, 1, result.stderr)
+        self.assertIn("does not fit", result.stdout)
+
     def test_trains_on_two_ranks_and_scores_the_test_period_last(self):
         result = self.train()
         self.assertEqual(result.returncode, 0, result.stderr)

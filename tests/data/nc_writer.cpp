@@ -178,4 +178,12 @@ void write_weather(const std::string& path, const WeatherFile& weather) {
   }
 }
 
+WeatherFile large_weather(int64_t hours) {
+  WeatherFile weather{.hours = std::vector<double>(hours), .latitudes = {}, .longitudes = {}};
+  std::iota(weather.hours.begin(), weather.hours.end(), 0);
+  for (int i = 0; i < 128; ++i) weather.latitudes.push_back(63 - i);
+  for (int i = 0; i < 256; ++i) weather.longitudes.push_back(i - 128);
+  return weather;
+}
+
 }  // namespace isobar::test

@@ -79,4 +79,8 @@ double weather_value(int variable, double hour, double latitude, double longitud
 
 void write_weather(const std::string& path, const WeatherFile& weather);
 
+/// Hours of one variable on 128 x 256 points, whose fields are larger than what HDF5 keeps of a
+/// file by itself: of what is overwritten nothing is read any more.
+WeatherFile large_weather(int64_t hours);
+
 }  // namespace isobar::test
