@@ -187,10 +187,11 @@ double relative(const at::Tensor& got, const at::Tensor& wanted) {
 }
 
 /// float64 tells a mistake from rounding. In float32 gradients are sums of many values that cancel:
-/// replicas alone, of an unshared model, leave up to 5e-6 of a tensor's norm on the quick start.
+/// replicas alone, of an unshared model, leave up to 5e-6 of a tensor's norm on the quick start,
+/// and adamw makes more of it in later steps.
 double tolerance(const std::string& quantity, at::ScalarType type) {
   if (type == at::kDouble) return 1e-12;
-  return quantity == "loss" ? 1e-6 : 1e-5;
+  return quantity == "loss" ? 1e-6 : 1e-4;
 }
 
 std::vector<Row> compare(const Outcome& got, const Outcome& wanted, const Row& head,

@@ -65,7 +65,7 @@ class ProgramsTest(Case):
     def test_trains_with_two_ranks_a_model_as_with_one(self):
         losses = []
         for overrides in (["model.ranks=2", "run.name=shared"], ["run.name=whole"]):
-            result = self.train(*overrides, ranks=2 if "shared" in overrides[1] else 1)
+            result = self.train(*overrides, ranks=2 if "run.name=shared" in overrides else 1)
             self.assertEqual(result.returncode, 0, result.stderr)
             name = overrides[-1].split("=")[1]
             losses.append([e["loss"] for e in self.events(name) if e["event"] == "step"])
