@@ -6,6 +6,7 @@
 #include "cli/plan.hpp"
 #include "cli/verify_layout.hpp"
 #include "cli/verify_parity.hpp"
+#include "cli/graph.hpp"
 
 #include <isobar/comm/environment.hpp>
 #include <isobar/core/error.hpp>
@@ -111,6 +112,14 @@ int main(int argc, char** argv) {
   plan.command = command;
   auto* plan_command = app.add_subcommand("plan", "Predict what a training step takes");
   isobar::add_plan_options(*plan_command, plan);
+  isobar::GraphArguments graph;
+  graph.command = command;
+  auto* graph_command = app.add_subcommand("graph", "A model's mesh")->require_subcommand(1);
+  auto* build_command = graph_command->add_subcommand("build", "Build one and write its file");
+  isobar::add_graph_build_options(*build_command, graph);
+  auto* info_command =
+      graph_command->add_subcommand("info", "What one is, by ranks, and what is amiss with it");
+  isobar::add_graph_info_options(*info_command, graph);
 
   std::string doctor_json;
   auto* doctor_command = app.add_subcommand("doctor", "Say what was found on this machine");
@@ -130,6 +139,8 @@ int main(int argc, char** argv) {
     if (*collective_command) return isobar::run_bench_collective(bench);
     if (*step_command) return isobar::run_bench_step(step);
     if (*compression_command) return isobar::run_bench_compression(compression);
+    if (*build_command) return isobar::run_graph_build(graph);
+    if (*info_command) return isobar::run_graph_info(graph);
     return isobar::run_doctor(doctor_json, command);
   });
 }

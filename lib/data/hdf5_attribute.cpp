@@ -7,7 +7,7 @@
 #include <array>
 #include <cstring>
 
-#include "hdf5_handle.hpp"
+#include "core/hdf5_handle.hpp"
 
 namespace isobar::detail {
 namespace {

@@ -10,8 +10,8 @@
 #include <string_view>
 #include <vector>
 
+#include "core/hdf5_handle.hpp"
 #include "hdf5_attribute.hpp"
-#include "hdf5_handle.hpp"
 
 namespace isobar::detail {
 namespace {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <isobar/data/hdf5_info.hpp>
 
-#include "data/hdf5_handle.hpp"
+#include "core/hdf5_handle.hpp"
 
 #include <hdf5.h>
 

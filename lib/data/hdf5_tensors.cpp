@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "data/hdf5_attribute.hpp"
-#include "data/hdf5_handle.hpp"
+#include "core/hdf5_handle.hpp"
 
 namespace isobar::detail {
 namespace {

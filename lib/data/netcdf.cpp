@@ -12,10 +12,10 @@
 #include <fstream>
 #include <utility>
 
+#include "core/hdf5_handle.hpp"
 #include "decoding.hpp"
 #include "hdf5_catalogue.hpp"
 #include "hdf5_filters.hpp"
-#include "hdf5_handle.hpp"
 
 namespace isobar {
 namespace {

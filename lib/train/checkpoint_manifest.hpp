@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "train/file_hash.hpp"
+#include "core/file_hash.hpp"
 
 namespace isobar {
 

@@ -7,7 +7,7 @@
 #include <map>
 #include <string>
 
-#include "train/file_hash.hpp"
+#include "core/file_hash.hpp"
 
 namespace isobar {
 

@@ -21,6 +21,10 @@ class AtomicFile {
 
   void write(std::string_view bytes);
 
+  /// Where the bytes are until commit(), for a library that writes files by itself:
+  /// it may write this one, and has to close it before commit().
+  const std::filesystem::path& temporary() const noexcept { return temporary_; }
+
   /// Ends the file; nothing can be written afterwards.
   void commit();
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "hdf5_handle.hpp"
+#include "core/hdf5_handle.hpp"
 
 #include <isobar/core/error.hpp>
 

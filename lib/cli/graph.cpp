@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/graph.hpp"
+
+#include <isobar/comm/environment.hpp>
+#include <isobar/core/error.hpp>
+#include <isobar/core/progress.hpp>
+#include <isobar/core/stopwatch.hpp>
+#include <isobar/core/text.hpp>
+#include <isobar/graph/graph_file.hpp>
+#include <isobar/graph/voronoi.hpp>
+#include <ATen/core/Tensor.h>
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include <charconv>
+#include <cstdio>
+#include <optional>
+
+#include "cli/graph_report.hpp"
+#include "cli/report.hpp"
+
+namespace isobar {
+namespace {
+
+std::optional<int64_t> whole_number(const std::string& text) {
+  int64_t number = 0;
+  const auto [stop, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (error != std::errc() || stop != text.data() + text.size()) return std::nullopt;
+  return number;
+}
+
+/// What CLI11 wants of a validator: what is wrong, or nothing.
+std::string check_grid(const std::string& name) {
+  try {
+    make_gaussian_grid(name);
+    return {};
+  } catch (const UsageError& error) {
+    return error.what();
+  }
+}
+
+std::string check_hidden(const std::string& hidden) {
+  const auto level = whole_number(hidden);
+  if (!level) return check_grid(hidden);
+  return *level >= 0 && *level <= 10 ? "" : "wanted a level of 0 to 10, got " + hidden;
+}
+
+/// The options of both commands; returns the one that names the grid.
+CLI::Option* add_graph_options(CLI::App& app, GraphArguments& arguments) {
+  auto* grid = app.add_option("--grid", arguments.grid, "a reduced Gaussian grid, such as N320")
+                   ->check(check_grid);
+  app.add_option("--hidden", arguments.hidden,
+                 "the hidden mesh: an icosphere's level, or a grid such as O96")
+      ->check(check_hidden)
+      ->default_val("5");
+  auto& options = arguments.options;
+  app.add_option("--min-level", options.min_level, "coarsest level with processor edges");
+  app.add_option("--processor-neighbours", options.processor_neighbours,
+                 "of a hidden grid: nearest nodes that each one reads");
+  app.add_option("--cutoff-factor", options.cutoff_factor,
+                 "reach of the encoder, see docs/graph.md");
+  app.add_option("--max-neighbours", options.max_neighbours, "encoder edges of a hidden node");
+  app.add_option("--decoder-neighbours", options.decoder_neighbours,
+                 "hidden nodes that each data node reads");
+  app.add_option("--json", arguments.json, "write the rows there; - is standard output");
+  return grid;
+}
+
+GraphOptions options_of(const GraphArguments& arguments) {
+  GraphOptions options = arguments.options;
+  if (const auto level = whole_number(arguments.hidden)) {
+    options.hidden_level = *level;
+  } else {
+    options.hidden_grid = arguments.hidden;
+  }
+  return options;
+}
+
+StoredGraph build(const GraphArguments& arguments) {
+  Grid grid = make_gaussian_grid(arguments.grid);
+  if (arguments.area == "voronoi") grid.area = voronoi_area({grid.latitude, grid.longitude});
+  const GraphOptions options = options_of(arguments);
+  return {build_graph(grid, options), options, {}};
+}
+
+/// Under a launcher one rank speaks and works for all.
+bool other_rank() { return read_launch_environment().rank != 0; }
+
+}  // namespace
+
+void add_graph_build_options(CLI::App& app, GraphArguments& arguments) {
+  add_graph_options(app, arguments)->required();
+  app.add_option("--area", arguments.area,
+                 "what weighs a data node: its row's Gaussian weight, or its Voronoi cell")
+      ->check(CLI::IsMember({"weights", "voronoi"}))
+      ->default_val("weights");
+  app.add_option("--output", arguments.output, "the file; by default N320-ico6.h5 and the like");
+}
+
+void add_graph_info_options(CLI::App& app, GraphArguments& arguments) {
+  auto* grid = add_graph_options(app, arguments);
+  auto* file = app.add_option("file", arguments.file, "a file that isobar graph build wrote");
+  file->excludes(grid);
+  app.add_option("--ranks", arguments.ranks, "ranks that share the graph")
+      ->check(CLI::PositiveNumber);
+  app.add_option("--partition", arguments.partition, "whose ranks are shown")
+      ->check(CLI::IsMember({"bands", "bisection"}))
+      ->default_val("bands");
+  app.callback([file, grid] {
+    if (file->empty() && grid->empty()) {
+      throw CLI::RequiredError("a file, or --grid");
+    }
+  });
+}
+
+int run_graph_build(const GraphArguments& arguments) {
+  if (other_rank()) return 0;
+  const Stopwatch watch;
+  Progress progress({.label = "graph", .total = 2, .unit = "stage"});
+  const StoredGraph built = build(arguments);
+  const double build_s = watch.elapsed_s();
+  progress.update(1);
+  const std::string file = arguments.output.empty()
+                               ? built.graph.data.name + "-" + hidden_name(built.options) + ".h5"
+                               : arguments.output;
+  save_graph(built.graph, built.options, file);
+  progress.update(2);
+  progress.finish();
+
+  const auto bytes = static_cast<int64_t>(std::filesystem::file_size(file));
+  auto row = graph_row(built);
+  row.update({{"build_s", build_s}, {"file", file}, {"bytes", bytes}});
+  std::string text = graph_line(built) + fmt::format("built in {:.1f} s, wrote {} ({})\n", build_s,
+                                                     file, format_bytes(bytes));
+  if (built.graph.uncovered > 0) {
+    text +=
+        fmt::format("warning: {} data nodes have no encoder edge; isobar graph info {} says more\n",
+                    built.graph.uncovered, file);
+  }
+  if (arguments.json != "-") std::fputs(text.c_str(), stdout);
+  write_report(arguments.json, "isobar.graph_build.1", arguments.command,
+               nlohmann::json::array({row}));
+  return 0;
+}
+
+int run_graph_info(const GraphArguments& arguments) {
+  if (other_rank()) return 0;
+  Progress progress({.label = "graph", .total = 2, .unit = "stage"});
+  const StoredGraph stored = arguments.file.empty() ? build(arguments) : load_graph(arguments.file);
+  progress.update(1);
+  const GraphReport report = inspect_graph(stored.graph, stored.options, arguments.ranks);
+  progress.update(2);
+  progress.finish();
+
+  const auto method = parse_partition_method(arguments.partition);
+  const auto text = graph_line(stored) + graph_table(report, method);
+  if (arguments.json != "-") std::fputs(text.c_str(), stdout);
+  write_report(arguments.json, "isobar.graph_info.1", arguments.command,
+               graph_rows(stored, report, method));
+  return 0;
+}
+
+}  // namespace isobar
