@@ -160,6 +160,19 @@ class ProgramsTest(Case):
         self.assertIn(" ms", decision["reason"])
         self.assertEqual(self.log().count("compress.method auto:"), 1, "it decides once")
 
+    def test_scales_the_learning_rate_by_the_models_that_train_together(self):
+        rates = {}
+        for name, ranks, scaled in [("plain", 2, "false"), ("one", 1, "true"), ("two", 2, "true")]:
+            result = self.train(f"optimizer.scale_by_replicas={scaled}", "optimizer.final_learning_rate=1.0e-3",
+                                f"run.name={name}", ranks=ranks)
+            self.assertEqual(result.returncode, 0, result.stderr)
+            rates[name] = [e["learning_rate"] for e in self.events(name) if e["event"] == "step"]
+        self.assertEqual(rates["one"], rates["plain"])
+        self.assertEqual(rates["two"], [2 * rate for rate in rates["plain"]])
+        self.assertEqual(self.record("two")["learning_rate"], {"peak": 8e-3, "final": 2e-3, "scaled_by_replicas": 2})
+        self.assertNotIn("learning_rate", self.record("plain"))
+        self.assertIn("learning rate 0.008 (final 0.002): the experiment's times 2 replicas", self.log("two"))
+
     def test_says_when_nothing_was_compressed(self):
         result = self.train("compress.method=acp_sgd", ranks=1)
         self.assertEqual(result.returncode, 0, result.stderr)
