@@ -12,12 +12,12 @@
 namespace isobar {
 namespace {
 
-constexpr int kPasses = 4;
+constexpr int kProfilePasses = 4;
 
 /// Medians of the slowest rank's passes.
 StepCompute time_passes(const Task& task, const Batch& batch, Communicator& group) {
   std::vector<double> forward, backward;
-  for (int i = -1; i < kPasses; ++i) {
+  for (int i = -1; i < kProfilePasses; ++i) {
     task.module->zero_grad(/*set_to_none=*/true);
     group.barrier().synchronize();
     Stopwatch watch;

@@ -34,7 +34,7 @@ Tolerances tolerances(at::ScalarType type) {
   return type == at::kDouble ? Tolerances{1e-10, 1e-10, 1e-10} : Tolerances{1e-5, 1e-4, 1e-5};
 }
 
-struct Row {
+struct ParityRow {
   std::string quantity;
   double error = 0;     ///< largest difference
   double relative = 0;  ///< divided by the tensor's largest value
@@ -66,7 +66,7 @@ class ParityRun {
     area_ = own(parity.area);
   }
 
-  std::vector<Row> rows() {
+  std::vector<ParityRow> rows() {
     DataParallel parallel(*network_, grid_,
                           {.reduction =
                                [&](const std::string& name) {
@@ -75,7 +75,7 @@ class ParityRun {
                                },
                            .single_replica = SingleReplica::allowed});
     Optimizer optimizer(parallel.reducer(), {});
-    std::vector<Row> all;
+    std::vector<ParityRow> all;
     std::vector<double> losses;
     const size_t updates = reference().adamw_losses.size() - 1;
     for (size_t i = 0; i <= updates; ++i) {
@@ -136,16 +136,16 @@ class ParityRun {
                    1);
   }
 
-  Row difference(const std::string& quantity, const at::Tensor& got, const at::Tensor& wanted,
-                 double largest) const {
-    Row row{.quantity = quantity};
+  ParityRow difference(const std::string& quantity, const at::Tensor& got, const at::Tensor& wanted,
+                       double largest) const {
+    ParityRow row{.quantity = quantity};
     const auto off = (got.detach().to(at::kDouble) - wanted.to(at::kDouble)).abs();
     row.error = maximum(off.numel() == 0 ? 0 : off.max().item<double>());
     row.relative = largest > 0 ? row.error / largest : row.error;
     return row;
   }
 
-  void compare_first(const at::Tensor& output, double loss, std::vector<Row>& rows) const {
+  void compare_first(const at::Tensor& output, double loss, std::vector<ParityRow>& rows) const {
     const auto limits = tolerances(type_);
     const auto largest = [](const at::Tensor& x) { return x.abs().max().item().toDouble(); };
     rows.push_back(difference("output", output,
@@ -167,10 +167,10 @@ class ParityRun {
     }
   }
 
-  Row compare_losses(const std::vector<double>& losses) const {
-    Row row{.quantity = "losses over AdamW updates",
-            .tolerance = tolerances(type_).loss,
-            .is_relative = true};
+  ParityRow compare_losses(const std::vector<double>& losses) const {
+    ParityRow row{.quantity = "losses over AdamW updates",
+                  .tolerance = tolerances(type_).loss,
+                  .is_relative = true};
     for (size_t i = 0; i < losses.size(); ++i) {
       const double wanted = reference().adamw_losses[i];
       const double error = std::abs(losses[i] - wanted);
@@ -189,9 +189,10 @@ class ParityRun {
   at::Tensor input_, latest_, target_, area_;
 };
 
-nlohmann::json json_rows(const std::vector<Row>& rows, const std::string& precision, int ranks) {
+nlohmann::json json_rows(const std::vector<ParityRow>& rows, const std::string& precision,
+                         int ranks) {
   auto all = nlohmann::json::array();
-  for (const Row& row : rows) {
+  for (const ParityRow& row : rows) {
     all.push_back({{"precision", precision},
                    {"ranks", ranks},
                    {"quantity", row.quantity},
@@ -204,16 +205,18 @@ nlohmann::json json_rows(const std::vector<Row>& rows, const std::string& precis
 }
 
 /// Output, loss and updates as they are; of gradients the worst, and each that does not hold.
-void print_rows(const std::vector<Row>& rows, const std::string& precision) {
-  const auto is_gradient = [](const Row& row) { return row.quantity.starts_with("gradient"); };
-  const Row* worst = nullptr;
+void print_rows(const std::vector<ParityRow>& rows, const std::string& precision) {
+  const auto is_gradient = [](const ParityRow& row) {
+    return row.quantity.starts_with("gradient");
+  };
+  const ParityRow* worst = nullptr;
   size_t gradients = 0;
-  for (const Row& row : rows) {
+  for (const ParityRow& row : rows) {
     if (!is_gradient(row)) continue;
     ++gradients;
     if (worst == nullptr || !(row.relative <= worst->relative)) worst = &row;
   }
-  for (const Row& row : rows) {
+  for (const ParityRow& row : rows) {
     if (is_gradient(row) && row.holds() && &row != worst) continue;
     fmt::print("{:8} {:60} {:11.3e} {:11.3e} {:9.0e} {}\n", precision, row.quantity, row.error,
                row.relative, row.tolerance, row.holds() ? "holds" : "FAILS");
@@ -254,7 +257,7 @@ int run_verify_parity(const VerifyParityArguments& arguments) {
     for (const auto type : {at::kFloat, at::kDouble}) {
       const std::string precision = type == at::kFloat ? "float32" : "float64";
       const auto rows = ParityRun(parity, grid, shard, activations, type).rows();
-      for (const Row& row : rows) holds = holds && row.holds();
+      for (const ParityRow& row : rows) holds = holds && row.holds();
       for (auto& row : json_rows(rows, precision, world->size())) all.push_back(row);
       if (world->rank() == 0 && arguments.json != "-") print_rows(rows, precision);
     }

@@ -1,23 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <isobar/core/atomic_file.hpp>
 
-#include <isobar/core/error.hpp>
-
 #include <fcntl.h>
 #include <unistd.h>
 
 #include <fmt/format.h>
 
 #include <cerrno>
-#include <cstring>
 #include <utility>
+
+#include "core/file_error.hpp"
 
 namespace isobar {
 namespace {
-
-[[noreturn]] void fail(const char* action, const std::filesystem::path& path) {
-  throw Error(fmt::format("cannot {} {}: {}", action, path.string(), std::strerror(errno)));
-}
 
 std::filesystem::path folder_of(const std::filesystem::path& path) {
   return path.has_parent_path() ? path.parent_path() : std::filesystem::path(".");
@@ -32,7 +27,7 @@ AtomicFile::AtomicFile(std::filesystem::path path) : path_(std::move(path)) {
     temporary_ = folder_of(path_) /
                  fmt::format(".{}.{}-{}.tmp", path_.filename().string(), ::getpid(), number);
     descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    if (descriptor_ < 0 && errno != EEXIST) fail("write", path_);
+    if (descriptor_ < 0 && errno != EEXIST) detail::throw_file_error("write", path_);
   }
 }
 
@@ -46,17 +41,17 @@ void AtomicFile::write(std::string_view bytes) {
   while (!bytes.empty()) {
     const ssize_t written = ::write(descriptor_, bytes.data(), bytes.size());
     if (written < 0 && errno == EINTR) continue;
-    if (written < 0) fail("write", path_);
+    if (written < 0) detail::throw_file_error("write", path_);
     bytes.remove_prefix(static_cast<std::size_t>(written));
   }
 }
 
 void AtomicFile::commit() {
   ISOBAR_CHECK(descriptor_ >= 0, "AtomicFile: ", path_.string(), " was committed already");
-  if (::fsync(descriptor_) != 0) fail("write", path_);
+  if (::fsync(descriptor_) != 0) detail::throw_file_error("write", path_);
   // Some file systems report a full disk only here.
-  if (::close(std::exchange(descriptor_, -1)) != 0) fail("write", path_);
-  if (::rename(temporary_.c_str(), path_.c_str()) != 0) fail("write", path_);
+  if (::close(std::exchange(descriptor_, -1)) != 0) detail::throw_file_error("write", path_);
+  if (::rename(temporary_.c_str(), path_.c_str()) != 0) detail::throw_file_error("write", path_);
   temporary_.clear();
   sync_folder(folder_of(path_));
 }
@@ -69,14 +64,14 @@ void write_file_atomically(const std::filesystem::path& path, std::string_view b
 
 void sync_folder(const std::filesystem::path& folder) {
   const int descriptor = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (descriptor < 0) fail("open folder", folder);
+  if (descriptor < 0) detail::throw_file_error("open folder", folder);
   // Some network file systems do not sync folders and say EINVAL: there is
   // nothing more to be done there.
   const bool failed = ::fsync(descriptor) != 0 && errno != EINVAL;
   const int cause = errno;
   ::close(descriptor);
   errno = cause;
-  if (failed) fail("sync folder", folder);
+  if (failed) detail::throw_file_error("sync folder", folder);
 }
 
 }  // namespace isobar

@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <isobar/core/error.hpp>
 #include <isobar/core/record.hpp>
 
 #include <fcntl.h>
@@ -11,12 +10,10 @@
 #include <cerrno>
 #include <cstring>
 
+#include "core/file_error.hpp"
+
 namespace isobar {
 namespace {
-
-[[noreturn]] void fail(const char* action, const std::filesystem::path& path) {
-  throw Error(detail::join("cannot ", action, " ", path.string(), ": ", std::strerror(errno)));
-}
 
 /// Of the first `end` bytes those up to and with the last line end.
 off_t end_of_lines(int descriptor, off_t end, const std::filesystem::path& path) {
@@ -25,7 +22,7 @@ off_t end_of_lines(int descriptor, off_t end, const std::filesystem::path& path)
     const off_t begin = std::max<off_t>(end - static_cast<off_t>(block.size()), 0);
     const ssize_t read =
         ::pread(descriptor, block.data(), static_cast<std::size_t>(end - begin), begin);
-    if (read < 0) fail("read", path);
+    if (read < 0) detail::throw_file_error("read", path);
     for (ssize_t i = read; i > 0; --i) {
       if (block[static_cast<std::size_t>(i - 1)] == '\n') return begin + i;
     }
@@ -37,7 +34,7 @@ off_t end_of_lines(int descriptor, off_t end, const std::filesystem::path& path)
 void cut_incomplete_line(int descriptor, const std::filesystem::path& path) {
   const off_t size = ::lseek(descriptor, 0, SEEK_END);
   const off_t end = end_of_lines(descriptor, size, path);
-  if (end < size && ::ftruncate(descriptor, end) != 0) fail("write", path);
+  if (end < size && ::ftruncate(descriptor, end) != 0) detail::throw_file_error("write", path);
 }
 
 }  // namespace
@@ -45,7 +42,7 @@ void cut_incomplete_line(int descriptor, const std::filesystem::path& path) {
 JsonLines::JsonLines(const std::filesystem::path& path)
     : path_(path),
       descriptor_(::open(path.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0666)) {
-  if (descriptor_ < 0) fail("open", path_);
+  if (descriptor_ < 0) detail::throw_file_error("open", path_);
   try {
     cut_incomplete_line(descriptor_, path_);
   } catch (...) {
@@ -69,9 +66,10 @@ void JsonLines::append(const nlohmann::json& value) {
   if (written >= 0) errno = ENOSPC;
   const int cause = errno;
   // Half a line must not stay: the next one would be glued to it.
-  if (written > 0 && ::ftruncate(descriptor_, begin) != 0) fail("restore", path_);
+  if (written > 0 && ::ftruncate(descriptor_, begin) != 0)
+    detail::throw_file_error("restore", path_);
   errno = cause;
-  fail("write", path_);
+  detail::throw_file_error("write", path_);
 }
 
 }  // namespace isobar

@@ -15,7 +15,7 @@ namespace isobar {
 namespace {
 
 constexpr double kTurn = 2 * std::numbers::pi;
-constexpr double kDaySeconds = 86400;
+constexpr double kSolarDaySeconds = 86400;
 
 /// All that a forcing may depend on; angles in radians.
 struct Place {
@@ -73,7 +73,7 @@ Place place_of(const at::Tensor& latitudes, const at::Tensor& longitudes, int64_
   Place place;
   place.latitude = at::deg2rad(latitudes.to(at::kDouble));
   place.longitude = at::deg2rad(longitudes.to(at::kDouble));
-  const double days = static_cast<double>(seconds) / kDaySeconds;
+  const double days = static_cast<double>(seconds) / kSolarDaySeconds;
   place.day_angle = kTurn * (days - std::floor(days));
   place.year_angle = kTurn * day_of_year(seconds, calendar) / year_days(calendar);
   place.sun = solar_position(seconds, calendar);
@@ -112,7 +112,7 @@ SolarPosition solar_position(int64_t seconds, Calendar calendar) {
   // Days from the midnight that began 1950, over the tropical year. Calendars
   // of whole-day years keep their seasons in place by their own year.
   constexpr double kDaysFrom1950To1970 = 7305;
-  const double days = static_cast<double>(seconds) / kDaySeconds;
+  const double days = static_cast<double>(seconds) / kSolarDaySeconds;
   const bool real = calendar == Calendar::standard || calendar == Calendar::proleptic_gregorian;
   const double years = real ? (days + kDaysFrom1950To1970) / 365.2422 : days / year_days(calendar);
   const double t = kTurn * (years - std::floor(years));

@@ -4,7 +4,7 @@
 #include <isobar/core/error.hpp>
 #include <gtest/gtest.h>
 
-namespace isobar::bench {
+namespace isobar::bench::collective_test {
 namespace {
 
 using Sizes = std::vector<int64_t>;
@@ -66,4 +66,4 @@ TEST(Collective, SuggestsAName) {
 }
 
 }  // namespace
-}  // namespace isobar::bench
+}  // namespace isobar::bench::collective_test

@@ -11,7 +11,7 @@
 
 #include "cli/bench_subject.hpp"
 
-namespace isobar::bench {
+namespace isobar::bench::measure_step_test {
 namespace {
 
 constexpr LinearStackOptions kNetwork{.layers = 3, .width = 16, .batch = 4};
@@ -136,4 +136,4 @@ TEST(MeasureStep, WithoutSynchronisationChecksEachRankByItself) {
 }
 
 }  // namespace
-}  // namespace isobar::bench
+}  // namespace isobar::bench::measure_step_test

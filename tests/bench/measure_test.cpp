@@ -12,7 +12,7 @@
 #include "bench/harness/cpu_meter.hpp"
 #include "cli/bench_subject.hpp"
 
-namespace isobar::bench {
+namespace isobar::bench::measure_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -128,4 +128,4 @@ TEST(CpuMeter, TellsTheCallerFromTheOtherThreads) {
 TEST(CpuMeter, ReadsTheMachinesSoftirqTime) { EXPECT_GE(machine_softirq_s(), 0); }
 
 }  // namespace
-}  // namespace isobar::bench
+}  // namespace isobar::bench::measure_test

@@ -6,7 +6,7 @@
 
 #include "cli/bench_subject.hpp"
 
-namespace isobar::bench {
+namespace isobar::bench::plain_stream_test {
 namespace {
 
 TEST(PlainStream, GoesToTheFirstRankOnAnotherNode) {
@@ -38,4 +38,4 @@ TEST(PlainStream, IsLeftOutForOneRankAndForNoTime) {
 }
 
 }  // namespace
-}  // namespace isobar::bench
+}  // namespace isobar::bench::plain_stream_test

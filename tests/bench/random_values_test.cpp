@@ -7,7 +7,7 @@
 
 #include "bench/harness/workload.hpp"
 
-namespace isobar::bench {
+namespace isobar::bench::random_values_test {
 namespace {
 
 TEST(RandomValues, AreThoseOfTheRuleInAnotherLanguage) {
@@ -49,4 +49,4 @@ TEST(LinearStack, IsLinearLayersWithReluBetween) {
 }
 
 }  // namespace
-}  // namespace isobar::bench
+}  // namespace isobar::bench::random_values_test

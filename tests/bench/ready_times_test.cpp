@@ -8,7 +8,7 @@
 
 #include "cli/bench_subject.hpp"
 
-namespace isobar::bench {
+namespace isobar::bench::ready_times_test {
 namespace {
 
 at::Tensor leaf() { return at::ones({64, 64}).set_requires_grad(true); }
@@ -68,4 +68,4 @@ TEST(ComputeProfile, IsShortenedToWhatTheStepsTook) {
 }
 
 }  // namespace
-}  // namespace isobar::bench
+}  // namespace isobar::bench::ready_times_test

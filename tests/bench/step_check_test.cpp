@@ -10,7 +10,7 @@
 
 #include "cli/bench_subject.hpp"
 
-namespace isobar::bench {
+namespace isobar::bench::step_check_test {
 namespace {
 
 constexpr double kLargest = std::numeric_limits<double>::max();
@@ -100,4 +100,4 @@ TEST(StepCheck, TakesAMissingGradientForZeros) {
 }
 
 }  // namespace
-}  // namespace isobar::bench
+}  // namespace isobar::bench::step_check_test

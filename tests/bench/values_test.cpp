@@ -12,7 +12,7 @@
 
 #include "cli/bench_subject.hpp"
 
-namespace isobar::bench {
+namespace isobar::bench::values_test {
 namespace {
 
 constexpr std::array kAll{Collective::allreduce,   Collective::reduce_scatter,
@@ -109,4 +109,4 @@ TEST(ExactValues, SuggestAType) {
 }
 
 }  // namespace
-}  // namespace isobar::bench
+}  // namespace isobar::bench::values_test

@@ -6,7 +6,7 @@
 #include <isobar/core/error.hpp>
 #include <gtest/gtest.h>
 
-namespace isobar {
+namespace isobar::experiment_test {
 namespace {
 
 using test::message_of;
@@ -139,4 +139,4 @@ TEST(Experiment, SharesAModelByAPartition) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::experiment_test

@@ -18,7 +18,7 @@
 #include <cmath>
 #include <fstream>
 
-namespace isobar {
+namespace isobar::weather_setup_test {
 namespace {
 
 constexpr int64_t kTimes = 24, kLatitudes = 8, kLongitudes = 10;
@@ -241,4 +241,4 @@ TEST_F(Setups, ShareNoRanksThatDoNotDivide) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::weather_setup_test

@@ -8,7 +8,7 @@
 #include <cmath>
 #include <limits>
 
-namespace isobar {
+namespace isobar::weather_task_test {
 namespace {
 
 constexpr int64_t kSteps = 3, kPoints = 4, kSamples = 2;
@@ -48,7 +48,7 @@ struct Plain : torch::nn::Module {
 };
 
 struct Example {
-  explicit Example(const WeatherTaskOptions& options = isobar::options())
+  explicit Example(const WeatherTaskOptions& options = weather_task_test::options())
       : task(make_weather_task(
             net, [net = net](const at::Tensor& x) { return x.matmul(net->weight).tanh(); },
             options)) {}
@@ -218,4 +218,4 @@ TEST(WeatherTask, OfSomePointsLosesTheirShare) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::weather_task_test

@@ -12,7 +12,7 @@
 
 #include "comm/expect_error.hpp"
 
-namespace isobar::test {
+namespace isobar::test::agreement_test {
 namespace {
 
 using Lines = std::vector<std::string>;
@@ -137,4 +137,4 @@ TEST(Agreement, MarksErrorsThatEveryRankThrows) {
 }
 
 }  // namespace
-}  // namespace isobar::test
+}  // namespace isobar::test::agreement_test

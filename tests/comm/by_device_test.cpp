@@ -25,7 +25,7 @@
 #include "comm/scenarios.hpp"
 #include "comm/shared_memory/shared_memory.hpp"
 
-namespace isobar::test {
+namespace isobar::test::by_device_test {
 namespace {
 
 using std::chrono::milliseconds;
@@ -212,4 +212,4 @@ TEST(ByDevice, SidesOfTwoWorldsAreRefused) {
 }
 
 }  // namespace
-}  // namespace isobar::test
+}  // namespace isobar::test::by_device_test

@@ -9,7 +9,7 @@
 #include "comm/backend.hpp"
 #include "comm/expect_error.hpp"
 
-namespace isobar::test {
+namespace isobar::test::communicator_test {
 namespace {
 
 template <typename Act>
@@ -132,4 +132,4 @@ TEST(Work, IsCompleteWhenEmpty) {
 }
 
 }  // namespace
-}  // namespace isobar::test
+}  // namespace isobar::test::communicator_test

@@ -8,7 +8,7 @@
 
 #include <numeric>
 
-namespace isobar::control {
+namespace isobar::control::control_diagnosis_test {
 namespace {
 
 using std::chrono::milliseconds;
@@ -409,4 +409,4 @@ TEST(Diagnosis, JudgesAtOnceWhenThereWillBeNoMoreEvidence) {
 }
 
 }  // namespace
-}  // namespace isobar::control
+}  // namespace isobar::control::control_diagnosis_test

@@ -7,7 +7,7 @@
 
 #include <random>
 
-namespace isobar::control {
+namespace isobar::control::control_message_test {
 namespace {
 
 constexpr size_t kLimit = 1 << 16;
@@ -162,4 +162,4 @@ TEST(ControlCall, IsTheSameForUnequalPartsOfAnAllToAll) {
 }
 
 }  // namespace
-}  // namespace isobar::control
+}  // namespace isobar::control::control_message_test

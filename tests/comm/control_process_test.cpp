@@ -17,7 +17,7 @@
 #include <thread>
 #include <vector>
 
-namespace isobar {
+namespace isobar::control_process_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -204,4 +204,4 @@ TEST(ControlProcess, TwoKilledTogetherAreBothNamed) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::control_process_test

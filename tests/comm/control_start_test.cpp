@@ -9,7 +9,7 @@
 
 #include <gtest/gtest.h>
 
-namespace isobar {
+namespace isobar::control_start_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -240,4 +240,4 @@ TEST(ControlMuster, SaysWhatToDoWithoutRank0) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::control_start_test

@@ -15,7 +15,7 @@
 #include <numeric>
 #include <optional>
 
-namespace isobar {
+namespace isobar::control_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -278,4 +278,4 @@ TEST(Control, FailsAGatherWithTheFirstCause) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::control_test

@@ -10,7 +10,7 @@
 #include "comm/expect_error.hpp"
 #include "comm/scoped_environment.hpp"
 
-namespace isobar::test {
+namespace isobar::test::environment_test {
 namespace {
 
 void expect_launch(const Variables& variables, const LaunchEnvironment& wanted) {
@@ -123,4 +123,4 @@ TEST(MakeCommunicator, RefusesAnUnknownBackend) {
 }
 
 }  // namespace
-}  // namespace isobar::test
+}  // namespace isobar::test::environment_test

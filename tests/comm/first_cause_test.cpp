@@ -12,7 +12,7 @@
 #include <thread>
 #include <vector>
 
-namespace isobar {
+namespace isobar::first_cause_test {
 namespace {
 
 using test::error_of;
@@ -92,4 +92,4 @@ TEST(FirstCause, AsksNobodyOnceTheArbiterIsGone) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::first_cause_test

@@ -17,7 +17,7 @@
 #include "comm/scenarios.hpp"
 #include "comm/values.hpp"
 
-namespace isobar::test {
+namespace isobar::test::gloo_world_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -137,4 +137,4 @@ TEST(GlooWorld, RefusesRowsThatTheOtherRankDoesNotSend) {
 }
 
 }  // namespace
-}  // namespace isobar::test
+}  // namespace isobar::test::gloo_world_test

@@ -5,7 +5,7 @@
 
 #include <random>
 
-namespace isobar::test {
+namespace isobar::test::half_float_test {
 namespace {
 
 TEST(HalfFloat, WidensEveryValueAsLibTorchDoes) {
@@ -41,4 +41,4 @@ TEST(HalfFloat, RoundsTiesToEven) {
 }
 
 }  // namespace
-}  // namespace isobar::test
+}  // namespace isobar::test::half_float_test

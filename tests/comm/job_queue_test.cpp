@@ -7,7 +7,7 @@
 #include <mutex>
 #include <vector>
 
-namespace isobar::test {
+namespace isobar::test::job_queue_test {
 namespace {
 
 TEST(JobQueue, DoesTheJobsInTheirOrder) {
@@ -47,4 +47,4 @@ TEST(JobQueue, LeavesAThreadBehindThatIsHeldUp) {
 }
 
 }  // namespace
-}  // namespace isobar::test
+}  // namespace isobar::test::job_queue_test

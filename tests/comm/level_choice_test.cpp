@@ -3,7 +3,7 @@
 
 #include <gtest/gtest.h>
 
-namespace isobar::test {
+namespace isobar::test::level_choice_test {
 namespace {
 
 using Way = LevelChoice::Way;
@@ -47,4 +47,4 @@ TEST(LevelChoice, DoesNotMindOneSlowTrial) {
 }
 
 }  // namespace
-}  // namespace isobar::test
+}  // namespace isobar::test::level_choice_test

@@ -16,7 +16,7 @@
 #include "comm/scenarios.hpp"
 #include "comm/values.hpp"
 
-namespace isobar::test {
+namespace isobar::test::nccl_communicator_test {
 namespace {
 
 using std::chrono::milliseconds;
@@ -248,4 +248,4 @@ TEST(NcclCommunicator, ATensorOfAnotherDeviceIsRefused) {
 }
 
 }  // namespace
-}  // namespace isobar::test
+}  // namespace isobar::test::nccl_communicator_test

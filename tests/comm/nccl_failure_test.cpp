@@ -11,7 +11,7 @@
 #include "comm/nccl/communicator.hpp"
 #include "comm/nccl_double.hpp"
 
-namespace isobar::test {
+namespace isobar::test::nccl_failure_test {
 namespace {
 
 using std::chrono::milliseconds;
@@ -154,4 +154,4 @@ TEST(NcclFailure, AMessageOfAnotherSizeIsAnError) {
 }
 
 }  // namespace
-}  // namespace isobar::test
+}  // namespace isobar::test::nccl_failure_test

@@ -6,7 +6,7 @@
 #include "comm/expect_error.hpp"
 #include "comm/nccl/communicator.hpp"
 
-namespace isobar::test {
+namespace isobar::test::no_nccl_test {
 namespace {
 
 TEST(NoNccl, SaysWhatToDo) {
@@ -19,4 +19,4 @@ TEST(NoNccl, SaysWhatToDo) {
 TEST(NoNccl, HasNoVersion) { EXPECT_EQ(nccl_library_version(), ""); }
 
 }  // namespace
-}  // namespace isobar::test
+}  // namespace isobar::test::no_nccl_test

@@ -9,7 +9,7 @@
 #include "comm/node_identity.hpp"
 #include "comm/scoped_environment.hpp"
 
-namespace isobar::test {
+namespace isobar::test::rendezvous_test {
 namespace {
 
 TEST(Rendezvous, FindsTheFirstHostOfASlurmList) {
@@ -78,4 +78,4 @@ TEST(NodeIdentity, PutsTheLoopbackAddressLast) {
 }
 
 }  // namespace
-}  // namespace isobar::test
+}  // namespace isobar::test::rendezvous_test

@@ -6,7 +6,7 @@
 
 #include <string>
 
-namespace isobar::test {
+namespace isobar::test::scenarios_test {
 namespace {
 
 class Backends : public testing::TestWithParam<Scenario> {};
@@ -23,4 +23,4 @@ INSTANTIATE_TEST_SUITE_P(SelfAndThreads, Backends, testing::ValuesIn(scenarios()
                          [](const auto& info) { return std::string(info.param.name); });
 
 }  // namespace
-}  // namespace isobar::test
+}  // namespace isobar::test::scenarios_test

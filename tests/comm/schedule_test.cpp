@@ -10,7 +10,7 @@
 
 #include "comm/values.hpp"
 
-namespace isobar::test {
+namespace isobar::test::schedule_test {
 namespace {
 
 using MakeSchedule = Schedule (*)(const Operation&, int, int, const ScheduleTuning&);
@@ -276,4 +276,4 @@ TEST(ChainSchedule, CopiesTheRootsBuffer) {
 }
 
 }  // namespace
-}  // namespace isobar::test
+}  // namespace isobar::test::schedule_test

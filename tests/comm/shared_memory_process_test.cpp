@@ -19,7 +19,7 @@
 
 extern char** environ;
 
-namespace isobar::test {
+namespace isobar::test::shared_memory_process_test {
 namespace {
 
 using Clock = std::chrono::steady_clock;
@@ -180,4 +180,4 @@ INSTANTIATE_TEST_SUITE_P(SharedMemoryProcesses, EachOperation,
                                          "message"));
 
 }  // namespace
-}  // namespace isobar::test
+}  // namespace isobar::test::shared_memory_process_test

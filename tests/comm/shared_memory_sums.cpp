@@ -15,7 +15,7 @@ namespace isobar::test {
 namespace {
 
 /// Values whose sum depends on the order in which it is taken.
-at::Tensor values(at::ScalarType type, int rank, int64_t count) {
+at::Tensor numbered(at::ScalarType type, int rank, int64_t count) {
   const auto wave = at::sin(at::arange(0, count, at::kFloat) * (1 + rank) + rank);
   return (wave * (rank == 1 ? 1000 : 30)).to(type);
 }
@@ -38,8 +38,8 @@ Operation part_of(OperationKind kind, at::ScalarType type, int rank, int size, i
   Operation part;
   part.kind = kind;
   part.reduce = op;
-  part.output = values(type, rank, count);
-  if (kind == OperationKind::reduce_scatter) part.input = values(type, rank, count * size);
+  part.output = numbered(type, rank, count);
+  if (kind == OperationKind::reduce_scatter) part.input = numbered(type, rank, count * size);
   return part;
 }
 
@@ -82,23 +82,23 @@ void expect_large_moves(Communicator& comm) {
   const int size = comm.size();
   for (const int64_t count : {32'767, 32'768, 32'769, 100'001}) {
     auto gathered = at::empty({size, count}, at::kInt);
-    comm.all_gather(gathered, values(at::kInt, comm.rank(), count)).wait();
-    auto root = values(at::kInt, comm.rank(), count);
+    comm.all_gather(gathered, numbered(at::kInt, comm.rank(), count)).wait();
+    auto root = numbered(at::kInt, comm.rank(), count);
     comm.broadcast(root, size - 1).wait();
-    EXPECT_TRUE(at::equal(root, values(at::kInt, size - 1, count)));
+    EXPECT_TRUE(at::equal(root, numbered(at::kInt, size - 1, count)));
 
     std::vector<int64_t> rows;
     for (int r = 0; r < size; ++r) rows.push_back(r == size - 1 ? 1 : count + r);
     // Every rank sends rank r the same number of rows, so it gets its own number from each.
     const std::vector<int64_t> wanted(size, rows[comm.rank()]);
     auto sent =
-        values(at::kInt, comm.rank(), std::accumulate(rows.begin(), rows.end(), int64_t{0}));
+        numbered(at::kInt, comm.rank(), std::accumulate(rows.begin(), rows.end(), int64_t{0}));
     auto received = at::empty({rows[comm.rank()] * size}, at::kInt);
     comm.all_to_all(received, sent, wanted, rows).wait();
     const auto before = std::accumulate(rows.begin(), rows.begin() + comm.rank(), int64_t{0});
     for (int r = 0; r < size; ++r) {
-      EXPECT_TRUE(at::equal(gathered[r], values(at::kInt, r, count)));
-      const auto all = values(at::kInt, r, before + rows[comm.rank()]);
+      EXPECT_TRUE(at::equal(gathered[r], numbered(at::kInt, r, count)));
+      const auto all = numbered(at::kInt, r, before + rows[comm.rank()]);
       EXPECT_TRUE(at::equal(received.view({size, -1})[r], all.slice(0, before)));
     }
   }

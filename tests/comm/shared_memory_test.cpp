@@ -20,7 +20,7 @@
 #include "comm/shared_memory/segment.hpp"
 #include "comm/shared_memory_sums.hpp"
 
-namespace isobar::test {
+namespace isobar::test::shared_memory_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -360,4 +360,4 @@ TEST(SharedMemory, SaysThatThereIsNoRoom) {
 }
 
 }  // namespace
-}  // namespace isobar::test
+}  // namespace isobar::test::shared_memory_test

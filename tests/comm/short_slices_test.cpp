@@ -5,7 +5,7 @@
 
 #include <thread>
 
-namespace isobar {
+namespace isobar::short_slices_test {
 namespace {
 
 uint64_t slice_of_a_new_thread() {
@@ -29,4 +29,4 @@ TEST(ShortSlices, AreInheritedByThreadsAndGivenBack) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::short_slices_test

@@ -19,7 +19,7 @@
 #include "comm/first_cause.hpp"
 #include "comm/scenarios.hpp"
 
-namespace isobar::test {
+namespace isobar::test::staged_test {
 namespace {
 
 using std::chrono::microseconds;
@@ -327,4 +327,4 @@ TEST(Staged, NumbersGoOnWithoutAGapAcrossASplitAndAreTheTransports) {
 }
 
 }  // namespace
-}  // namespace isobar::test
+}  // namespace isobar::test::staged_test

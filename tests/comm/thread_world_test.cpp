@@ -13,7 +13,7 @@
 
 #include "comm/expect_error.hpp"
 
-namespace isobar::test {
+namespace isobar::test::thread_world_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -264,4 +264,4 @@ TEST(ThreadWorld, RefusesTensorsOfAnotherDeviceAndIsUnharmed) {
 TEST(ThreadWorld, WantsAtLeastOneRank) { EXPECT_THROW(make_thread_world(0), UsageError); }
 
 }  // namespace
-}  // namespace isobar::test
+}  // namespace isobar::test::thread_world_test

@@ -11,7 +11,7 @@
 #include "compress/world.hpp"
 #include "ddp/exact.hpp"
 
-namespace isobar {
+namespace isobar::agreement_test {
 namespace {
 
 using namespace test;
@@ -153,4 +153,4 @@ TEST(Fingerprint, TellsAnyRankThatDiffersInFloat32) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::agreement_test

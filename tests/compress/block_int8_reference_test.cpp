@@ -8,7 +8,7 @@
 
 #include "compress/world.hpp"
 
-namespace isobar {
+namespace isobar::block_int8_reference_test {
 namespace {
 
 using namespace test;
@@ -87,4 +87,4 @@ TEST_P(BlockInt8Reference, ProductionPathTakesTheSameSteps) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::block_int8_reference_test

@@ -8,7 +8,7 @@
 
 #include "compress/block_int8_models.hpp"
 
-namespace isobar {
+namespace isobar::block_int8_residual_test {
 namespace {
 
 using namespace test;
@@ -157,4 +157,4 @@ TEST(BlockInt8Residual, RefusesAStateThatDoesNotFitAndChangesNothing) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::block_int8_residual_test

@@ -8,7 +8,7 @@
 
 #include "compress/block_int8_models.hpp"
 
-namespace isobar {
+namespace isobar::block_int8_test {
 namespace {
 
 using namespace test;
@@ -185,4 +185,4 @@ TEST(BlockInt8, RefusesOptionsThatMakeNoSense) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::block_int8_test

@@ -7,7 +7,7 @@
 #include "compress/plain_low_rank.hpp"
 #include "compress/world.hpp"
 
-namespace isobar {
+namespace isobar::bounded_residual_test {
 namespace {
 
 using namespace test;
@@ -108,4 +108,4 @@ TEST(AverageResidual, GivesTheSameUpdates) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::bounded_residual_test

@@ -6,7 +6,7 @@
 #include "compress/methods.hpp"
 #include "compress/world.hpp"
 
-namespace isobar {
+namespace isobar::break_even_test {
 namespace {
 
 using namespace test;
@@ -123,4 +123,4 @@ TEST(Advice, WantsTheMargin) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::break_even_test

@@ -8,7 +8,7 @@
 #include "compress/methods.hpp"
 #include "compress/world.hpp"
 
-namespace isobar {
+namespace isobar::compressed_matrices_test {
 namespace {
 
 using namespace test;
@@ -125,4 +125,4 @@ TEST(ResidualOf16BitFloats, IsFloat) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::compressed_matrices_test

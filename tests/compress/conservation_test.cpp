@@ -8,7 +8,7 @@
 #include "compress/methods.hpp"
 #include "compress/world.hpp"
 
-namespace isobar {
+namespace isobar::conservation_test {
 namespace {
 
 using namespace test;
@@ -102,4 +102,4 @@ TEST_P(Conservation, HoldsWhereParametersAreUnusedOnSomeRanks) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::conservation_test

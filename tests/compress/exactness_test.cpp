@@ -6,7 +6,7 @@
 #include "compress/methods.hpp"
 #include "compress/world.hpp"
 
-namespace isobar {
+namespace isobar::exactness_test {
 namespace {
 
 using namespace test;
@@ -174,4 +174,4 @@ TEST_P(Zeros, AndInfinityAreFarAway) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::exactness_test

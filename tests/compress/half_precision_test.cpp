@@ -8,7 +8,7 @@
 
 #include "compress/agreement.hpp"
 
-namespace isobar {
+namespace isobar::half_precision_test {
 namespace {
 
 using namespace test;
@@ -221,4 +221,4 @@ TEST(HalfPrecision, RefusesANegativeStep) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::half_precision_test

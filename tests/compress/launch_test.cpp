@@ -9,7 +9,7 @@
 #include "compress/methods.hpp"
 #include "compress/world.hpp"
 
-namespace isobar {
+namespace isobar::launch_test {
 namespace {
 
 using namespace test;
@@ -112,4 +112,4 @@ TEST_P(Launches, HandBucketsToAFlatOptimizer) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::launch_test

@@ -7,7 +7,7 @@
 #include "compress/plain_low_rank.hpp"
 #include "compress/world.hpp"
 
-namespace isobar {
+namespace isobar::low_rank_reference_test {
 namespace {
 
 using namespace test;
@@ -93,4 +93,4 @@ INSTANTIATE_TEST_SUITE_P(All, LowRankReference,
                                           testing::Values<int64_t>(1, 3, 4)));
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::low_rank_reference_test

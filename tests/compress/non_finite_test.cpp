@@ -9,7 +9,7 @@
 #include "compress/methods.hpp"
 #include "compress/world.hpp"
 
-namespace isobar {
+namespace isobar::non_finite_test {
 namespace {
 
 using namespace test;
@@ -110,4 +110,4 @@ TEST_P(NonFinite, OverflowDoesNotStayEither) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::non_finite_test

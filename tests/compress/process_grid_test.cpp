@@ -7,7 +7,7 @@
 #include "compress/methods.hpp"
 #include "compress/world.hpp"
 
-namespace isobar {
+namespace isobar::process_grid_test {
 namespace {
 
 using namespace test;
@@ -150,4 +150,4 @@ TEST_P(CompressedGrid, ContinuesToTheBitFromItsState) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::process_grid_test

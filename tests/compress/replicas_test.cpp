@@ -6,7 +6,7 @@
 #include "compress/methods.hpp"
 #include "compress/world.hpp"
 
-namespace isobar {
+namespace isobar::replicas_test {
 namespace {
 
 using namespace test;
@@ -90,4 +90,4 @@ TEST_P(Replicas, DoNotDependOnTheBuckets) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::replicas_test

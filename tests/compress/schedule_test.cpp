@@ -6,7 +6,7 @@
 #include "compress/methods.hpp"
 #include "compress/world.hpp"
 
-namespace isobar {
+namespace isobar::schedule_test {
 namespace {
 
 using namespace test;
@@ -75,4 +75,4 @@ TEST_P(Schedule, CountsRidersOnce) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::schedule_test

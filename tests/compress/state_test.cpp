@@ -7,7 +7,7 @@
 #include "compress/methods.hpp"
 #include "compress/world.hpp"
 
-namespace isobar {
+namespace isobar::state_test {
 namespace {
 
 using namespace test;
@@ -158,4 +158,4 @@ TEST_P(CompressorStates, AverageToTheSameUpdates) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::state_test

@@ -9,7 +9,7 @@
 #include "core/message_of.hpp"
 #include "core/temporary_folder.hpp"
 
-namespace isobar {
+namespace isobar::atomic_file_test {
 namespace {
 
 using test::read_file;
@@ -74,4 +74,4 @@ TEST(AtomicFile, NamesPathAndCauseOfAFailure) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::atomic_file_test

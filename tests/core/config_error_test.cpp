@@ -7,7 +7,7 @@
 #include "core/message_of.hpp"
 #include "core/temporary_folder.hpp"
 
-namespace isobar {
+namespace isobar::config_error_test {
 namespace {
 
 Config parse(const std::string& text, const std::vector<std::string>& overrides = {}) {
@@ -146,4 +146,4 @@ TEST(ConfigError, NamesAFileThatCannotBeRead) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::config_error_test

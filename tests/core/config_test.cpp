@@ -8,7 +8,7 @@
 #include "core/message_of.hpp"
 #include "core/temporary_folder.hpp"
 
-namespace isobar {
+namespace isobar::config_test {
 namespace {
 
 using test::message_of;
@@ -107,4 +107,4 @@ TEST(Config, ReadsAFileAndNamesItInErrors) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::config_test

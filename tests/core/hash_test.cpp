@@ -3,7 +3,7 @@
 
 #include <gtest/gtest.h>
 
-namespace isobar {
+namespace isobar::hash_test {
 namespace {
 
 TEST(Hash, Fnv1aGivesItsAuthorsValues) {
@@ -19,4 +19,4 @@ TEST(Hash, Splitmix64GivesThePublishedSequence) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::hash_test

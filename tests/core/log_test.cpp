@@ -12,7 +12,7 @@
 #include "core/message_of.hpp"
 #include "core/temporary_folder.hpp"
 
-namespace isobar {
+namespace isobar::log_test {
 namespace {
 
 template <typename Action>
@@ -78,4 +78,4 @@ TEST(Log, NamesAFileThatCannotBeOpened) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::log_test

@@ -5,7 +5,7 @@
 
 #include <sstream>
 
-namespace isobar {
+namespace isobar::progress_test {
 namespace {
 
 /// A Progress of 100 steps that writes to a string and whose time is set.
@@ -114,4 +114,4 @@ TEST_F(ProgressTest, IsSilentOnOtherRanks) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::progress_test

@@ -12,7 +12,7 @@
 #include "core/message_of.hpp"
 #include "core/temporary_folder.hpp"
 
-namespace isobar {
+namespace isobar::record_test {
 namespace {
 
 using nlohmann::json;
@@ -94,4 +94,4 @@ TEST(JsonLines, NamesAFileThatCannotBeWritten) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::record_test

@@ -6,7 +6,7 @@
 #include <chrono>
 #include <thread>
 
-namespace isobar {
+namespace isobar::stopwatch_test {
 namespace {
 
 TEST(Stopwatch, MeasuresAtLeastTheTimeSlept) {
@@ -26,4 +26,4 @@ TEST(Stopwatch, SplitsTimeIntoPartsThatAddUp) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::stopwatch_test

@@ -7,7 +7,7 @@
 #include <limits>
 #include <numeric>
 
-namespace isobar {
+namespace isobar::summary_test {
 namespace {
 
 std::vector<double> one_to(int n) {
@@ -68,4 +68,4 @@ TEST(Summary, RefusesNoSamplesAndWhatIsNotANumber) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::summary_test

@@ -3,7 +3,7 @@
 
 #include <gtest/gtest.h>
 
-namespace isobar {
+namespace isobar::text_test {
 namespace {
 
 TEST(Text, CountsEditsWithSwapsOfNeighboursAsOne) {
@@ -66,4 +66,4 @@ TEST(Text, WritesDurationsForPeople) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::text_test

@@ -3,7 +3,7 @@
 
 #include <gtest/gtest.h>
 
-namespace isobar {
+namespace isobar::version_test {
 namespace {
 
 TEST(Version, SaysWhatThisBuildIs) {
@@ -14,4 +14,4 @@ TEST(Version, SaysWhatThisBuildIs) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::version_test

@@ -8,7 +8,7 @@
 
 #include "core/message_of.hpp"
 
-namespace isobar {
+namespace isobar::cf_time_test {
 namespace {
 
 using test::message_of;
@@ -126,4 +126,4 @@ TEST(CfTime, CountsDaysOfTheYearFromZero) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::cf_time_test

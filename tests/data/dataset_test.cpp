@@ -10,7 +10,7 @@
 #include "core/temporary_folder.hpp"
 #include "data/nc_writer.hpp"
 
-namespace isobar {
+namespace isobar::dataset_test {
 namespace {
 
 using test::message_of;
@@ -280,4 +280,4 @@ TEST(DatasetErrors, RefuseEmptyAndRepeatedNames) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::dataset_test

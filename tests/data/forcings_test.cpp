@@ -10,7 +10,7 @@
 
 #include "core/message_of.hpp"
 
-namespace isobar {
+namespace isobar::forcings_test {
 namespace {
 
 double degrees(double radians) { return radians * 180 / std::numbers::pi; }
@@ -107,4 +107,4 @@ TEST(Insolation, IsNothingInThePolarNight) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::forcings_test

@@ -11,7 +11,7 @@
 
 #include "core/message_of.hpp"
 
-namespace isobar {
+namespace isobar::loader_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -114,4 +114,4 @@ TEST(Loader, RefusesToPrepareNothingAhead) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::loader_test

@@ -11,7 +11,7 @@
 #include "core/temporary_folder.hpp"
 #include "data/nc_writer.hpp"
 
-namespace isobar {
+namespace isobar::netcdf_error_test {
 namespace {
 
 using test::message_of;
@@ -184,4 +184,4 @@ TEST(NetcdfErrors, RefuseDataThatEndInZeros) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::netcdf_error_test

@@ -13,7 +13,7 @@
 #include "core/temporary_folder.hpp"
 #include "data/nc_writer.hpp"
 
-namespace isobar {
+namespace isobar::netcdf_test {
 namespace {
 
 using test::NcVariable;
@@ -266,4 +266,4 @@ TEST(NetcdfFile, ReadsFromSeveralThreadsAtOnce) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::netcdf_test

@@ -12,7 +12,7 @@
 #include "core/temporary_folder.hpp"
 #include "data/nc_writer.hpp"
 
-namespace isobar {
+namespace isobar::normalizer_test {
 namespace {
 
 using test::message_of;
@@ -115,4 +115,4 @@ TEST(Normalizer, RefusesTensorsThatDoNotFit) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::normalizer_test

@@ -11,7 +11,7 @@
 
 #include "core/message_of.hpp"
 
-namespace isobar {
+namespace isobar::sampler_test {
 namespace {
 
 using test::message_of;
@@ -135,4 +135,4 @@ TEST(EverySample, CoversAllSamplesOnceOverTheRanks) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::sampler_test

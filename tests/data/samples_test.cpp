@@ -12,7 +12,7 @@
 #include "core/temporary_folder.hpp"
 #include "data/nc_writer.hpp"
 
-namespace isobar {
+namespace isobar::samples_test {
 namespace {
 
 using test::message_of;
@@ -232,4 +232,4 @@ TEST(Period, ComesFromTextWithoutItsEnd) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::samples_test

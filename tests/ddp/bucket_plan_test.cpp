@@ -5,7 +5,7 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
-namespace isobar {
+namespace isobar::bucket_plan_test {
 namespace {
 
 NamedParameter parameter(int64_t floats, at::ScalarType type = at::kFloat,
@@ -97,4 +97,4 @@ TEST(BucketPlan, RefusesCapsAndOrdersThatMakeNoSense) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::bucket_plan_test

@@ -12,7 +12,7 @@
 
 #include <tuple>
 
-namespace isobar {
+namespace isobar::buffer_policy_test {
 namespace {
 
 /// Scales its input by a running mean, as batch norm does, and counts its calls.
@@ -158,4 +158,4 @@ TEST(BufferPolicy, IsRefusedOnEveryRankWhereOneIsInvalidOrDiffers) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::buffer_policy_test

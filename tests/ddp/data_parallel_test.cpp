@@ -9,7 +9,7 @@
 #include <torch/nn/module.h>
 #include <gtest/gtest.h>
 
-namespace isobar {
+namespace isobar::data_parallel_test {
 namespace {
 
 /// y = x · weight + bias with a frozen scale and a buffer that counts calls.
@@ -164,4 +164,4 @@ TEST(DataParallel, HandsItsOptionsToTheReducer) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::data_parallel_test

@@ -13,7 +13,7 @@
 #include <torch/optim/sgd.h>
 #include <gtest/gtest.h>
 
-namespace isobar {
+namespace isobar::flat_optimizer_test {
 namespace {
 
 constexpr double kRate = 0.0137;  // no power of two: products are rounded
@@ -356,4 +356,4 @@ TEST(FlatOptimizer, ServesDataParallel) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::flat_optimizer_test

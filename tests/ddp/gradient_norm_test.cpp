@@ -6,7 +6,7 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
-namespace isobar {
+namespace isobar::gradient_norm_test {
 namespace {
 
 NamedParameter with_gradient(std::vector<double> values,
@@ -121,4 +121,4 @@ TEST_P(GradientNormGrids, AndClippingEqualThoseOfOneProcess) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::gradient_norm_test

@@ -11,7 +11,7 @@
 
 #include <algorithm>
 
-namespace isobar {
+namespace isobar::input_agreement_test {
 namespace {
 
 /// Samples that each rank has in an epoch: different everywhere, rank 1 has none.
@@ -165,4 +165,4 @@ TEST(InputAgreement, WantsStartAndFinishInTurn) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::input_agreement_test

@@ -9,7 +9,7 @@
 
 #include "ddp/exact.hpp"
 
-namespace isobar {
+namespace isobar::reducer_buckets_test {
 namespace {
 
 using namespace test;
@@ -166,4 +166,4 @@ TEST(ReducerBuckets, AllocateNothingInASteadyStep) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::reducer_buckets_test

@@ -8,7 +8,7 @@
 
 #include "ddp/exact.hpp"
 
-namespace isobar {
+namespace isobar::reducer_launch_test {
 namespace {
 
 using namespace test;
@@ -253,4 +253,4 @@ TEST(ReducerLaunchMode, RefusesDifferentModesOnEveryRank) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::reducer_launch_test

@@ -7,7 +7,7 @@
 
 #include "ddp/exact.hpp"
 
-namespace isobar {
+namespace isobar::reducer_levels_test {
 namespace {
 
 using namespace test;
@@ -145,4 +145,4 @@ TEST(ReducerTwoLevels, NeedMoreThanOneRankAModel) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::reducer_levels_test

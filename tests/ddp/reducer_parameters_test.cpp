@@ -8,7 +8,7 @@
 
 #include "ddp/exact.hpp"
 
-namespace isobar {
+namespace isobar::reducer_parameters_test {
 namespace {
 
 using namespace test;
@@ -220,4 +220,4 @@ TEST(ReducerParameters, NeverCutsAGraphInSilence) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::reducer_parameters_test

@@ -12,7 +12,7 @@
 
 #include "ddp/exact.hpp"
 
-namespace isobar {
+namespace isobar::reducer_properties_test {
 namespace {
 
 using namespace test;
@@ -242,4 +242,4 @@ TEST(ReducerInvariants, PlansRepeat) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::reducer_properties_test

@@ -7,7 +7,7 @@
 
 #include "ddp/exact.hpp"
 
-namespace isobar {
+namespace isobar::reducer_replan_test {
 namespace {
 
 using namespace test;
@@ -134,4 +134,4 @@ TEST(ReducerReplan, FailsOnEveryRankWhereOneHasNotAsked) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::reducer_replan_test

@@ -8,7 +8,7 @@
 
 #include "comm/expect_error.hpp"
 
-namespace isobar {
+namespace isobar::reducer_test {
 namespace {
 
 using namespace test;
@@ -354,4 +354,4 @@ TEST(Reducer, RefusesDifferentCapsAndCountsOnEveryRank) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::reducer_test

@@ -4,7 +4,7 @@
 #include <isobar/core/error.hpp>
 #include <gtest/gtest.h>
 
-namespace isobar {
+namespace isobar::step_model_test {
 namespace {
 
 /// Two ranks send each byte once, so that the numbers below are easy: 1 s for 100 bytes.
@@ -166,4 +166,4 @@ TEST(StagedStep, RefusesBucketsOfDifferentStages) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::step_model_test

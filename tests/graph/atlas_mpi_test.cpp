@@ -5,7 +5,7 @@
 
 #include <cstdlib>
 
-namespace isobar {
+namespace isobar::atlas_mpi_test {
 namespace {
 
 // Atlas's runtime initialises MPI at MPI_THREAD_SINGLE where it finds itself under a launcher;
@@ -24,4 +24,4 @@ TEST(GaussianGrid, LeavesMpiToIsobar) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::atlas_mpi_test

@@ -9,7 +9,7 @@
 
 #include "graph/meshes.hpp"
 
-namespace isobar {
+namespace isobar::doctor_test {
 namespace {
 
 bool warns(const GraphReport& report, const std::string& words) {
@@ -134,4 +134,4 @@ TEST(GraphDoctor, SaysWhenRanksAreTooMany) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::doctor_test

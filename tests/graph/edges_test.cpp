@@ -11,7 +11,7 @@
 #include "graph/axes.hpp"
 #include "graph/sphere.hpp"
 
-namespace isobar {
+namespace isobar::edges_test {
 namespace {
 
 Positions at_degrees(std::vector<double> latitude, std::vector<double> longitude) {
@@ -184,4 +184,4 @@ TEST(NearestEdges, RejectMoreNeighboursThanThereAre) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::edges_test

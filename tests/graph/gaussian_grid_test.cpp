@@ -9,7 +9,7 @@
 
 #include "graph/meshes.hpp"
 
-namespace isobar {
+namespace isobar::gaussian_grid_test {
 namespace {
 
 TEST(GaussianGrid, HasThePublishedSizesAndFirstLatitudes) {
@@ -145,4 +145,4 @@ TEST(GaussianGrid, GivesTheEdgeAttributesOfAnemoi) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::gaussian_grid_test

@@ -11,7 +11,7 @@
 #include "core/temporary_folder.hpp"
 #include "graph/meshes.hpp"
 
-namespace isobar {
+namespace isobar::graph_file_test {
 namespace {
 
 using test::message_of;
@@ -231,4 +231,4 @@ TEST(GraphCache, ServesRanksThatBuildAtOnce) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::graph_file_test

@@ -9,7 +9,7 @@
 
 #include "graph/meshes.hpp"
 
-namespace isobar {
+namespace isobar::graph_shard_test {
 namespace {
 
 /// An edge set of the graph and where its parts are in a shard.
@@ -242,4 +242,4 @@ TEST(GraphShard, RejectsAPartitionOfAnotherGraph) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::graph_shard_test

@@ -9,7 +9,7 @@
 
 #include "graph/meshes.hpp"
 
-namespace isobar {
+namespace isobar::halo_exchange_test {
 namespace {
 
 /// [B, N, C] of small whole numbers, other ones everywhere.
@@ -97,4 +97,4 @@ TEST(HaloExchange, RejectsWhatDoesNotFit) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::halo_exchange_test

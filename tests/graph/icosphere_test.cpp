@@ -12,7 +12,7 @@
 #include "graph/axes.hpp"
 #include "graph/sphere.hpp"
 
-namespace isobar {
+namespace isobar::icosphere_test {
 namespace {
 
 std::set<std::pair<int64_t, int64_t>> pairs(const at::Tensor& edges) {
@@ -149,4 +149,4 @@ TEST(RestrictTo, SaysWhatToRaiseWhenTooLittleIsLeft) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::icosphere_test

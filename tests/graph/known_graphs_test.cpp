@@ -7,7 +7,7 @@
 #include <limits>
 #include <string>
 
-namespace isobar {
+namespace isobar::known_graphs_test {
 namespace {
 
 /// Edge counts that were counted with scipy's cKDTree over the same grids.
@@ -102,4 +102,4 @@ TEST(KnownGraphs, OfN320HasSmallHalosOnFourRanks) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::known_graphs_test

@@ -9,7 +9,7 @@
 
 #include "graph/axes.hpp"
 
-namespace isobar {
+namespace isobar::latlon_grid_test {
 namespace {
 
 using test::axis;
@@ -81,4 +81,4 @@ TEST(LatLonGrid, RejectsAxesThatAreNone) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::latlon_grid_test

@@ -5,7 +5,7 @@
 
 #include <string>
 
-namespace isobar {
+namespace isobar::no_atlas_test {
 namespace {
 
 TEST(GaussianGrid, SaysWhatIsMissingWithoutAtlas) {
@@ -18,4 +18,4 @@ TEST(GaussianGrid, SaysWhatIsMissingWithoutAtlas) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::no_atlas_test

@@ -7,7 +7,7 @@
 #include "graph/meshes.hpp"
 #include "graph/sphere.hpp"
 
-namespace isobar {
+namespace isobar::partition_test {
 namespace {
 
 const WeatherGraph& globe() {
@@ -84,4 +84,4 @@ TEST(Partition, WantsANodeOfEachKindForEveryRank) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::partition_test

@@ -11,7 +11,7 @@
 #include "graph/axes.hpp"
 #include "graph/sphere.hpp"
 
-namespace isobar {
+namespace isobar::voronoi_test {
 namespace {
 
 Positions at_degrees(std::vector<double> latitude, std::vector<double> longitude) {
@@ -121,4 +121,4 @@ TEST(VoronoiArea, RejectsPointsThatLeaveHalfTheSphereEmpty) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::voronoi_test

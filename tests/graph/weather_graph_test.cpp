@@ -6,7 +6,7 @@
 
 #include "graph/meshes.hpp"
 
-namespace isobar {
+namespace isobar::weather_graph_test {
 namespace {
 
 TEST(WeatherGraph, CoversARegionWithARestrictedMesh) {
@@ -72,4 +72,4 @@ TEST(NodeAttributes, AreSinesThenCosines) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::weather_graph_test

@@ -9,7 +9,7 @@
 
 #include "model/tiny_mesh.hpp"
 
-namespace isobar {
+namespace isobar::graph_conv_test {
 namespace {
 
 constexpr int64_t kChannels = 5;
@@ -224,4 +224,4 @@ TEST(EdgeIndex, ReadsWhatAMoveLeavesInItsBuffers) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::graph_conv_test

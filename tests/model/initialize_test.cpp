@@ -8,7 +8,7 @@
 #include <cmath>
 #include <string>
 
-namespace isobar {
+namespace isobar::initialize_test {
 namespace {
 
 constexpr MlpOptions kSmall{.in = 3, .hidden = 4, .out = 5};
@@ -116,4 +116,4 @@ TEST(InitializeParameters, LeavesTheProcesssGeneratorAlone) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::initialize_test

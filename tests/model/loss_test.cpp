@@ -6,7 +6,7 @@
 
 #include <cmath>
 
-namespace isobar {
+namespace isobar::loss_test {
 namespace {
 
 const at::Tensor& area() {
@@ -101,4 +101,4 @@ TEST(WeightedMse, RejectsShapesThatDoNotFit) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::loss_test

@@ -11,7 +11,7 @@
 
 #include "graph/axes.hpp"
 
-namespace isobar {
+namespace isobar::memory_plan_test {
 namespace {
 
 /// Counts what LibTorch's CPU allocator holds, as long as it lives.
@@ -152,4 +152,4 @@ TEST(MemoryPlan, RejectsOptionsOutOfRange) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::memory_plan_test

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-namespace isobar {
+namespace isobar::mlp_test {
 namespace {
 
 /// In float64, with weights that are not the initial ones.
@@ -129,4 +129,4 @@ TEST(Mlp, RejectsPartsThatDoNotFit) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::mlp_test

@@ -10,7 +10,7 @@
 
 #include "graph/meshes.hpp"
 
-namespace isobar {
+namespace isobar::sharded_gnn_test {
 namespace {
 
 constexpr int64_t kIn = 3, kOut = 2;
@@ -124,4 +124,4 @@ TEST(WeatherGnn, OwnsItsRowsOfTablesAndNothingElse) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::sharded_gnn_test

@@ -10,7 +10,7 @@
 #include "model/reference_gnn.hpp"
 #include "model/tiny_mesh.hpp"
 
-namespace isobar {
+namespace isobar::weather_gnn_test {
 namespace {
 
 constexpr int64_t kIn = 3, kOut = 2, kChannels = 4, kLayers = 2;
@@ -252,4 +252,4 @@ TEST(WeatherGnn, RejectsOptionsOutOfRange) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::weather_gnn_test

@@ -12,7 +12,7 @@
 #include "core/message_of.hpp"
 #include "core/temporary_folder.hpp"
 
-namespace isobar {
+namespace isobar::checkpoint_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -239,4 +239,4 @@ TEST_F(CheckpointTest, NamesAFolderThatCannotBeWritten) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::checkpoint_test

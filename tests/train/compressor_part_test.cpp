@@ -19,7 +19,7 @@
 
 #include <ostream>
 
-namespace isobar {
+namespace isobar::compressor_part_test {
 namespace {
 
 using test::draw;
@@ -208,4 +208,4 @@ TEST(CompressorPart, RefusesParametersThatAreShardedOverSeveralRanks) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::compressor_part_test

@@ -8,7 +8,7 @@
 
 #include <cmath>
 
-namespace isobar {
+namespace isobar::forecast_scores_test {
 namespace {
 
 /// One variable on two points, one lead time; the truth is zero.
@@ -133,4 +133,4 @@ TEST(ForecastScores, RefusesToScoreNothing) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::forecast_scores_test

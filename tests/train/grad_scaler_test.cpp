@@ -13,7 +13,7 @@
 #include <cmath>
 #include <limits>
 
-namespace isobar {
+namespace isobar::grad_scaler_test {
 namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
@@ -195,4 +195,4 @@ TEST(GradScaler, RefusesOptionsThatMakeNoSense) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::grad_scaler_test

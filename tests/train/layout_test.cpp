@@ -16,7 +16,7 @@
 #include <cstdio>
 #include <mutex>
 
-namespace isobar {
+namespace isobar::layout_test {
 namespace {
 
 constexpr int kSteps = 20;
@@ -129,4 +129,4 @@ TEST_P(Layouts, GiveTheSameWeights) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::layout_test

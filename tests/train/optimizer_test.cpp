@@ -9,7 +9,7 @@
 #include <torch/nn/module.h>
 #include <gtest/gtest.h>
 
-namespace isobar {
+namespace isobar::optimizer_test {
 namespace {
 
 struct Pair : torch::nn::Module {
@@ -115,4 +115,4 @@ TEST(Optimizer, RefusesAStateOfAnotherShapeAndAnUnknownMethod) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::optimizer_test

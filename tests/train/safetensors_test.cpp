@@ -11,7 +11,7 @@
 #include "core/message_of.hpp"
 #include "core/temporary_folder.hpp"
 
-namespace isobar {
+namespace isobar::safetensors_test {
 namespace {
 
 using test::message_of;
@@ -179,4 +179,4 @@ TEST_F(SafetensorsTest, NamesAFileThatIsMissing) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::safetensors_test

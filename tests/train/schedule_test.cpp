@@ -5,7 +5,7 @@
 
 #include <isobar/core/error.hpp>
 
-namespace isobar {
+namespace isobar::schedule_test {
 namespace {
 
 constexpr LearningRateSchedule kSchedule{
@@ -65,4 +65,4 @@ TEST(RolloutSchedule, RefusesWhatMakesNoSense) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::schedule_test

@@ -20,7 +20,7 @@
 #include <mutex>
 #include <set>
 
-namespace isobar {
+namespace isobar::sharded_part_test {
 namespace {
 
 constexpr int64_t kRows = 7;
@@ -313,4 +313,4 @@ TEST(ShardedRows, BelongToShardedParametersAndToNoOther) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::sharded_part_test

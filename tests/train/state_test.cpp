@@ -8,7 +8,7 @@
 
 #include "core/message_of.hpp"
 
-namespace isobar {
+namespace isobar::state_test {
 namespace {
 
 TEST(StateDict, GivesBackWhatWasPut) {
@@ -52,4 +52,4 @@ TEST(StateDict, RefusesAKeyPutTwiceAndNothing) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::state_test

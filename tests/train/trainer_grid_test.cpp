@@ -20,7 +20,7 @@
 #include <fstream>
 #include <mutex>
 
-namespace isobar {
+namespace isobar::trainer_grid_test {
 namespace {
 
 /// How a world's ranks are shared: all of them, and those of a model.
@@ -222,4 +222,4 @@ TEST(GridTrainer, RefusesToCompressWhatItCouldNotSave) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::trainer_grid_test

@@ -18,7 +18,7 @@
 #include <cmath>
 #include <fstream>
 
-namespace isobar {
+namespace isobar::trainer_steps_test {
 namespace {
 
 /// Forecasts x(t + 6 h) = a · x(t) + b, as often as there are targets.
@@ -213,4 +213,4 @@ TEST(TrainerScaling, RefusesToCompressScaledGradients) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::trainer_steps_test

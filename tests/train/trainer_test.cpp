@@ -17,7 +17,7 @@
 
 #include <fstream>
 
-namespace isobar {
+namespace isobar::trainer_test {
 namespace {
 
 /// Forecasts x(t + 6 h) = a · x(t) + b.
@@ -275,4 +275,4 @@ TEST(Trainer, StopsEveryRankWhenTheLossIsNoNumber) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::trainer_test

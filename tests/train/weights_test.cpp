@@ -6,7 +6,7 @@
 #include <torch/nn/module.h>
 #include <gtest/gtest.h>
 
-namespace isobar {
+namespace isobar::weights_test {
 namespace {
 
 std::shared_ptr<torch::nn::Module> module_with(double value, int64_t size = 3) {
@@ -74,4 +74,4 @@ TEST(WeightAverage, RefusesADecayThatIsNone) {
 }
 
 }  // namespace
-}  // namespace isobar
+}  // namespace isobar::weights_test

@@ -15,7 +15,7 @@ namespace {
 
 constexpr Milliseconds kTick{50};
 /// A round of gather() ends by rank 0's clock, whose answer needs time to come.
-constexpr std::chrono::seconds kSlack{5};
+constexpr std::chrono::seconds kGatherSlack{5};
 
 /// Threads started meanwhile take no signals: those are for the program's own.
 class BlockSignals {
@@ -117,7 +117,7 @@ std::vector<std::string> Loop::gather(const std::string& text) {
   tell(Contribution{.round = round, .text = text});
   std::unique_lock lock(gather_mutex_);
   const auto is_there = [&] { return gathered_ && gathered_->round == round; };
-  gather_changed_.wait_for(lock, patience_.gather + kSlack,
+  gather_changed_.wait_for(lock, patience_.gather + kGatherSlack,
                            [&] { return is_there() || cause_->failed(); });
   if (is_there()) return std::exchange(gathered_, std::nullopt)->texts;
   lock.unlock();

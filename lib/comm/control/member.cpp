@@ -16,7 +16,7 @@ constexpr Milliseconds kPaceARank{5};
 constexpr Milliseconds kMaxPace{2000};
 
 /// A suspicion is answered sooner by a rank 0 that runs.
-constexpr std::chrono::seconds kAnswerLimit{3};
+constexpr std::chrono::seconds kComplaintLimit{3};
 
 class Member final : public Loop {
  public:
@@ -58,7 +58,7 @@ class Member final : public Loop {
     if (now - heard_ >= patience().silence) {
       return tell_and_finish(roster_.silent({0}, patience().silence));
     }
-    if (complained_at_ && now - *complained_at_ >= kAnswerLimit) {
+    if (complained_at_ && now - *complained_at_ >= kComplaintLimit) {
       return tell_and_finish(roster_.unanswering({0}));
     }
     if (is_urgent_ || now >= next_report_) report(now);

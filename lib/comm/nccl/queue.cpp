@@ -25,7 +25,7 @@ constexpr std::chrono::milliseconds kLookAtWrecks{50};
 constexpr std::chrono::milliseconds kGlance{2};
 
 /// How long the threads may take to stop: one may hang inside NCCL.
-constexpr std::chrono::seconds kPatience{2};
+constexpr std::chrono::seconds kPatienceOfThreads{2};
 
 bool is_message(const Operation& operation) {
   return operation.kind == OperationKind::send || operation.kind == OperationKind::receive;
@@ -61,7 +61,8 @@ void NcclQueue::detach() noexcept {
   stop_ = true;
   to_issue_.notify_all();
   to_watch_.notify_all();
-  const bool stopped = changed_.wait_for(lock, kPatience, [this] { return running_ == 0; });
+  const bool stopped =
+      changed_.wait_for(lock, kPatienceOfThreads, [this] { return running_ == 0; });
   auto wrecks = std::exchange(flying_, {});
   lock.unlock();
   for (auto& thread : threads_) stopped ? thread.join() : thread.detach();

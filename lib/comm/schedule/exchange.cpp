@@ -4,6 +4,7 @@
 
 #include "comm/backend.hpp"
 #include "comm/schedule/schedule.hpp"
+#include "comm/tensor_bytes.hpp"
 
 namespace isobar {
 namespace {
@@ -14,8 +15,6 @@ constexpr int64_t kSegments = 8;
 /// No rank is further ahead of what it has received, in pieces for each: those who went ahead would
 /// share links with those who are late.
 constexpr int64_t kAhead = 3;
-
-char* bytes_of(const at::Tensor& tensor) { return static_cast<char*>(tensor.data_ptr()); }
 
 /// Where each rank's rows begin, in bytes, and where the last one's end.
 std::vector<int64_t> offsets(const std::vector<int64_t>& rows, int64_t row) {

@@ -6,6 +6,7 @@
 
 #include "comm/schedule/parts.hpp"
 #include "comm/schedule/schedule.hpp"
+#include "comm/tensor_bytes.hpp"
 
 namespace isobar {
 namespace {
@@ -13,8 +14,6 @@ namespace {
 /// Rounds whose segments may lie here before they are combined; nor does a rank send further ahead,
 /// since it would share links with those that are late.
 constexpr int64_t kRounds = 3;
-
-char* bytes_of(const at::Tensor& tensor) { return static_cast<char*>(tensor.data_ptr()); }
 
 class Owners {
  public:

@@ -7,15 +7,14 @@
 
 #include "comm/schedule/parts.hpp"
 #include "comm/schedule/schedule.hpp"
+#include "comm/tensor_bytes.hpp"
 
 namespace isobar {
 namespace {
 
-char* bytes_of(const at::Tensor& tensor) { return static_cast<char*>(tensor.data_ptr()); }
-
-class Ring {
+class RingReduction {
  public:
-  Ring(const Operation& operation, int rank, int size, const ScheduleTuning& tuning)
+  RingReduction(const Operation& operation, int rank, int size, const ScheduleTuning& tuning)
       : operation_(operation),
         rank_(rank),
         size_(size),
@@ -161,7 +160,7 @@ class Ring {
 
 Schedule ring_schedule(const Operation& operation, int rank, int size,
                        const ScheduleTuning& tuning) {
-  return Ring(operation, rank, size, tuning).build();
+  return RingReduction(operation, rank, size, tuning).build();
 }
 
 }  // namespace isobar

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "comm/shared_memory/gate.hpp"
+#include "comm/tensor_bytes.hpp"
 
 namespace isobar {
 
@@ -73,7 +74,5 @@ class SharedExchange {
 inline void copy_bytes(void* to, const void* from, int64_t count) {
   if (count > 0) std::memcpy(to, from, static_cast<size_t>(count));
 }
-
-inline char* bytes_of(const at::Tensor& tensor) { return static_cast<char*>(tensor.data_ptr()); }
 
 }  // namespace isobar
