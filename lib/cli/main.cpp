@@ -3,10 +3,10 @@
 #include "cli/bench_compression.hpp"
 #include "cli/bench_step.hpp"
 #include "cli/commands.hpp"
+#include "cli/graph.hpp"
 #include "cli/plan.hpp"
 #include "cli/verify_layout.hpp"
 #include "cli/verify_parity.hpp"
-#include "cli/graph.hpp"
 
 #include <isobar/comm/environment.hpp>
 #include <isobar/core/error.hpp>

@@ -8,8 +8,8 @@
 #include <variant>
 #include <vector>
 
-#include "data/hdf5_attribute.hpp"
 #include "core/hdf5_handle.hpp"
+#include "data/hdf5_attribute.hpp"
 
 namespace isobar::detail {
 namespace {
