@@ -39,17 +39,6 @@ StepCompute time_passes(const Task& task, const Batch& batch, Communicator& grou
           .buckets = {}};
 }
 
-std::vector<double> ready_times(const BucketPlan& plan, double backward_s) {
-  double all = 0, passed = 0;
-  for (const auto& bucket : plan) all += static_cast<double>(bucket.bytes);
-  std::vector<double> ready;
-  for (const auto& bucket : plan) {
-    passed += static_cast<double>(bucket.bytes);
-    ready.push_back(backward_s * passed / all);
-  }
-  return ready;
-}
-
 }  // namespace
 
 std::string choose_compression(CompressionOptions& options, const Task& task, const Batch& batch,
@@ -72,8 +61,8 @@ std::string choose_compression(CompressionOptions& options, const Task& task, co
     auto cost = measure_compression(parameters, plan, compressor.get(), group.size());
     choices.push_back({method, slowest(std::move(cost), group)});
   }
-  predict_choices(choices, compute, ready_times(plan, compute.backward_s), measure_allreduce(group),
-                  group.size());
+  predict_choices(choices, compute, evenly_ready(plan, compute.backward_s),
+                  measure_allreduce(group), group.size());
   const auto advice = advise_compression(choices);
   options.method = methods[advice.choice];
   return "compress.method auto: " + advice.reason;

@@ -63,7 +63,9 @@ struct Experiment {
 
   std::string grid;  ///< "file", or the name of a reduced Gaussian grid
   GraphOptions graph;
-  std::string partition;  ///< of the grid over a model's ranks: "bands" or "bisection"
+  std::string area;         ///< what weighs data nodes: "grid" or "voronoi"
+  std::string graph_cache;  ///< folder; empty for none
+  std::string partition;    ///< of the grid over a model's ranks: "bands" or "bisection"
 
   int model_ranks = 1;  ///< ranks that share a model
   int64_t channels = 0;

@@ -131,13 +131,21 @@ void read_lead_hours(const Config& config, Experiment& e) {
 void read_graph(const Config& config, Experiment& e) {
   const auto graph = config.child("graph");
   e.grid = graph.get<std::string>("grid", "file");
-  e.graph.hidden_level = graph.get<int64_t>("hidden_level");
+  e.graph.hidden_grid = graph.get<std::string>("hidden_grid", "");
+  if (e.graph.hidden_grid.empty()) {
+    e.graph.hidden_level = graph.get<int64_t>("hidden_level");
+  } else {
+    e.graph.processor_neighbours =
+        graph.get<int64_t>("processor_neighbours", e.graph.processor_neighbours);
+  }
   e.graph.min_level = graph.get<int64_t>("min_level", e.graph.min_level);
   e.graph.margin_degrees = graph.get<double>("margin_degrees", e.graph.margin_degrees);
   e.graph.cutoff_factor = graph.get<double>("cutoff_factor", e.graph.cutoff_factor);
   e.graph.max_neighbours = graph.get<int64_t>("max_neighbours", e.graph.max_neighbours);
   e.graph.decoder_neighbours = graph.get<int64_t>("decoder_neighbours", e.graph.decoder_neighbours);
   e.partition = graph.one_of("partition", {"bands", "bisection"}, "bands");
+  e.area = graph.one_of("area", {"grid", "voronoi"}, "grid");
+  e.graph_cache = graph.get<std::string>("cache", "");
 }
 
 void read_model(const Config& config, Experiment& e) {

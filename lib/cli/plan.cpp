@@ -59,16 +59,17 @@ void print_table(const std::vector<Planned>& all, int ranks) {
     fmt::print(
         "{:>7} {:>10} {:>7} |      {:>8.2f} {:>8.2f} {:>8.2f} {:>9.2f} {:>8.2f} {:>8.2f} | "
         "{:>8.2f}\n",
-        rollout, network.activations == Activations::keep ? "keep" : "recompute",
-        chunk_edges_of(network), gib(p.weight_bytes), gib(p.graph_bytes), gib(p.encoder_bytes),
-        gib(p.processor_bytes), gib(p.decoder_bytes), gib(p.peak_bytes), p.step_flops / 1e12);
+        rollout, name_of(network.activations), chunk_edges_of(network), gib(p.weight_bytes),
+        gib(p.graph_bytes), gib(p.encoder_bytes), gib(p.processor_bytes), gib(p.decoder_bytes),
+        gib(p.peak_bytes), p.step_flops / 1e12);
   }
 }
 
 nlohmann::json json_of(const Planned& planned, int64_t memory_bytes) {
   const auto& p = planned.plan;
-  return {{"rollout", planned.rollout},
-          {"activations", planned.network.activations == Activations::keep ? "keep" : "recompute"},
+  return {{"kind", "step"},
+          {"rollout", planned.rollout},
+          {"activations", name_of(planned.network.activations)},
           {"chunk_edges", chunk_edges_of(planned.network)},
           {"parameters", {{"network", p.network_parameters}, {"tables", p.table_parameters}}},
           {"weight_bytes", p.weight_bytes},
@@ -89,6 +90,7 @@ void add_plan_options(CLI::App& app, PlanArguments& arguments) {
   app.add_option("overrides", arguments.overrides, "section.key=value, over the file's");
   app.add_option("--device-memory", arguments.device_memory,
                  "such as 64GiB: chooses what is kept for the backward pass so that a step fits");
+  add_machine_options(app, arguments.machines);
   app.add_option("--json", arguments.json, "write the rows there; - is standard output");
 }
 
@@ -101,6 +103,7 @@ int run_plan(const PlanArguments& arguments) {
     memory_bytes = *bytes;
   }
   const auto experiment = read_experiment(load_config(arguments.experiment, arguments.overrides));
+  if (arguments.machines.nodes > 0) check_machines(arguments.machines, experiment);
   const auto ranks = model_sizes(experiment);
   std::vector<Planned> all;
   auto rows = nlohmann::json::array();
@@ -108,10 +111,18 @@ int run_plan(const PlanArguments& arguments) {
     all.push_back(plan_largest(experiment, ranks, rollout, memory_bytes));
     rows.push_back(json_of(all.back(), memory_bytes));
   }
-  if (arguments.json != "-") print_table(all, static_cast<int>(ranks.size()));
+  const bool prints = arguments.json != "-";
+  if (prints) print_table(all, static_cast<int>(ranks.size()));
+  if (arguments.machines.nodes > 0) {
+    const auto& first = all.front().plan;
+    for (auto& row :
+         plan_sums(experiment, arguments.machines, first.forward_flops, first.step_flops, prints)) {
+      rows.push_back(std::move(row));
+    }
+  }
   write_report(arguments.json, "isobar.plan.1", arguments.command, rows);
   const bool fits = memory_bytes == 0 || all.back().plan.peak_bytes <= memory_bytes;
-  if (!fits && arguments.json != "-") {
+  if (!fits && prints) {
     fmt::print("does not fit into {}: take more ranks a model (model.ranks), or fewer channels\n",
                arguments.device_memory);
   }

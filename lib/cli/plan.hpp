@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "cli/plan_sums.hpp"
+
 #include <string>
 #include <vector>
 
@@ -14,7 +16,8 @@ struct PlanArguments {
   std::string experiment;              ///< a YAML file
   std::vector<std::string> overrides;  ///< key=value
   std::string device_memory;           ///< such as 64GiB; empty: no limit
-  std::string json;                    ///< file, "-" for standard output, empty for none
+  PlannedMachines machines;
+  std::string json;  ///< file, "-" for standard output, empty for none
   std::vector<std::string> command;
 };
 

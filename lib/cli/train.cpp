@@ -10,6 +10,7 @@
 #include <isobar/train/scoring.hpp>
 #include <isobar/train/sharded_part.hpp>
 #include <isobar/train/weights.hpp>
+#include <ATen/ATen.h>
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
@@ -97,6 +98,8 @@ class TrainingRun {
       experiment_.trainer.device = setup_->device();
     });
     folder_.log().info("{} on {} ranks ({})", setup_->summary(), world_.size(), world_.backend());
+    if (!setup_->graph_warning().empty()) folder_.log().warn("{}", setup_->graph_warning());
+    folder_.log().info("{}", describe_plan(setup_->planned()));
     if (setup_->graph().uncovered > 0) {
       folder_.log().warn("{} data nodes have no encoder edge: their values are not seen",
                          setup_->graph().uncovered);
@@ -140,9 +143,26 @@ class TrainingRun {
                     {{&setup_->scales()}, {{"experiment", experiment_.yaml}}});
     const auto summary = trainer.run(folder_);
     log_saving(summary.reducer);
+    record_memory();
     record_.set(section, totals(summary, fs::relative(summary.best_checkpoint, folder_.path())));
     write_record();
     return summary;
+  }
+
+  /// The largest of the ranks', of which each has planned its own part of the network.
+  void record_memory() {
+    const auto& planned = setup_->planned();
+    auto bytes = at::tensor({planned.memory.peak_bytes, setup_->memory().peak()}, at::kLong);
+    world_.allreduce(bytes, ReduceOp::maximum).synchronize();
+    const auto predicted = bytes[0].item<int64_t>(), measured = bytes[1].item<int64_t>();
+    record_.set("memory", {{"activations", name_of(planned.options.activations)},
+                           {"chunk_edges", chunk_edges_of(planned.options)},
+                           {"predicted_peak_bytes", predicted},
+                           {"measured_peak_bytes", measured},
+                           {"step_flops", planned.memory.step_flops}});
+    folder_.log().info("tensors of a rank took {:.3f} GiB at the highest, {:.0f} % of the plan",
+                       static_cast<double>(measured) / (1 << 30),
+                       100.0 * static_cast<double>(measured) / static_cast<double>(predicted));
   }
 
   void log_saving(const ReducerCounters& counters) {

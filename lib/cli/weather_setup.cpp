@@ -3,7 +3,9 @@
 
 #include <isobar/comm/make_communicator.hpp>
 #include <isobar/core/error.hpp>
+#include <isobar/graph/graph_file.hpp>
 #include <isobar/graph/graph_shard.hpp>
+#include <isobar/graph/voronoi.hpp>
 #include <isobar/train/checkpoint.hpp>
 #include <ATen/ATen.h>
 #include <torch/nn/module.h>
@@ -16,7 +18,7 @@
 namespace isobar {
 namespace {
 
-Grid make_grid(const Experiment& experiment, const Dataset& dataset) {
+Grid make_named_grid(const Experiment& experiment, const Dataset& dataset) {
   if (experiment.grid == "file") {
     return make_latlon_grid(dataset.latitudes(), dataset.longitudes());
   }
@@ -26,6 +28,17 @@ Grid make_grid(const Experiment& experiment, const Dataset& dataset) {
   ISOBAR_CHECK(grid.size() == points, "graph.grid: ", experiment.grid, " has ", grid.size(),
                " points, the data have ", points, "; 'grid: file' takes the data's own");
   return grid;
+}
+
+Grid make_grid(const Experiment& experiment, const Dataset& dataset) {
+  auto grid = make_named_grid(experiment, dataset);
+  if (experiment.area == "voronoi") grid.area = voronoi_area({grid.latitude, grid.longitude});
+  return grid;
+}
+
+CachedGraph make_graph(const Experiment& experiment, const Grid& grid) {
+  if (experiment.graph_cache.empty()) return {build_graph(grid, experiment.graph), {}};
+  return build_or_load_graph(grid, experiment.graph, experiment.graph_cache);
 }
 
 }  // namespace
@@ -59,10 +72,26 @@ PlanOptions plan_options(const Experiment& experiment, int64_t rollout) {
           .optimizer_values = moments + (averaged ? 1 : 0)};
 }
 
-std::vector<GraphSizes> model_sizes(const Experiment& experiment) {
+const char* name_of(Activations activations) {
+  return activations == Activations::keep ? "keep" : "recompute";
+}
+
+std::string describe_plan(const PlannedNetwork& planned) {
+  return fmt::format(
+      "passes {} what they computed, in chunks of {} edges; the largest step is predicted to take "
+      "{:.3f} GiB and {:.3g} TFLOP on this rank",
+      name_of(planned.options.activations), chunk_edges_of(planned.options),
+      static_cast<double>(planned.memory.peak_bytes) / (1 << 30), planned.memory.step_flops / 1e12);
+}
+
+WeatherGraph model_graph(const Experiment& experiment) {
   const auto grid = experiment.grid == "file" ? make_grid(experiment, Dataset(experiment.data))
                                               : make_gaussian_grid(experiment.grid);
-  const auto graph = build_graph(grid, experiment.graph);
+  return make_graph(experiment, grid).graph;
+}
+
+std::vector<GraphSizes> model_sizes(const Experiment& experiment) {
+  const auto graph = model_graph(experiment);
   const auto partition =
       make_partition(graph, experiment.model_ranks, parse_partition_method(experiment.partition));
   std::vector<GraphSizes> sizes;
@@ -91,7 +120,9 @@ WeatherSetup::WeatherSetup(const Experiment& experiment, const ProcessGrid& grid
   } else {
     load_checkpoint(checkpoint, {&scales_});
   }
-  graph_ = build_graph(make_grid(experiment_, *dataset_), experiment_.graph);
+  auto made = make_graph(experiment_, make_grid(experiment_, *dataset_));
+  graph_ = std::move(made.graph);
+  graph_warning_ = std::move(made.warning);
   build_network();
 }
 
@@ -116,11 +147,13 @@ void WeatherSetup::build_network() {
     area_ = area_.index_select(0, rows_);
   }
   auto options = network_options(experiment_);
+  const auto sizes = sizes_of(shard ? *shard : make_shard(graph_));
+  const auto longest = plan_options(experiment_, experiment_.longest_rollout());
   if (experiment_.activations == "auto") {
-    options = fit_memory(options, sizes_of(shard ? *shard : make_shard(graph_)),
-                         plan_options(experiment_, experiment_.longest_rollout()),
-                         experiment_.device_memory_bytes);
+    options = fit_memory(options, sizes, longest, experiment_.device_memory_bytes);
   }
+  planned_ = {options, plan_memory(options, sizes, longest)};
+  memory_.emplace(device_);
   const auto network = shard ? std::make_shared<WeatherGnn>(options, *shard, grid_.model())
                              : std::make_shared<WeatherGnn>(options, graph_);
   network->to(device_);

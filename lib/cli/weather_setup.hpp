@@ -8,9 +8,11 @@
 #include <isobar/comm/process_grid.hpp>
 #include <isobar/core/log.hpp>
 #include <isobar/model/memory_plan.hpp>
+#include <isobar/model/tensor_memory.hpp>
 #include <isobar/model/weather_gnn.hpp>
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -21,6 +23,21 @@ WeatherGnnOptions network_options(const Experiment& experiment);
 
 /// What a step of it keeps beside the network.
 PlanOptions plan_options(const Experiment& experiment, int64_t rollout);
+
+/// A network as it is built on one rank, and what a training step of it takes.
+struct PlannedNetwork {
+  WeatherGnnOptions options;
+  MemoryPlan memory;
+};
+
+/// "keep" or "recompute".
+const char* name_of(Activations activations);
+
+/// One line: what was chosen, and what it is predicted to take.
+std::string describe_plan(const PlannedNetwork& planned);
+
+/// The graph of an experiment. Reads the data only where they are the grid.
+WeatherGraph model_graph(const Experiment& experiment);
 
 /// The parts of the graph that the ranks of a model have. Reads the data only where they are the
 /// grid.
@@ -45,6 +62,12 @@ class WeatherSetup {
   /// Of this rank's points, [N] or as many as rows_ has.
   const at::Tensor& area() const noexcept { return area_; }
   const WeatherGraph& graph() const noexcept { return graph_; }
+  /// Why a graph of the cache was not taken, or could not be kept; empty where all is well.
+  const std::string& graph_warning() const noexcept { return graph_warning_; }
+  /// What was chosen for this rank's network, and what steps of the longest forecast take.
+  const PlannedNetwork& planned() const noexcept { return planned_; }
+  /// What tensors of this thread take, from the network's first one on.
+  const TensorMemory& memory() const { return *memory_; }
   const DataScales& scales() const noexcept { return scales_; }
 
   /// Throws UsageError where a target time belongs to two of the periods; an
@@ -73,6 +96,9 @@ class WeatherSetup {
   std::shared_ptr<const Dataset> dataset_;
   DataScales scales_;
   WeatherGraph graph_;
+  std::string graph_warning_;
+  PlannedNetwork planned_;
+  std::optional<TensorMemory> memory_;
   at::Tensor rows_;  ///< points that this rank owns; undefined for all
   at::Tensor area_;
   Task task_;

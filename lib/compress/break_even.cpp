@@ -210,6 +210,17 @@ AllreduceCost measure_allreduce(Communicator& group) {
   return fit_allreduce_cost(samples, group.size());
 }
 
+std::vector<double> evenly_ready(const BucketPlan& plan, double backward_s) {
+  double all = 0, passed = 0;
+  for (const auto& bucket : plan) all += static_cast<double>(bucket.bytes);
+  std::vector<double> ready;
+  for (const auto& bucket : plan) {
+    passed += static_cast<double>(bucket.bytes);
+    ready.push_back(backward_s * passed / all);
+  }
+  return ready;
+}
+
 void predict_choices(std::vector<CompressionChoice>& choices, const StepCompute& compute,
                      const std::vector<double>& ready_s, const AllreduceCost& wire, int ranks) {
   for (auto& choice : choices) {

@@ -81,6 +81,44 @@ class ProgramsTest(Case):
         self.assertEqual(result.returncode, 1, result.stderr)
         self.assertIn("does not fit", result.stdout)
 
+    def test_plans_the_sums_of_gradients_over_nodes(self):
+        result = run([PROGRAM, "plan", EXPERIMENT, "model.channels=64", "--nodes", "4", "--node-gbit-s", "0.01,1000",
+                      "--json", "-"])
+        self.assertEqual(result.returncode, 0, result.stderr)
+        rows = [row for row in json.loads(result.stdout)["rows"] if row["kind"] == "sums"]
+        self.assertEqual([row["node_gbit_s"] for row in rows], [0.01] * 4 + [1000] * 4)
+        slow = {row["method"].split()[0]: row for row in rows[:4]}
+        self.assertEqual(slow["bf16"]["payload_bytes"] * 2, slow["none"]["payload_bytes"])
+        self.assertLess(slow["acp_sgd"]["payload_bytes"], slow["bf16"]["payload_bytes"])
+        for row in rows:  # of a ring
+            self.assertAlmostEqual(row["sent_bytes"], 1.5 * row["payload_bytes"], delta=64)
+        self.assertIn("acp_sgd", rows[0]["advice"])
+        self.assertTrue(rows[4]["advice"].startswith("compression stays off"), rows[4]["advice"])
+        result = run([PROGRAM, "plan", EXPERIMENT, "model.ranks=3", "--nodes", "4", "--node-gbit-s", "100"])
+        self.assertEqual((result.returncode, result.stdout), (1, ""))
+        self.assertIn("--node-ranks", result.stderr)
+        self.assertEqual(run([PROGRAM, "plan", EXPERIMENT, "--nodes", "4"]).returncode, 2)
+
+    def test_records_the_memory_that_was_planned_and_what_it_took(self):
+        for activations in ["keep", "recompute"]:
+            self.assertEqual(self.train(f"model.activations={activations}", "run.name=" + activations).returncode, 0)
+            memory = self.record(activations)["memory"]
+            self.assertEqual(memory["activations"], activations)
+            self.assertAlmostEqual(memory["measured_peak_bytes"] / memory["predicted_peak_bytes"], 1, delta=0.15)
+            self.assertIn("% of the plan", self.log(activations))
+
+    def test_keeps_graphs_in_a_folder(self):
+        cache = self.folder / "graphs"
+        for name in ["built", "loaded"]:
+            result = self.train(f"graph.cache={cache}", f"run.name={name}")
+            self.assertEqual(result.returncode, 0, result.stderr)
+            self.assertEqual(len(list(cache.glob("*.h5"))), 1)
+        self.assertEqual(*[[e["loss"] for e in self.events(n) if e["event"] == "step"] for n in ["built", "loaded"]])
+        for file in cache.glob("*.h5"):
+            file.write_bytes(file.read_bytes()[:-100])
+        self.assertEqual(self.train(f"graph.cache={cache}", "run.name=mended").returncode, 0)
+        self.assertIn(str(cache), self.log("mended"), "a file that is not whole is told")
+
     def test_trains_on_two_ranks_and_scores_the_test_period_last(self):
         result = self.train()
         self.assertEqual(result.returncode, 0, result.stderr)

@@ -2,63 +2,17 @@
 #include <isobar/core/error.hpp>
 #include <isobar/model/loss.hpp>
 #include <isobar/model/memory_plan.hpp>
+#include <isobar/model/tensor_memory.hpp>
 #include <ATen/ATen.h>
-#include <c10/core/CPUAllocator.h>
 #include <gtest/gtest.h>
 
-#include <atomic>
+#include <thread>
 #include <tuple>
 
 #include "graph/axes.hpp"
 
 namespace isobar::memory_plan_test {
 namespace {
-
-/// Counts what LibTorch's CPU allocator holds, as long as it lives.
-class CountingAllocator final : public c10::Allocator {
- public:
-  CountingAllocator() : below_(c10::GetCPUAllocator()) {
-    current = this;
-    c10::SetCPUAllocator(this, /*priority=*/100);
-  }
-  ~CountingAllocator() override {
-    c10::SetCPUAllocator(below_, 100);
-    current = nullptr;
-  }
-
-  c10::DataPtr allocate(size_t bytes) override {
-    auto held = std::make_unique<Block>(Block{below_->allocate(bytes), bytes});
-    void* const data = held->data.get();
-    const auto now = live_ += static_cast<int64_t>(bytes);
-    auto peak = peak_.load();
-    while (now > peak && !peak_.compare_exchange_weak(peak, now)) {
-    }
-    return {data, held.release(), &release, c10::Device(c10::kCPU)};
-  }
-  void copy_data(void* to, const void* from, std::size_t bytes) const override {
-    default_copy_data(to, from, bytes);
-  }
-
-  void restart() { peak_ = live_.load(); }
-  int64_t live() const { return live_; }
-  int64_t peak() const { return peak_; }
-
- private:
-  struct Block {
-    c10::DataPtr data;
-    size_t bytes;
-  };
-  static void release(void* context) {
-    auto* const block = static_cast<Block*>(context);
-    if (current) current->live_ -= static_cast<int64_t>(block->bytes);
-    delete block;
-  }
-
-  static inline CountingAllocator* current = nullptr;
-  c10::Allocator* below_;
-  std::atomic<int64_t> live_{0};
-  std::atomic<int64_t> peak_{0};
-};
 
 /// A latitude-longitude grid of so many rows, and a network on it.
 struct Size {
@@ -90,7 +44,7 @@ TEST_P(Plan, IsWithinATenthOfWhatTensorsTake) {
                                   .activations = activations};
   const auto predicted =
       plan_memory(options, sizes_of(make_shard(graph)), {.rollout = rollout}).peak_bytes;
-  CountingAllocator memory;
+  TensorMemory memory(at::kCPU);
   {
     const WeatherGnn network(options, graph);
     const auto state = optimizer_state(network);
@@ -115,6 +69,41 @@ INSTANTIATE_TEST_SUITE_P(
     testing::Combine(testing::Values(Size{30, 2, 32, 3}, Size{50, 3, 64, 4}, Size{80, 4, 64, 8}),
                      testing::Values(1, 2, 4),
                      testing::Values(Activations::keep, Activations::recompute)));
+
+TEST(TensorMemory, CountsWhatLivesAndTheMostThatDid) {
+  auto before = at::ones({1000});
+  const TensorMemory memory(at::kCPU);
+  const auto kept = at::ones({10});
+  { const auto dropped = at::ones({100}); }
+  before.reset();
+  EXPECT_EQ(memory.live(), 40);
+  EXPECT_EQ(memory.peak(), 440);
+}
+
+TEST(TensorMemory, IsOfOneThreadWhoeverFreesIt) {
+  TensorMemory memory(at::kCPU);
+  auto moved = at::ones({10});
+  at::Tensor others;
+  std::thread([&] {
+    others = at::ones({100});
+    moved.reset();
+  }).join();
+  EXPECT_EQ(memory.live(), 0);
+  EXPECT_EQ(memory.peak(), 40);
+  memory.restart();
+  EXPECT_EQ(memory.peak(), 0);
+}
+
+TEST(TensorMemory, IsOutlivedByTensors) {
+  at::Tensor kept;
+  {
+    const TensorMemory memory(at::kCPU);
+    kept = at::ones({10});
+  }
+  const TensorMemory next(at::kCPU);
+  kept.reset();
+  EXPECT_EQ(next.live(), 0) << "what another one counted";
+}
 
 TEST(MemoryPlan, CountsTheAifsNetwork) {
   // Sizes of N320 with a hidden mesh of level 6.

@@ -40,6 +40,10 @@ struct CompressionChoice {
   StepPrediction step{};
 };
 
+/// When each bucket is full, in seconds since the backward pass began, if gradients come evenly,
+/// byte by byte, all through it.
+std::vector<double> evenly_ready(const BucketPlan& plan, double backward_s);
+
 /// Fills in what a step takes for each choice: predict_staged_step() with each bucket ready
 /// when `ready_s` says, by bucket, on a wire of `wire`'s cost. `compute` is a step without
 /// communication, its buckets do not count.
