@@ -66,7 +66,14 @@ function(isobar_add_test name)
   add_executable(${name} ${arg_SOURCES})
   target_link_libraries(${name} PRIVATE ${arg_DEPENDS} isobar_settings isobar_test_support GTest::gtest_main)
   target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR}/tests ${PROJECT_SOURCE_DIR}/lib)
-  # Tests run beside each other, so each takes one thread for LibTorch's operators.
+  # Tests run beside each other, so each takes one thread for LibTorch's operators. A process for each test is what shows
+  # that none needs another; under a sanitizer, which takes seconds to start, one process runs all.
+  if(ISOBAR_SANITIZE)
+    add_test(NAME ${name} COMMAND ${name})
+    set_tests_properties(${name} PROPERTIES TIMEOUT 1200 LABELS "${arg_LABELS}" ENVIRONMENT OMP_NUM_THREADS=1
+                                            RUN_SERIAL ON)
+    return()
+  endif()
   gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60 TEST_LIST ${name}_TESTS
     PROPERTIES TIMEOUT ${arg_TIMEOUT} ENVIRONMENT OMP_NUM_THREADS=1)
   # Labels apart: among the properties above, a list of several is taken to pieces.

@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <isobar/comm/thread_world.hpp>
 #include <isobar/graph/graph_shard.hpp>
+#include <isobar/graph/halo_exchange.hpp>
 #include <isobar/graph/weather_graph.hpp>
+#include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <limits>
+#include <mutex>
 #include <string>
 
 namespace isobar::known_graphs_test {
@@ -75,15 +79,28 @@ struct Halos {
   int64_t encoder = 0, processor = 0, decoder = 0;
 };
 
+/// Sends rows of one column through a stage's exchange.
+int64_t exchanged(const EdgeShard& stage, Communicator& comm) {
+  HaloExchange exchange(stage.halo, comm);
+  const auto rows = at::zeros({1, exchange.plan().owned + exchange.plan().halo(), 1});
+  rows.narrow(1, 0, exchange.plan().owned).fill_(1);
+  exchange.start(rows).wait();
+  EXPECT_EQ(rows.sum().item<double>(), static_cast<double>(rows.numel())) << "a row did not come";
+  return exchange.received_rows();
+}
+
 Halos largest_halos(const WeatherGraph& graph, int ranks, PartitionMethod method) {
   const Partition partition = make_partition(graph, ranks, method);
   Halos largest;
-  for (int rank = 0; rank < ranks; ++rank) {
-    const GraphShard shard = make_shard(graph, partition, rank);
-    largest.encoder = std::max(largest.encoder, shard.encoder.halo.halo());
-    largest.processor = std::max(largest.processor, shard.processor.halo.halo());
-    largest.decoder = std::max(largest.decoder, shard.decoder.halo.halo());
-  }
+  std::mutex mutex;
+  run_ranks(ranks, [&](Communicator& comm) {
+    const GraphShard shard = make_shard(graph, partition, comm.rank());
+    const Halos own{exchanged(shard.encoder, comm), exchanged(shard.processor, comm),
+                    exchanged(shard.decoder, comm)};
+    const std::lock_guard lock(mutex);
+    largest = {std::max(largest.encoder, own.encoder), std::max(largest.processor, own.processor),
+               std::max(largest.decoder, own.decoder)};
+  });
   return largest;
 }
 
