@@ -3,6 +3,7 @@
 
 #include <isobar/train/forecast_scores.hpp>
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -22,7 +23,8 @@ struct EvaluateArguments {
   std::string path;                    ///< a run's folder, or a checkpoint's
   std::vector<std::string> overrides;  ///< key=value, over the checkpoint's experiment
   std::string split = "test";
-  std::string json;  ///< file, "-" for standard output, empty for none
+  int64_t rollout = 0;  ///< steps of a forecast, each scored; 0: the experiment's lead times
+  std::string json;     ///< file, "-" for standard output, empty for none
   std::vector<std::string> command;
 };
 

@@ -5,6 +5,7 @@
 
 #include <isobar/comm/agreement.hpp>
 #include <isobar/core/error.hpp>
+#include <isobar/core/progress.hpp>
 #include <isobar/train/checkpoint.hpp>
 #include <isobar/train/scoring.hpp>
 #include <isobar/train/sharded_part.hpp>
@@ -57,11 +58,35 @@ nlohmann::json rows_of(const std::vector<LeadScore>& scores, const std::string& 
                       {"samples", lead.samples},
                       {"rmse", s.rmse},
                       {"bias", s.bias},
+                      {"acc", s.acc},
                       {"persistence", s.persistence},
                       {"previous_day", s.previous_day}});
     }
   }
   return rows;
+}
+
+/// The mean of the training period at the target times of `sets`. Collective; blocks. Rank 0 shows
+/// progress.
+std::shared_ptr<const Climatology> climatology_of(
+    const WeatherSetup& setup, const std::vector<std::shared_ptr<const SampleSet>>& sets,
+    const ProcessGrid& grid) {
+  ClimatologyOptions options{.period = setup.training_period(), .times = {}};
+  for (const auto& samples : sets) {
+    const auto times = samples->target_times();
+    options.times.insert(options.times.end(), times.begin(), times.end());
+  }
+  std::optional<Progress> progress;
+  options.progress = [&](int64_t done, int64_t total) {
+    if (!progress) {
+      progress.emplace(ProgressOptions{
+          .rank = grid.world().rank(), .label = "climatology", .total = total, .unit = "field"});
+    }
+    progress->update(done);
+  };
+  auto result = std::make_shared<const Climatology>(*sets.at(0), options, grid);
+  if (progress) progress->finish();
+  return result;
 }
 
 }  // namespace
@@ -84,10 +109,24 @@ int run_evaluate(const EvaluateArguments& arguments) {
     ModuleWeights weights(setup->task().module, averaged ? "average" : "model");
     ShardedPart own(weights, setup->task().rows, grid);
     load_checkpoint(checkpoint, {&own});
-    sets = setup->scoring_samples(arguments.split);
+    if (arguments.rollout > 0) {
+      sets = {setup->rollout_samples(arguments.split, arguments.rollout)};
+    } else {
+      sets = setup->scoring_samples(arguments.split);
+    }
   });
-  const auto scores = score_samples(setup->task(), sets, setup->area(), grid,
-                                    experiment->trainer.batch, setup->device());
+  const EvaluationOptions options{.area = setup->area(),
+                                  .batch = experiment->trainer.batch,
+                                  .device = setup->device(),
+                                  .climatology = climatology_of(*setup, sets, grid)};
+  std::vector<LeadScore> scores;
+  if (arguments.rollout > 0) {
+    scores = score_every_lead(setup->task(), *sets[0], grid, options);
+  } else {
+    for (const auto& samples : sets) {
+      scores.push_back(score_last_lead(setup->task(), *samples, grid, options));
+    }
+  }
   run_agreed(*world, [&] {
     if (world->rank() != 0) return;
     if (arguments.json != "-") fmt::print("{}", scores_table(scores));
