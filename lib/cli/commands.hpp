@@ -2,6 +2,7 @@
 #pragma once
 
 #include <isobar/train/forecast_scores.hpp>
+#include <isobar/train/forecast_spectra.hpp>
 
 #include <cstdint>
 #include <string>
@@ -23,6 +24,7 @@ struct EvaluateArguments {
   std::string path;                    ///< a run's folder, or a checkpoint's
   std::vector<std::string> overrides;  ///< key=value, over the checkpoint's experiment
   std::string split = "test";
+  bool spectra = false;
   int64_t rollout = 0;  ///< steps of a forecast, each scored; 0: the experiment's lead times
   std::string json;     ///< file, "-" for standard output, empty for none
   std::vector<std::string> command;
@@ -40,5 +42,8 @@ std::string version_text();
 
 /// A table of scores for people.
 std::string scores_table(const std::vector<LeadScore>& scores);
+
+/// The forecast's power over the truth's on large, medium and small scales; empty for none.
+std::string spectra_table(const std::vector<LeadSpectra>& spectra);
 
 }  // namespace isobar

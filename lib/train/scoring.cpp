@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include <cstddef>
+#include <optional>
 
 namespace isobar {
 namespace {
@@ -19,15 +20,27 @@ void keep_last(Batch& batch, at::Tensor& forecast) {
   if (batch.reference.defined()) batch.reference = batch.reference.narrow(1, last, 1);
 }
 
+SpectraOptions spectra_options(const SampleSet& samples, const std::vector<int64_t>& leads,
+                               const PowerOf& power) {
+  return {.variables = samples.variables(),
+          .unit = samples.unit(),
+          .lead_hours = leads,
+          .rows = samples.options().rows,
+          .points = samples.dataset().point_latitudes().size(0),
+          .power = power};
+}
+
 /// Scores the target hours from number `first` on, which is 0 or that of the last. A rank that
 /// cannot read or forecast its samples makes every rank throw. The ranks of a model agree that all
 /// of them have read before they forecast together.
-std::vector<LeadScore> score_from(size_t first, const Task& task, const SampleSet& samples,
-                                  const ProcessGrid& grid, const EvaluationOptions& options) {
+Evaluation evaluate_from(size_t first, const Task& task, const SampleSet& samples,
+                         const ProcessGrid& grid, const EvaluationOptions& options) {
   c10::NoGradGuard no_grad;
   const auto& hours = samples.options().target_hours;
   const std::vector<int64_t> leads(hours.begin() + static_cast<std::ptrdiff_t>(first), hours.end());
   ForecastScores scores({samples.variables(), samples.unit(), options.area, leads});
+  std::optional<ForecastSpectra> spectra;
+  if (options.power) spectra.emplace(spectra_options(samples, leads, options.power));
   const auto batches = every_sample(
       samples.size(),
       {.batch = options.batch, .rank = grid.data().rank(), .size = grid.data().size()});
@@ -39,21 +52,23 @@ std::vector<LeadScore> score_from(size_t first, const Task& task, const SampleSe
       if (first > 0) keep_last(moved, forecast);
       const auto& climatology = options.climatology;
       scores.add(moved, forecast, climatology ? climatology->at(moved.times, leads) : at::Tensor());
+      if (spectra) spectra->add(moved, forecast, grid.model());
     }
   });
-  return scores.reduce(grid);
+  if (!spectra) return {scores.reduce(grid), {}};
+  return {scores.reduce(grid), spectra->reduce(grid)};
 }
 
 }  // namespace
 
-std::vector<LeadScore> score_every_lead(const Task& task, const SampleSet& samples,
-                                        const ProcessGrid& grid, const EvaluationOptions& options) {
-  return score_from(0, task, samples, grid, options);
+Evaluation evaluate_every_lead(const Task& task, const SampleSet& samples, const ProcessGrid& grid,
+                               const EvaluationOptions& options) {
+  return evaluate_from(0, task, samples, grid, options);
 }
 
-LeadScore score_last_lead(const Task& task, const SampleSet& samples, const ProcessGrid& grid,
-                          const EvaluationOptions& options) {
-  return score_from(samples.options().target_hours.size() - 1, task, samples, grid, options).back();
+Evaluation evaluate_last_lead(const Task& task, const SampleSet& samples, const ProcessGrid& grid,
+                              const EvaluationOptions& options) {
+  return evaluate_from(samples.options().target_hours.size() - 1, task, samples, grid, options);
 }
 
 std::vector<LeadScore> score_samples(const Task& task,
@@ -62,8 +77,8 @@ std::vector<LeadScore> score_samples(const Task& task,
                                      c10::Device device) {
   std::vector<LeadScore> result;
   for (const auto& samples : sets) {
-    result.push_back(
-        score_last_lead(task, *samples, grid, {.area = area, .batch = batch, .device = device}));
+    const EvaluationOptions options{.area = area, .batch = batch, .device = device};
+    result.push_back(evaluate_last_lead(task, *samples, grid, options).scores.back());
   }
   return result;
 }

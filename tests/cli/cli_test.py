@@ -148,24 +148,6 @@ class ProgramsTest(Case):
         self.assertEqual(report["schema"], "isobar.evaluate.1")
         self.assertAlmostEqual(report["rows"][0]["rmse"], self.events()[-1]["rmse"]["t2m"], places=5)
 
-    def test_scores_every_step_of_a_rollout_against_the_climatology(self):
-        self.assertEqual(self.train("data.input_hours=[-12,-6,0]", "test.lead_hours=[12]").returncode, 0)
-        reports = []
-        for ranks, overrides in [(1, []), (2, []), (2, ["model.ranks=2"])]:
-            launcher = ["mpirun", "-n", str(ranks)] if ranks > 1 else []
-            result = run(launcher + [PROGRAM, "evaluate", str(self.folder / "quickstart"), *overrides, "--rollout", "2",
-                                     "--json", "-"])
-            self.assertEqual(result.returncode, 0, result.stderr)
-            self.assertIn("climatology", result.stderr)
-            reports.append(json.loads(result.stdout)["rows"])
-        self.assertEqual([row["lead_hours"] for row in reports[0]], [6, 12])
-        self.assertAlmostEqual(reports[0][1]["rmse"], self.events()[-1]["rmse"]["t2m"], places=4)
-        for rows in reports:
-            for row, first in zip(rows, reports[0]):
-                self.assertTrue(-1 <= row["acc"] <= 1, row)
-                self.assertAlmostEqual(row["acc"], first["acc"], places=4)
-                self.assertEqual(row["samples"], first["samples"])
-
     def test_refits_on_all_days_before_the_test(self):
         self.assertEqual(self.train("train.refit=true").returncode, 0)
         record = self.record()
