@@ -2,7 +2,9 @@
 #pragma once
 
 #include <isobar/train/forecast_scores.hpp>
+#include <isobar/train/forecast_spectra.hpp>
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -22,7 +24,9 @@ struct EvaluateArguments {
   std::string path;                    ///< a run's folder, or a checkpoint's
   std::vector<std::string> overrides;  ///< key=value, over the checkpoint's experiment
   std::string split = "test";
-  std::string json;  ///< file, "-" for standard output, empty for none
+  bool spectra = false;
+  int64_t rollout = 0;  ///< steps of a forecast, each scored; 0: the experiment's lead times
+  std::string json;     ///< file, "-" for standard output, empty for none
   std::vector<std::string> command;
 };
 
@@ -38,5 +42,8 @@ std::string version_text();
 
 /// A table of scores for people.
 std::string scores_table(const std::vector<LeadScore>& scores);
+
+/// The forecast's power over the truth's on large, medium and small scales; empty for none.
+std::string spectra_table(const std::vector<LeadSpectra>& spectra);
 
 }  // namespace isobar

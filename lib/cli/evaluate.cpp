@@ -5,6 +5,8 @@
 
 #include <isobar/comm/agreement.hpp>
 #include <isobar/core/error.hpp>
+#include <isobar/core/progress.hpp>
+#include <isobar/graph/spectrum.hpp>
 #include <isobar/train/checkpoint.hpp>
 #include <isobar/train/scoring.hpp>
 #include <isobar/train/sharded_part.hpp>
@@ -57,11 +59,79 @@ nlohmann::json rows_of(const std::vector<LeadScore>& scores, const std::string& 
                       {"samples", lead.samples},
                       {"rmse", s.rmse},
                       {"bias", s.bias},
+                      {"acc", s.acc},
                       {"persistence", s.persistence},
                       {"previous_day", s.previous_day}});
     }
   }
   return rows;
+}
+
+/// The mean of the training period at the target times of `sets`. Collective; blocks. Rank 0 shows
+/// progress.
+std::shared_ptr<const Climatology> climatology_of(
+    const WeatherSetup& setup, const std::vector<std::shared_ptr<const SampleSet>>& sets,
+    const ProcessGrid& grid) {
+  ClimatologyOptions options{.period = setup.training_period(), .times = {}};
+  for (const auto& samples : sets) {
+    const auto times = samples->target_times();
+    options.times.insert(options.times.end(), times.begin(), times.end());
+  }
+  std::optional<Progress> progress;
+  options.progress = [&](int64_t done, int64_t total) {
+    if (!progress) {
+      progress.emplace(ProgressOptions{
+          .rank = grid.world().rank(), .label = "climatology", .total = total, .unit = "field"});
+    }
+    progress->update(done);
+  };
+  auto result = std::make_shared<const Climatology>(*sets.at(0), options, grid);
+  if (progress) progress->finish();
+  return result;
+}
+
+nlohmann::json spectra_rows_of(const std::vector<LeadSpectra>& spectra, const std::string& split) {
+  auto rows = nlohmann::json::array();
+  for (const auto& lead : spectra) {
+    for (const auto& s : lead.variables) {
+      for (size_t k = 0; k < s.truth.size(); ++k) {
+        rows.push_back({{"split", split},
+                        {"lead_hours", lead.lead_hours},
+                        {"variable", s.variable},
+                        {"samples", s.samples},
+                        {"wavenumber", k + 1},
+                        {"forecast", s.forecast[k]},
+                        {"truth", s.truth[k]},
+                        {"ratio", s.forecast[k] / s.truth[k]}});
+      }
+    }
+  }
+  return rows;
+}
+
+Evaluation evaluate(const WeatherSetup& setup,
+                    const std::vector<std::shared_ptr<const SampleSet>>& sets,
+                    const ProcessGrid& grid, const EvaluationOptions& options,
+                    const EvaluateArguments& arguments) {
+  if (arguments.rollout > 0) return evaluate_every_lead(setup.task(), *sets.at(0), grid, options);
+  Evaluation all;
+  for (const auto& samples : sets) {
+    const auto one = evaluate_last_lead(setup.task(), *samples, grid, options);
+    all.scores.insert(all.scores.end(), one.scores.begin(), one.scores.end());
+    all.spectra.insert(all.spectra.end(), one.spectra.begin(), one.spectra.end());
+  }
+  return all;
+}
+
+void report(const Evaluation& found, const EvaluateArguments& arguments) {
+  if (arguments.json != "-") {
+    fmt::print("{}{}", scores_table(found.scores), spectra_table(found.spectra));
+  }
+  auto more = nlohmann::json::object();
+  if (arguments.spectra) more["spectra"] = spectra_rows_of(found.spectra, arguments.split);
+  write_report(arguments.json, "isobar.evaluate.1", arguments.command,
+               rows_of(found.scores, arguments.split), more);
+  std::fflush(stdout);
 }
 
 }  // namespace
@@ -77,6 +147,7 @@ int run_evaluate(const EvaluateArguments& arguments) {
   require_equal(*world, "configuration", experiment->lines);
   const auto grid = make_process_grid(*world, *experiment);
   std::optional<WeatherSetup> setup;
+  std::optional<Spectrum> spectrum;
   std::vector<std::shared_ptr<const SampleSet>> sets;
   run_agreed(*world, [&] {
     setup.emplace(*experiment, grid, checkpoint.string());
@@ -84,16 +155,23 @@ int run_evaluate(const EvaluateArguments& arguments) {
     ModuleWeights weights(setup->task().module, averaged ? "average" : "model");
     ShardedPart own(weights, setup->task().rows, grid);
     load_checkpoint(checkpoint, {&own});
-    sets = setup->scoring_samples(arguments.split);
+    if (arguments.spectra) spectrum.emplace(setup->graph().data);
+    if (arguments.rollout > 0) {
+      sets = {setup->rollout_samples(arguments.split, arguments.rollout)};
+    } else {
+      sets = setup->scoring_samples(arguments.split);
+    }
   });
-  const auto scores = score_samples(setup->task(), sets, setup->area(), grid,
-                                    experiment->trainer.batch, setup->device());
+  EvaluationOptions options{.area = setup->area(),
+                            .batch = experiment->trainer.batch,
+                            .device = setup->device(),
+                            .climatology = climatology_of(*setup, sets, grid)};
+  if (spectrum) {
+    options.power = [&](const at::Tensor& fields) { return spectrum->power(fields); };
+  }
+  const auto found = evaluate(*setup, sets, grid, options, arguments);
   run_agreed(*world, [&] {
-    if (world->rank() != 0) return;
-    if (arguments.json != "-") fmt::print("{}", scores_table(scores));
-    write_report(arguments.json, "isobar.evaluate.1", arguments.command,
-                 rows_of(scores, arguments.split));
-    std::fflush(stdout);
+    if (world->rank() == 0) report(found, arguments);
   });
   return 0;
 }

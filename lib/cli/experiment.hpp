@@ -101,6 +101,10 @@ struct Experiment {
   std::string yaml;
 };
 
+/// Throws UsageError, naming `key`, unless forecasts to `last_hour` can be fed back: each step
+/// needs fields that were given or forecast.
+void check_reachable(const std::string& key, int64_t last_hour, const Experiment& experiment);
+
 /// Reads a configuration whole. Throws UsageError of one line that names file,
 /// line and key.
 Experiment read_experiment(const Config& config);

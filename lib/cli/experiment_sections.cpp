@@ -50,21 +50,6 @@ void read_forcings(const Config& data, Experiment& e) {
   }
 }
 
-/// A forecast of several steps needs, at each step, fields that it was given or has made itself.
-void check_reachable(const std::string& key, int64_t last_hour, const Experiment& e) {
-  for (int64_t from = e.step_hours; from < last_hour; from += e.step_hours) {
-    for (const int64_t input : e.input_hours) {
-      const int64_t hour = from + input;
-      const bool given = std::count(e.input_hours.begin(), e.input_hours.end(), hour) == 1;
-      const bool forecast = hour > 0 && hour % e.step_hours == 0;
-      ISOBAR_CHECK(given || forecast, key, ": the step to ", from + e.step_hours,
-                   " h needs the field at hour ", hour,
-                   ", which is neither an input hour nor forecast; input hours that are all "
-                   "multiples of data.step_hours, without gaps, allow several steps");
-    }
-  }
-}
-
 std::vector<int64_t> lead_hours(const Config& section, const std::string& name,
                                 const Experiment& e) {
   const auto leads = section.get<std::vector<int64_t>>("lead_hours", {e.step_hours});
@@ -100,6 +85,20 @@ Bounds read_bounds(const Config& section, const std::string& variable) {
 }
 
 }  // namespace
+
+void check_reachable(const std::string& key, int64_t last_hour, const Experiment& e) {
+  for (int64_t from = e.step_hours; from < last_hour; from += e.step_hours) {
+    for (const int64_t input : e.input_hours) {
+      const int64_t hour = from + input;
+      const bool given = std::count(e.input_hours.begin(), e.input_hours.end(), hour) == 1;
+      const bool forecast = hour > 0 && hour % e.step_hours == 0;
+      ISOBAR_CHECK(given || forecast, key, ": the step to ", from + e.step_hours,
+                   " h needs the field at hour ", hour,
+                   ", which is neither an input hour nor forecast; input hours that are all "
+                   "multiples of data.step_hours, without gaps, allow several steps");
+    }
+  }
+}
 
 void read_data(const Config& config, Experiment& e) {
   const auto data = config.child("data");

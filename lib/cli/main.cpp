@@ -79,6 +79,12 @@ int main(int argc, char** argv) {
   evaluate_command->add_option("overrides", evaluate.overrides, "section.key=value");
   evaluate_command->add_option("--split", evaluate.split, "which period")
       ->check(CLI::IsMember({"validation", "test"}));
+  evaluate_command
+      ->add_option("--rollout", evaluate.rollout,
+                   "score every step of forecasts of so many, not the experiment's lead times")
+      ->check(CLI::PositiveNumber);
+  evaluate_command->add_flag("--spectra", evaluate.spectra,
+                             "power of forecast and truth by wavenumber");
   evaluate_command->add_option("--json", evaluate.json,
                                "write the rows there; - is standard output");
 

@@ -21,12 +21,19 @@ std::string host_name() {
 
 void write_report(const std::string& file, const std::string& schema,
                   const std::vector<std::string>& command, const nlohmann::json& rows) {
+  write_report(file, schema, command, rows, nlohmann::json::object());
+}
+
+void write_report(const std::string& file, const std::string& schema,
+                  const std::vector<std::string>& command, const nlohmann::json& rows,
+                  const nlohmann::json& more) {
   if (file.empty()) return;
-  const nlohmann::json report{{"schema", schema},
-                              {"commit", commit()},
-                              {"host", host_name()},
-                              {"command", command},
-                              {"rows", rows}};
+  nlohmann::json report{{"schema", schema},
+                        {"commit", commit()},
+                        {"host", host_name()},
+                        {"command", command},
+                        {"rows", rows}};
+  report.update(more);
   const auto text = report.dump(2) + "\n";
   if (file == "-") {
     std::fputs(text.c_str(), stdout);

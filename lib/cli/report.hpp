@@ -13,4 +13,9 @@ namespace isobar {
 void write_report(const std::string& file, const std::string& schema,
                   const std::vector<std::string>& command, const nlohmann::json& rows);
 
+/// The same with the keys of the object `more` beside `rows`.
+void write_report(const std::string& file, const std::string& schema,
+                  const std::vector<std::string>& command, const nlohmann::json& rows,
+                  const nlohmann::json& more);
+
 }  // namespace isobar

@@ -268,6 +268,15 @@ std::vector<std::shared_ptr<const SampleSet>> WeatherSetup::scoring_samples(
   return sets;
 }
 
+std::shared_ptr<const SampleSet> WeatherSetup::rollout_samples(const std::string& split,
+                                                               int64_t steps) const {
+  const int64_t last = steps * experiment_.step_hours;
+  check_reachable("--rollout", last, experiment_);
+  return samples_to(split == "test" ? experiment_.test : experiment_.validation, last);
+}
+
+Period WeatherSetup::training_period() const { return period(experiment_.train); }
+
 /// A forecast for a lead time goes through every step before it.
 std::shared_ptr<const SampleSet> WeatherSetup::samples_to(const PeriodText& text,
                                                           int64_t lead_hours) const {

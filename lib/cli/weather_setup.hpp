@@ -78,6 +78,12 @@ class WeatherSetup {
   /// experiment, with references 24 h before each target.
   std::vector<std::shared_ptr<const SampleSet>> scoring_samples(const std::string& split) const;
 
+  /// Those of a split's analyses that have `steps` target hours within it: one set, whose targets
+  /// are every step's. Throws UsageError where forecasts cannot be fed back so far.
+  std::shared_ptr<const SampleSet> rollout_samples(const std::string& split, int64_t steps) const;
+
+  Period training_period() const;
+
   /// One line about what was built.
   std::string summary() const;
 

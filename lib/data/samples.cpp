@@ -165,6 +165,13 @@ at::Tensor SampleSet::forecast_columns(const at::Tensor& fields) const {
   return forcing_columns_.numel() == 0 ? fields : fields.index_select(-1, forecast_columns_);
 }
 
+at::Tensor SampleSet::field(int64_t time) const {
+  if (!dataset_->find(time)) {
+    throw DataError("SampleSet: the data have no time " + format_time(time, dataset_->calendar()));
+  }
+  return forecast_columns(fields({time}, {0})[0][0]);
+}
+
 Batch SampleSet::get(const std::vector<int64_t>& indices) const {
   return get(indices, static_cast<int64_t>(options_.target_hours.size()));
 }

@@ -29,7 +29,8 @@ ForecastScores::ForecastScores(ScoreOptions options) : options_(std::move(option
   weights_ = at::zeros_like(sums_);
 }
 
-void ForecastScores::add(const Batch& batch, const at::Tensor& forecast) {
+void ForecastScores::add(const Batch& batch, const at::Tensor& forecast,
+                         const at::Tensor& climatology) {
   ISOBAR_CHECK(forecast.sizes() == batch.target.sizes(), "ForecastScores: forecast is ",
                forecast.sizes(), ", the batch's target ", batch.target.sizes());
   const auto area = options_.area.to(at::kDouble).to(forecast.device()).view({-1, 1});
@@ -52,7 +53,40 @@ void ForecastScores::add(const Batch& batch, const at::Tensor& forecast) {
   } else {
     sums_[kPreviousDay].fill_(std::numeric_limits<double>::quiet_NaN());
   }
+  if (climatology.defined()) {
+    ISOBAR_CHECK(climatology.sizes() == forecast.sizes(), "ForecastScores: climatology is ",
+                 climatology.sizes(), ", the forecast ", forecast.sizes());
+    add_anomalies(batch.target, forecast, climatology);
+  }
+  climatology_known_ &= climatology.defined();
   samples_ += static_cast<double>(forecast.size(0));
+}
+
+void ForecastScores::add_anomalies(const at::Tensor& truth, const at::Tensor& forecast,
+                                   const at::Tensor& climatology) {
+  const auto mean = climatology.to(truth.device(), at::kDouble);
+  const auto area = options_.area.to(at::kDouble).to(truth.device()).view({-1, 1});
+  const auto known = truth.isnan().logical_or(mean.isnan()).logical_not();
+  const auto anomaly = [&](const at::Tensor& field) { return at::where(known, field - mean, 0.0); };
+  const auto f = anomaly(forecast), o = anomaly(truth);
+  const auto sum = [&](const at::Tensor& product) { return (product * area).sum(2).cpu(); };
+  anomalies_.push_back(at::stack({sum(f * o), sum(f * f), sum(o * o)}));
+}
+
+/// [S, P]
+at::Tensor ForecastScores::correlations(const ProcessGrid& grid) const {
+  const auto& sizes = sums_.sizes();
+  auto sums = at::zeros({2, sizes[1], sizes[2]}, at::kDouble);  // of correlations, of samples
+  if (!anomalies_.empty()) {
+    auto products = at::cat(anomalies_, 1);
+    grid.model().allreduce(products).wait();
+    const auto counted = (products[1] != 0).logical_and(products[2] != 0);
+    const auto acc = products[0] / (products[1] * products[2]).sqrt();
+    sums = at::stack({at::where(counted, acc, 0.0).sum(0), counted.to(at::kDouble).sum(0)});
+  }
+  if (!climatology_known_) sums.fill_(std::numeric_limits<double>::quiet_NaN());
+  grid.data().allreduce(sums).wait();
+  return sums[0] / sums[1];
 }
 
 std::vector<LeadScore> ForecastScores::reduce(const ProcessGrid& grid) const {
@@ -65,6 +99,7 @@ std::vector<LeadScore> ForecastScores::reduce(const ProcessGrid& grid) const {
     throw DataError("ForecastScores: no sample to score on any rank");
   }
   const auto sums = all[0] / all[1];
+  const auto acc = correlations(grid);
 
   std::vector<LeadScore> result;
   for (int64_t s = 0; s < sums.size(1); ++s) {
@@ -74,7 +109,7 @@ std::vector<LeadScore> ForecastScores::reduce(const ProcessGrid& grid) const {
       const auto value = [&](Row row) { return sums[row][s][p].item<double>(); };
       lead.variables.push_back({options_.variables[p], unit * std::sqrt(value(kSquared)),
                                 unit * value(kError), unit * std::sqrt(value(kPersistence)),
-                                unit * std::sqrt(value(kPreviousDay))});
+                                unit * std::sqrt(value(kPreviousDay)), acc[s][p].item<double>()});
     }
     result.push_back(std::move(lead));
   }

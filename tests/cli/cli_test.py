@@ -305,6 +305,10 @@ class BadInputTest(Case):
     def test_several_steps_that_need_unknown_fields(self):
         self.check([self.command("test.lead_hours=[6,12]")], "test.lead_hours", "hour -12")
 
+    def test_rollout_that_needs_unknown_fields(self):
+        self.assertEqual(self.train(ranks=1).returncode, 0)
+        self.check([["evaluate", str(self.folder / "quickstart"), "--rollout", "2"]], "--rollout", "hour -12")
+
 
 class QuickstartTest(Case):
     def test_forecasts_better_than_persistence_and_the_value_24_h_earlier(self):

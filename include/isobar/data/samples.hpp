@@ -73,6 +73,12 @@ class SampleSet {
   /// The same with the first `targets` target hours only; what belongs to the others is not read.
   Batch get(const std::vector<int64_t>& indices, int64_t targets) const;
 
+  /// [N, P] float32: the fields of one time of the data set, whether or not the period has it,
+  /// normalised, as a batch has them. Throws DataError for a time that the data set lacks.
+  at::Tensor field(int64_t time) const;
+
+  /// The N points of its batches.
+  int64_t points() const { return latitudes_.size(0); }
   /// The P variables of its batches.
   const std::vector<std::string>& variables() const noexcept { return variables_; }
   /// What one normalised unit of each is in its own units, float64 [P].

@@ -6,6 +6,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -22,6 +23,8 @@ struct VariableScore {
   double bias = 0;          ///< area-weighted mean of forecast minus truth
   double persistence = 0;   ///< RMSE of the field at analysis time, kept
   double previous_day = 0;  ///< RMSE of the field 24 h before the target; NaN where not known
+  /// Anomaly correlation, see ForecastScores; NaN where the climatology is not known.
+  double acc = std::numeric_limits<double>::quiet_NaN();
 };
 
 struct LeadScore {
@@ -42,14 +45,25 @@ struct ScoreOptions {
 
 /// Sums up squared errors of forecasts and of two forecasts that cost nothing,
 /// and makes scores of them. Sums are in double precision.
+///
+/// The anomaly correlation is not centred, and is a mean over samples:
+///
+///     ACC = mean of  sum a f' o' / sqrt(sum a f'^2 · sum a o'^2)
+///
+/// with area a, f' the forecast and o' the truth less the climatology, and sums over the points
+/// where truth and climatology are known. So defines it WeatherBench 2 (S. Rasp et al., J. Adv.
+/// Model. Earth Syst. 16, e2023MS004019, 2024); a centred one would also take off the
+/// mean anomalies. Samples without an anomaly, or a point where it is known, do not count.
 class ForecastScores {
  public:
   explicit ForecastScores(ScoreOptions options);
 
   /// `forecast` is [B, S, N, P], normalised as the batch is. The batch's last
   /// input hour is the analysis; its reference hours, where it has them, are
-  /// the hours 24 h before its targets.
-  void add(const Batch& batch, const at::Tensor& forecast);
+  /// the hours 24 h before its targets. `climatology` is what to expect at the targets,
+  /// [B, S, N, P] and normalised as the batch is; undefined, here or in any other call, there is
+  /// no ACC.
+  void add(const Batch& batch, const at::Tensor& forecast, const at::Tensor& climatology = {});
 
   /// The scores over all replicas' samples, by lead time; the ranks of a model have added
   /// the same samples, each at its own points. Collective over the world; blocks.
@@ -57,9 +71,17 @@ class ForecastScores {
   std::vector<LeadScore> reduce(const ProcessGrid& grid) const;
 
  private:
+  void add_anomalies(const at::Tensor& truth, const at::Tensor& forecast,
+                     const at::Tensor& climatology);
+  at::Tensor correlations(const ProcessGrid& grid) const;
+
   ScoreOptions options_;
   at::Tensor sums_;     ///< [4, S, P]: squared errors, error, persistence, previous day
   at::Tensor weights_;  ///< the same: area, over samples, of the points that were summed up
+  /// For each add(), [3, B, S, P]: sums of a f' o', a f'^2 and a o'^2 over this rank's points.
+  /// Kept by sample, since the ranks of a model first have to add theirs up.
+  std::vector<at::Tensor> anomalies_;
+  bool climatology_known_ = true;
   double samples_ = 0;
 };
 

@@ -3,7 +3,9 @@
 
 #include <isobar/comm/process_grid.hpp>
 #include <isobar/data/samples.hpp>
+#include <isobar/train/climatology.hpp>
 #include <isobar/train/forecast_scores.hpp>
+#include <isobar/train/forecast_spectra.hpp>
 #include <isobar/train/run_folder.hpp>
 #include <isobar/train/task.hpp>
 #include <ATen/core/Tensor.h>
@@ -15,6 +17,29 @@
 #include <vector>
 
 namespace isobar {
+
+struct EvaluationOptions {
+  at::Tensor area;    ///< [N]: of this rank's points; all points' sum to 1
+  int64_t batch = 1;  ///< samples that are forecast together
+  c10::Device device = c10::kCPU;
+  std::shared_ptr<const Climatology> climatology = nullptr;  ///< null: no anomaly correlation
+  PowerOf power = nullptr;                                   ///< null: no spectra
+};
+
+/// By lead time; `spectra` is empty without a power.
+struct Evaluation {
+  std::vector<LeadScore> scores;
+  std::vector<LeadSpectra> spectra;
+};
+
+/// The scores of a task's forecasts of all samples at every target hour, or at the last one alone.
+/// Samples are shared over the data-parallel group, the points of each over the model-parallel
+/// group. Collective over the world; blocks. What one rank throws in reading or forecasting,
+/// every rank throws.
+Evaluation evaluate_every_lead(const Task& task, const SampleSet& samples, const ProcessGrid& grid,
+                               const EvaluationOptions& options);
+Evaluation evaluate_last_lead(const Task& task, const SampleSet& samples, const ProcessGrid& grid,
+                              const EvaluationOptions& options);
 
 /// The scores of a task's forecasts: for each of `sets` over all its samples, at
 /// its last target hour. One set a lead time, so that each lead time is scored

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`isobar evaluate` as users start it: anomaly correlations, rollouts and spectra.
+
+Run from the repository's root with ISOBAR_PROGRAM set; ctest does.
+"""
+
+import json
+import unittest
+
+from cli_test import PROGRAM, Case, run
+
+
+class EvaluateTest(Case):
+    def test_scores_every_step_of_a_rollout_against_the_climatology(self):
+        self.assertEqual(self.train("data.input_hours=[-12,-6,0]", "test.lead_hours=[12]").returncode, 0)
+        reports, spectra = [], []
+        for ranks, overrides in [(1, []), (2, []), (2, ["model.ranks=2"])]:
+            launcher = ["mpirun", "-n", str(ranks)] if ranks > 1 else []
+            result = run(launcher + [PROGRAM, "evaluate", str(self.folder / "quickstart"), *overrides, "--rollout", "2",
+                                     "--spectra", "--json", "-"])
+            self.assertEqual(result.returncode, 0, result.stderr)
+            self.assertIn("climatology", result.stderr)
+            report = json.loads(result.stdout)
+            reports.append(report["rows"])
+            spectra.append(report["spectra"])
+        self.assertEqual([row["lead_hours"] for row in reports[0]], [6, 12])
+        self.assertAlmostEqual(reports[0][1]["rmse"], self.events()[-1]["rmse"]["t2m"], places=4)
+        for rows in reports:
+            for row, first in zip(rows, reports[0]):
+                self.assertTrue(-1 <= row["acc"] <= 1, row)
+                self.assertAlmostEqual(row["acc"], first["acc"], places=4)
+                self.assertEqual(row["samples"], first["samples"])
+        self.check_spectra(spectra)
+
+    def check_spectra(self, reports):
+        """Of two lead times on rows of 49 points, the same however points and samples are shared."""
+        wanted = [(lead, k) for lead in (6, 12) for k in range(1, 25)]
+        self.assertEqual([(row["lead_hours"], row["wavenumber"]) for row in reports[0]], wanted)
+        for rows in reports:
+            for row, first in zip(rows, reports[0]):
+                self.assertGreater(row["truth"], 0)
+                self.assertAlmostEqual(row["ratio"], row["forecast"] / row["truth"], places=9)
+                self.assertAlmostEqual(row["truth"], first["truth"], delta=1e-9 * first["truth"])
+                self.assertAlmostEqual(row["forecast"], first["forecast"], delta=1e-3 * first["forecast"])
+        self.assertLess(reports[0][23]["truth"], 0.01 * reports[0][0]["truth"], "temperatures are smooth")
+
+    def test_shows_spectra_by_scale(self):
+        self.assertEqual(self.train(ranks=1).returncode, 0)
+        result = run([PROGRAM, "evaluate", str(self.folder / "quickstart"), "--spectra"])
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertRegex(result.stdout, r"variable +1-2 +3-8 +9-24 ")
+        self.assertIn("ACC", result.stdout)
+
+
+if __name__ == "__main__":
+    unittest.main()
