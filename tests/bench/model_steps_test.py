@@ -74,7 +74,7 @@ class Programs(unittest.TestCase):
         for name in FACTORS:
             self.assertIn(network, self.command(name))
             self.assertEqual("--recompute" in self.command(name), name.endswith("_recompute"))
-        self.assertIn("bin/isobar bench step --model gnn --sync none --stream-seconds 0 --grid O32 --hidden 4",
+        self.assertIn("bin/isobar bench step --model gnn --sync none --stream-seconds 0 --memory --grid O32 --hidden 4",
                       self.command("isobar"))
         self.assertIn("--graph graph.h5 --gradients gradients.safetensors", self.command("anemoi"))
         self.assertTrue(self.command("anemoi", "--anemoi", "--mapper-chunks 2").endswith("--mapper-chunks 2"))
