@@ -44,11 +44,7 @@ StepCompute time_passes(const Task& task, const Batch& batch, Communicator& grou
 std::string choose_compression(CompressionOptions& options, const Task& task, const Batch& batch,
                                const DataParallelOptions& ddp, Communicator& group) {
   const auto parameters = trainable(*task.module);
-  const auto plan = plan_buckets(parameters, reverse_order(static_cast<int64_t>(parameters.size())),
-                                 {.cap_bytes = ddp.bucket_cap_bytes,
-                                  .first_cap_bytes = ddp.first_bucket_cap_bytes,
-                                  .last_cap_bytes = ddp.last_bucket_cap_bytes,
-                                  .cap_list = ddp.bucket_cap_list});
+  const auto plan = first_plan(parameters, ddp);
   const auto compute = time_passes(task, batch, group);
   const std::vector<std::string> methods{"none", "bf16", "acp_sgd", "power_sgd"};
   std::vector<CompressionChoice> choices;

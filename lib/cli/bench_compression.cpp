@@ -55,12 +55,6 @@ std::vector<Choice> choices_of(const BenchCompressionArguments& arguments) {
   return choices;
 }
 
-std::string name_of(const CompressionOptions& options) {
-  const bool has_rank = options.method == "acp_sgd" || options.method == "power_sgd";
-  if (!has_rank) return options.method;
-  return fmt::format("{} rank {}", options.method, options.low_rank.matrix_approximation_rank);
-}
-
 /// The step without communication, its buckets, and the wire, as all ranks see them.
 class Bench {
  public:

@@ -53,6 +53,12 @@ std::shared_ptr<Compressor> make_compressor(const CompressionOptions& options) {
   return found->make(options);
 }
 
+std::string name_of(const CompressionOptions& options) {
+  const bool has_rank = options.method == "acp_sgd" || options.method == "power_sgd";
+  if (!has_rank) return options.method;
+  return fmt::format("{} rank {}", options.method, options.low_rank.matrix_approximation_rank);
+}
+
 std::string describe_saving(const CompressionOptions& options, const ReducerCounters& counters) {
   if (counters.compressed_steps == 0) {
     return fmt::format(

@@ -27,6 +27,9 @@ std::vector<std::string> compression_methods();
 /// and for options that make no sense.
 std::shared_ptr<Compressor> make_compressor(const CompressionOptions& options);
 
+/// Such as "acp_sgd rank 4", or "bf16".
+std::string name_of(const CompressionOptions& options);
+
 /// One line: how many steps were compressed, and what that saved.
 std::string describe_saving(const CompressionOptions& options, const ReducerCounters& counters);
 

@@ -64,11 +64,7 @@ std::vector<CompressionChoice> make_choices(const Experiment& experiment,
     const auto compressor = make_compressor(options);
     auto cost = measure_compression(parameters, plan, compressor.get(), machines.nodes, 2);
     set_memory_times(cost, plan, memory_passes().at(method), machines);
-    const bool has_rank = method == "acp_sgd" || method == "power_sgd";
-    choices.push_back(
-        {has_rank ? fmt::format("{} rank {}", method, options.low_rank.matrix_approximation_rank)
-                  : method,
-         std::move(cost)});
+    choices.push_back({name_of(options), std::move(cost)});
   }
   return choices;
 }
@@ -125,15 +121,9 @@ void check_machines(const PlannedMachines& machines, const Experiment& experimen
 
 nlohmann::json plan_sums(const Experiment& experiment, const PlannedMachines& machines,
                          double forward_flops, double step_flops, bool prints) {
-  check_machines(machines, experiment);
   const WeatherGnn network(network_options(experiment), model_graph(experiment));
   const auto parameters = trainable(network);
-  const auto& ddp = experiment.trainer.ddp;
-  const auto plan = plan_buckets(parameters, reverse_order(static_cast<int64_t>(parameters.size())),
-                                 {.cap_bytes = ddp.bucket_cap_bytes,
-                                  .first_cap_bytes = ddp.first_bucket_cap_bytes,
-                                  .last_cap_bytes = ddp.last_bucket_cap_bytes,
-                                  .cap_list = ddp.bucket_cap_list});
+  const auto plan = first_plan(parameters, experiment.trainer.ddp);
   const double flop_s = machines.rank_tflop_s * 1e12;
   const StepCompute compute{.forward_s = forward_flops / flop_s,
                             .backward_s = (step_flops - forward_flops) / flop_s,

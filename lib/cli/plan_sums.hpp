@@ -32,7 +32,8 @@ void check_machines(const PlannedMachines& machines, const Experiment& experimen
 
 /// What the sums of gradients over the nodes would do to a step of `step_flops` of a rank, of which
 /// the forward pass is `forward_flops`, without compression and with each way to compress. Builds
-/// the whole network. Prints a table unless told not to; gives its rows.
+/// the whole network, for machines that check_machines() took. Prints a table unless told not to;
+/// gives its rows.
 nlohmann::json plan_sums(const Experiment& experiment, const PlannedMachines& machines,
                          double forward_flops, double step_flops, bool prints);
 
