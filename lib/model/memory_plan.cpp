@@ -93,7 +93,9 @@ class Network {
     stage.forward = far + rows(1, chunk, c) * (keep_ ? 3 : 6);
     stage.gradients = rows(batch_, sources + destinations, c) + state;
     stage.backward = stage.gradients + far * wide_ / value_ + (keep_ ? 0 : far) +
-                     rows(1, chunk, c) * (keep_ ? 7 : 14);
+                     rows(1, chunk, c) * (keep_      ? 7
+                                          : embedded ? 16
+                                                     : 9);
     const auto products = [&](int64_t count, int64_t each) {
       return static_cast<double>(count) * static_cast<double>(each * c * c);
     };
@@ -183,6 +185,14 @@ GraphSizes sizes_of(const GraphShard& shard) {
           .encoder_halo = shard.encoder.halo.halo(),
           .processor_halo = shard.processor.halo.halo(),
           .decoder_halo = shard.decoder.halo.halo()};
+}
+
+GraphSizes sizes_of(const WeatherGraph& graph) {
+  return {.data_nodes = graph.data_nodes(),
+          .hidden_nodes = graph.hidden_nodes(),
+          .encoder_edges = graph.encoder.size(),
+          .processor_edges = graph.processor.size(),
+          .decoder_edges = graph.decoder.size()};
 }
 
 int64_t chunk_edges_of(const WeatherGnnOptions& network) {

@@ -8,6 +8,17 @@
 #include "model/mlp_kernels.hpp"
 
 namespace isobar::detail {
+namespace {
+
+/// Rows whose products are summed in their own type. A gradient sums many terms that cancel: over
+/// all rows in float32, it would depend by some 1e-6 of its size on how these are shared out.
+constexpr int64_t kSummedRows = 512;
+
+at::Tensor first_rows(const at::Tensor& x, int64_t count) {
+  return x.defined() ? x.narrow(0, 0, count) : x;
+}
+
+}  // namespace
 
 MlpTape MlpTape::rows(int64_t begin, int64_t count) const {
   return {first.narrow(0, begin, count), second.narrow(0, begin, count),
@@ -15,8 +26,15 @@ MlpTape MlpTape::rows(int64_t begin, int64_t count) const {
 }
 
 MlpScratch MlpScratch::first_rows(int64_t count) const {
-  return {activated.narrow(0, 0, count), slope.narrow(0, 0, count), at_first.narrow(0, 0, count),
-          at_second.narrow(0, 0, count), at_third.narrow(0, 0, count)};
+  return {detail::first_rows(activated, count), detail::first_rows(slope, count),
+          detail::first_rows(at_first, count), detail::first_rows(at_second, count),
+          detail::first_rows(at_third, count)};
+}
+
+MlpAgain MlpAgain::first_rows(int64_t count) const {
+  return {detail::first_rows(first, count), detail::first_rows(second, count),
+          detail::first_rows(first_slope, count), detail::first_rows(second_slope, count),
+          detail::first_rows(third, count)};
 }
 
 MlpCore::MlpCore(const std::vector<at::Tensor>& parameters, c10::ScalarType compute) {
@@ -38,38 +56,57 @@ MlpTape MlpCore::make_tape(int64_t rows, const at::TensorOptions& options) const
           has_norm() ? at::empty({rows, out()}, options) : at::Tensor()};
 }
 
-MlpScratch MlpCore::make_scratch(int64_t rows, const at::TensorOptions& options) const {
+MlpScratch MlpCore::make_scratch(int64_t rows, const at::TensorOptions& options,
+                                 Activations activations) const {
   const auto make = [&](int64_t width) { return at::empty({rows, width}, options); };
-  return {make(hidden()), make(hidden()), make(hidden()), make(hidden()), make(out())};
+  MlpScratch scratch{{}, {}, make(hidden()), make(hidden()), make(out())};
+  if (activations == Activations::keep) {
+    scratch.activated = make(hidden());
+    scratch.slope = make(hidden());
+  }
+  return scratch;
+}
+
+MlpAgain MlpCore::make_again(int64_t rows, const at::TensorOptions& options) const {
+  const auto make = [&](int64_t width) { return at::empty({rows, width}, options); };
+  return {make(hidden()), make(hidden()), make(hidden()), make(hidden()),
+          has_norm() ? make(out()) : at::Tensor()};
 }
 
 at::Tensor MlpCore::first_weight(int64_t begin, int64_t count) const {
   return first_.narrow(1, begin, count);
 }
 
-void MlpCore::start(const std::vector<at::Tensor>& parts, MlpTape& tape,
-                    at::Tensor& activated) const {
+void MlpCore::first_linear(const std::vector<at::Tensor>& parts, at::Tensor& rows) const {
   int64_t column = 0;
   for (const at::Tensor& part : parts) {
     const at::Tensor weight = first_weight(column, part.size(1)).t();
     if (column == 0) {
-      at::mm_out(tape.first, part, weight);
+      at::mm_out(rows, part, weight);
     } else {
-      tape.first.addmm_(part, weight);
+      rows.addmm_(part, weight);
     }
     column += part.size(1);
   }
-  add_bias_gelu(tape.first, first_bias_, activated);
+}
+
+void MlpCore::start(const std::vector<at::Tensor>& parts, MlpTape& tape,
+                    at::Tensor& activated) const {
+  first_linear(parts, tape.first);
+  add_bias_gelu(tape.first, first_bias_, activated, GeluLeaves::rows);
+}
+
+void MlpCore::start_again(const std::vector<at::Tensor>& parts, MlpAgain& again) const {
+  first_linear(parts, again.first_slope);
+  add_bias_gelu(again.first_slope, first_bias_, again.first, GeluLeaves::slope);
 }
 
 void MlpCore::finish(MlpTape& tape, at::Tensor& activated, const at::Tensor& residual,
                      at::Tensor& out) const {
   at::mm_out(tape.second, activated, second_.t());
-  add_bias_gelu(tape.second, second_bias_, activated);
-  if (!has_norm() && !out.defined()) return;
+  add_bias_gelu(tape.second, second_bias_, activated, GeluLeaves::rows);
   at::Tensor& product = has_norm() ? tape.third : out;
   at::addmm_out(product, third_bias_.to(product.scalar_type()), activated, third_.t());
-  if (!out.defined()) return;
   if (has_norm()) {
     layer_norm(product, norm_weight_, norm_bias_, residual, out);
   } else if (residual.defined()) {
@@ -77,29 +114,53 @@ void MlpCore::finish(MlpTape& tape, at::Tensor& activated, const at::Tensor& res
   }
 }
 
+void MlpCore::finish_again(MlpAgain& again, at::Tensor& out) const {
+  at::mm_out(again.second_slope, again.first, second_.t());
+  add_bias_gelu(again.second_slope, second_bias_, again.second, GeluLeaves::slope);
+  if (!has_norm()) return;
+  at::addmm_out(again.third, third_bias_.to(again.third.scalar_type()), again.second, third_.t());
+  if (out.defined()) layer_norm(again.third, norm_weight_, norm_bias_, {}, out);
+}
+
 void MlpCore::backward(const MlpTape& tape, const at::Tensor& gradient, MlpScratch& scratch) {
+  gelu_and_slope(tape.second, scratch.activated, scratch.slope);
+  backward_to_second(tape.third, scratch.activated, scratch.slope, gradient, scratch);
+  gelu_and_slope(tape.first, scratch.activated, scratch.slope);
+  backward_to_first(scratch.activated, scratch.slope, scratch);
+}
+
+void MlpCore::backward(const MlpAgain& again, const at::Tensor& gradient, MlpScratch& scratch) {
+  backward_to_second(again.third, again.second, again.second_slope, gradient, scratch);
+  backward_to_first(again.first, again.first_slope, scratch);
+}
+
+void MlpCore::backward_to_second(const at::Tensor& third, const at::Tensor& activated,
+                                 const at::Tensor& slope, const at::Tensor& gradient,
+                                 MlpScratch& scratch) {
   at::Tensor at_third = gradient;
   if (has_norm()) {
     NormSums sums{norm_weight_sums_, norm_bias_sums_, third_sums_};
-    layer_norm_backward(tape.third, norm_weight_, gradient, scratch.at_third, sums);
+    layer_norm_backward(third, norm_weight_, gradient, scratch.at_third, sums);
     at_third = scratch.at_third;
   } else {
     third_sums_.add_(gradient.to(third_sums_.scalar_type()).sum(0));
   }
-  gelu_and_slope(tape.second, scratch.activated, scratch.slope);
-  add_product(third_gradient_, at_third, scratch.activated);
+  add_product(third_gradient_, at_third, activated);
   at::mm_out(scratch.at_second, at_third, third_);
-  scale_and_sum(scratch.slope, scratch.at_second, second_sums_);
+  scale_and_sum(slope, scratch.at_second, second_sums_);
+}
 
-  gelu_and_slope(tape.first, scratch.activated, scratch.slope);
-  add_product(second_gradient_, scratch.at_second, scratch.activated);
+void MlpCore::backward_to_first(const at::Tensor& activated, const at::Tensor& slope,
+                                MlpScratch& scratch) {
+  add_product(second_gradient_, scratch.at_second, activated);
   at::mm_out(scratch.at_first, scratch.at_second, second_);
-  scale_and_sum(scratch.slope, scratch.at_first, first_sums_);
+  scale_and_sum(slope, scratch.at_first, first_sums_);
 }
 
 void MlpCore::start_gradients() {
   const auto zeros = [&](const at::Tensor& like) {
-    return like.defined() ? at::zeros(like.sizes(), first_bias_.options()) : at::Tensor();
+    return like.defined() ? at::zeros(like.sizes(), like.options().dtype(at::kDouble))
+                          : at::Tensor();
   };
   first_gradient_ = zeros(first_);
   second_gradient_ = zeros(second_);
@@ -138,9 +199,15 @@ std::vector<at::Tensor> MlpCore::gradients(const std::vector<at::Tensor>& parame
 void add_product(at::Tensor sum, const at::Tensor& a, const at::Tensor& b) {
   if (sum.scalar_type() == a.scalar_type()) {
     sum.addmm_(a.t(), b);
-  } else {
-    sum.add_(a.t().mm(b));
+    return;
   }
+  const int64_t blocks = a.size(0) / kSummedRows, rest = a.size(0) % kSummedRows;
+  const auto first = [&](const at::Tensor& x) {
+    return x.narrow(0, 0, blocks * kSummedRows).reshape({blocks, kSummedRows, x.size(1)});
+  };
+  const auto last = [&](const at::Tensor& x) { return x.narrow(0, x.size(0) - rest, rest); };
+  if (blocks > 0) sum.add_(first(a).transpose(1, 2).bmm(first(b)).sum(0, false, at::kDouble));
+  if (rest > 0) sum.add_(last(a).t().mm(last(b)));
 }
 
 int64_t automatic_rows(int64_t width, const at::Tensor& like) {

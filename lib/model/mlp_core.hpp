@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <isobar/model/mlp.hpp>
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
@@ -21,15 +22,27 @@ struct MlpTape {
 /// Rows that a backward pass over a range needs beside the tape: [R, hidden] each, `at_third` [R,
 /// out]. What is called at_x is the gradient at the result of Linear x.
 struct MlpScratch {
-  at::Tensor activated, slope, at_first, at_second, at_third;
+  at::Tensor activated, slope;  ///< with a tape; undefined for an MlpAgain, which has its own
+  at::Tensor at_first, at_second, at_third;
 
   MlpScratch first_rows(int64_t count) const;
+};
+
+/// The same as a tape, computed again for a backward pass, which wants no more of the first two
+/// Linear than their GELUs and the slopes of these.
+struct MlpAgain {
+  at::Tensor first, second;              ///< GELUs
+  at::Tensor first_slope, second_slope;  ///< of GELU; as `first` and `second`, [R, hidden]
+  at::Tensor third;                      ///< as in a tape
+
+  MlpAgain first_rows(int64_t count) const;
 };
 
 /// An Mlp's parameters as one pass uses them, and what the pass adds to their gradients. What
 /// follows the first Linear is here; its products are the caller's, who knows where its inputs lie.
 ///
-/// Matrices are of the computing type, vectors and gradients of the wide one (see wide_type).
+/// Matrices are of the computing type, vectors of the wide one (see wide_type); gradients are
+/// summed in float64.
 class MlpCore {
  public:
   /// `parameters`: weight and bias of three Linear and, if there is one, of the LayerNorm.
@@ -44,7 +57,9 @@ class MlpCore {
 
   /// Rows for tapes: `rows` of them.
   MlpTape make_tape(int64_t rows, const at::TensorOptions& options) const;
-  MlpScratch make_scratch(int64_t rows, const at::TensorOptions& options) const;
+  MlpScratch make_scratch(int64_t rows, const at::TensorOptions& options,
+                          Activations activations) const;
+  MlpAgain make_again(int64_t rows, const at::TensorOptions& options) const;
 
   const at::Tensor& first_bias() const { return first_bias_; }
   /// Columns of the first weight, [hidden, count].
@@ -54,14 +69,19 @@ class MlpCore {
   /// `activated`.
   void start(const std::vector<at::Tensor>& parts, MlpTape& tape, at::Tensor& activated) const;
   /// From the first Linear's result, in the tape, and its GELU in `activated`, which is
-  /// overwritten: out = residual + the Mlp's result. An undefined residual counts as zero; with an
-  /// undefined `out` only the tape is filled.
+  /// overwritten: out = residual + the Mlp's result. An undefined residual counts as zero.
   void finish(MlpTape& tape, at::Tensor& activated, const at::Tensor& residual,
               at::Tensor& out) const;
+
+  /// As start() and finish(), for a backward pass alone; with an `out`, which may be undefined, for
+  /// its result, too. start_again() makes `first` and `first_slope`.
+  void start_again(const std::vector<at::Tensor>& parts, MlpAgain& again) const;
+  void finish_again(MlpAgain& again, at::Tensor& out) const;
 
   /// The gradient at the first Linear's result, in scratch.at_first, from that at the Mlp's.
   /// Needs start_gradients() once before.
   void backward(const MlpTape& tape, const at::Tensor& gradient, MlpScratch& scratch);
+  void backward(const MlpAgain& again, const at::Tensor& gradient, MlpScratch& scratch);
 
   void start_gradients();
   /// The first Linear's share of the gradients: `input` [R, k] was multiplied with the columns that
@@ -73,13 +93,19 @@ class MlpCore {
   std::vector<at::Tensor> gradients(const std::vector<at::Tensor>& parameters) const;
 
  private:
+  void first_linear(const std::vector<at::Tensor>& parts, at::Tensor& rows) const;
+  /// From the gradient at the Mlp's result to scratch.at_second, and on to scratch.at_first.
+  void backward_to_second(const at::Tensor& third, const at::Tensor& activated,
+                          const at::Tensor& slope, const at::Tensor& gradient, MlpScratch& scratch);
+  void backward_to_first(const at::Tensor& activated, const at::Tensor& slope, MlpScratch& scratch);
+
   at::Tensor first_, second_, third_;
   at::Tensor first_bias_, second_bias_, third_bias_, norm_weight_, norm_bias_;
   at::Tensor first_gradient_, second_gradient_, third_gradient_;
   at::Tensor first_sums_, second_sums_, third_sums_, norm_weight_sums_, norm_bias_sums_;
 };
 
-/// sum += a^T · b, of products in the type of a and b.
+/// sum += a^T · b, of products in the type of a and b; in a wider sum, of blocks of rows.
 void add_product(at::Tensor sum, const at::Tensor& a, const at::Tensor& b);
 
 /// How many rows of `width` values go through a pass together: what stays in a processor's cache,

@@ -33,14 +33,15 @@ void for_blocks(int64_t rows, int64_t width, const Body& body) {
 template <typename W>
 class BlockSums {
  public:
-  BlockSums(int64_t rows, int64_t sums, int64_t width, const at::Tensor& like)
-      : values_(at::zeros({(rows + kBlockRows - 1) / kBlockRows, sums, width}, like.options())),
+  BlockSums(int64_t rows, int64_t sums, int64_t width)
+      : values_(at::zeros({(rows + kBlockRows - 1) / kBlockRows, sums, width},
+                          c10::CppTypeToScalarType<W>::value)),
         data_(values_.mutable_data_ptr<W>()) {}
 
   W* of(int64_t block, int64_t sum) const {
     return data_ + (block * values_.size(1) + sum) * values_.size(2);
   }
-  at::Tensor total() const { return values_.sum(0); }
+  at::Tensor total() const { return values_.sum(0, false, at::kDouble); }
 
  private:
   at::Tensor values_;
@@ -49,16 +50,25 @@ class BlockSums {
 
 #define ISOBAR_LOOP(T)                                                                             \
   ISOBAR_CPU_CLONES void bias_gelu_rows(int64_t rows, int64_t width, const Wide<T>* bias, T* from, \
-                                        T* to) {                                                   \
-    for (int64_t r = 0; r < rows; ++r, from += width, to += width) {                               \
-      add_bias_gelu_row<T>(width, bias, from, to);                                                 \
+                                        T* to, GeluLeaves leaves) {                                \
+    for (int64_t i = 0; i < rows * width; i += width) {                                            \
+      if (leaves == GeluLeaves::slope) {                                                           \
+        add_bias_gelu_row<T, true>(width, bias, from + i, to + i);                                 \
+      } else {                                                                                     \
+        add_bias_gelu_row<T, false>(width, bias, from + i, to + i);                                \
+      }                                                                                            \
     }                                                                                              \
   }                                                                                                \
-  ISOBAR_CPU_CLONES void gather_gelu_rows(int64_t rows, int64_t width, const T* near,              \
-                                          const int64_t* near_row, const T* far,                   \
-                                          const int64_t* far_row, T* from, T* to) {                \
+  ISOBAR_CPU_CLONES void gather_gelu_rows(                                                         \
+      int64_t rows, int64_t width, const T* near, const int64_t* near_row, const T* far,           \
+      const int64_t* far_row, T* from, T* to, GeluLeaves leaves) {                                 \
     for (int64_t r = 0; r < rows; ++r, from += width, to += width) {                               \
-      add_gelu_row<T>(width, near + near_row[r] * width, far + far_row[r] * width, from, to);      \
+      const T *a = near + near_row[r] * width, *b = far + far_row[r] * width;                      \
+      if (leaves == GeluLeaves::slope) {                                                           \
+        add_gelu_row<T, true>(width, a, b, from, to);                                              \
+      } else {                                                                                     \
+        add_gelu_row<T, false>(width, a, b, from, to);                                             \
+      }                                                                                            \
     }                                                                                              \
   }                                                                                                \
   ISOBAR_CPU_CLONES void gelu_slope_rows(int64_t count, const T* from, T* value, T* slope) {       \
@@ -102,6 +112,11 @@ const T* data(const at::Tensor& tensor) {
   return tensor.defined() ? tensor.const_data_ptr<T>() : nullptr;
 }
 
+void gelu_by_operations(at::Tensor& rows, at::Tensor& activated, GeluLeaves leaves) {
+  activated.copy_(at::gelu(rows));
+  if (leaves == GeluLeaves::slope) rows.copy_(at::gelu_backward(at::ones_like(rows), rows));
+}
+
 /// What LibTorch's operations compute layer_norm's gradients from.
 struct Normalised {
   explicit Normalised(const at::Tensor& rows)
@@ -117,10 +132,11 @@ c10::ScalarType wide_type(c10::ScalarType compute) {
   return compute == at::kDouble ? at::kDouble : at::kFloat;
 }
 
-void add_bias_gelu(at::Tensor& rows, const at::Tensor& bias, at::Tensor& activated) {
+void add_bias_gelu(at::Tensor& rows, const at::Tensor& bias, at::Tensor& activated,
+                   GeluLeaves leaves) {
   if (!has_loops(rows)) {
     rows.add_(bias.to(rows.scalar_type()));
-    activated.copy_(at::gelu(rows));
+    gelu_by_operations(rows, activated, leaves);
     return;
   }
   with_type(rows, [&]<typename T>(T) {
@@ -128,17 +144,17 @@ void add_bias_gelu(at::Tensor& rows, const at::Tensor& bias, at::Tensor& activat
     T *from = rows.mutable_data_ptr<T>(), *to = activated.mutable_data_ptr<T>();
     for_blocks(rows.size(0), width, [&](int64_t first, int64_t last, int64_t) {
       bias_gelu_rows(last - first, width, data<Wide<T>>(bias), from + first * width,
-                     to + first * width);
+                     to + first * width, leaves);
     });
   });
 }
 
 void gather_gelu(at::Tensor& rows, const at::Tensor& near, const at::Tensor& near_row,
                  int64_t first_near, const at::Tensor& far, const at::Tensor& far_row,
-                 at::Tensor& activated) {
+                 at::Tensor& activated, GeluLeaves leaves) {
   if (!has_loops(rows)) {
     rows.add_(near.index_select(0, near_row - first_near) + far.index_select(0, far_row));
-    activated.copy_(at::gelu(rows));
+    gelu_by_operations(rows, activated, leaves);
     return;
   }
   with_type(rows, [&]<typename T>(T) {
@@ -147,15 +163,15 @@ void gather_gelu(at::Tensor& rows, const at::Tensor& near, const at::Tensor& nea
     T *from = rows.mutable_data_ptr<T>(), *to = activated.mutable_data_ptr<T>();
     for_blocks(rows.size(0), width, [&](int64_t first, int64_t last, int64_t) {
       gather_gelu_rows(last - first, width, base, indices(near_row) + first, data<T>(far),
-                       indices(far_row) + first, from + first * width, to + first * width);
+                       indices(far_row) + first, from + first * width, to + first * width, leaves);
     });
   });
 }
 
 void gelu_and_slope(const at::Tensor& rows, at::Tensor& activated, at::Tensor& slope) {
   if (!has_loops(rows)) {
-    activated.copy_(at::gelu(rows));
-    slope.copy_(at::gelu_backward(at::ones_like(rows), rows));
+    slope.copy_(rows);
+    gelu_by_operations(slope, activated, GeluLeaves::slope);
     return;
   }
   with_type(rows, [&]<typename T>(T) {
@@ -176,7 +192,7 @@ void scale_and_sum(const at::Tensor& slope, at::Tensor& gradient, at::Tensor& su
   }
   with_type(gradient, [&]<typename T>(T) {
     const int64_t rows = gradient.size(0), width = gradient.size(1);
-    const BlockSums<Wide<T>> blocks(rows, 1, width, sums);
+    const BlockSums<Wide<T>> blocks(rows, 1, width);
     T* to = gradient.mutable_data_ptr<T>();
     for_blocks(rows, width, [&](int64_t first, int64_t last, int64_t block) {
       scale_sum_rows(last - first, width, data<T>(slope) + first * width, to + first * width,
@@ -219,7 +235,7 @@ void layer_norm_backward(const at::Tensor& rows, const at::Tensor& weight,
     return;
   }
   with_type(rows, [&]<typename T>(T) {
-    const BlockSums<Wide<T>> blocks(count, 3, width, weight);
+    const BlockSums<Wide<T>> blocks(count, 3, width);
     T* to = out.mutable_data_ptr<T>();
     for_blocks(count, width, [&](int64_t first, int64_t last, int64_t block) {
       norm_backward_rows(last - first, width, data<T>(rows) + first * width, data<Wide<T>>(weight),

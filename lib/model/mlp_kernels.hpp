@@ -15,18 +15,22 @@ namespace isobar::detail {
 /// float64 for float64, float32 for the others.
 c10::ScalarType wide_type(c10::ScalarType compute);
 
+/// What is left in the rows that went into a GELU: themselves, or its derivative there.
+enum class GeluLeaves { rows, slope };
+
 /// rows += bias; activated = gelu(rows).
-void add_bias_gelu(at::Tensor& rows, const at::Tensor& bias, at::Tensor& activated);
+void add_bias_gelu(at::Tensor& rows, const at::Tensor& bias, at::Tensor& activated,
+                   GeluLeaves leaves);
 
 /// rows += near[near_row - first_near] + far[far_row]; activated = gelu(rows). Indices are [R].
 void gather_gelu(at::Tensor& rows, const at::Tensor& near, const at::Tensor& near_row,
                  int64_t first_near, const at::Tensor& far, const at::Tensor& far_row,
-                 at::Tensor& activated);
+                 at::Tensor& activated, GeluLeaves leaves);
 
 /// gelu(rows) and its derivative there.
 void gelu_and_slope(const at::Tensor& rows, at::Tensor& activated, at::Tensor& slope);
 
-/// gradient *= slope; sums [C] += its columns' sums.
+/// gradient *= slope; sums [C], float64, += its columns' sums.
 void scale_and_sum(const at::Tensor& slope, at::Tensor& gradient, at::Tensor& sums);
 
 /// out = residual + LayerNorm(rows), epsilon 1e-5; an undefined residual counts as zero.
@@ -34,7 +38,7 @@ void layer_norm(const at::Tensor& rows, const at::Tensor& weight, const at::Tens
                 const at::Tensor& residual, at::Tensor& out);
 
 /// Gradients of LayerNorm: at its input, out; of weight and shift, and the columns' sums of `out`,
-/// added to the sums [C].
+/// added to the sums [C], of float64.
 struct NormSums {
   at::Tensor weight, shift, input;
 };

@@ -109,30 +109,32 @@ ISOBAR_INLINE double cumulative_at(double x, double) {
   return 0.5 * std::erfc(-x * (std::numbers::sqrt2 / 2));
 }
 
-/// x/2 (1 + erf(x / sqrt 2))
+/// The derivative of gelu, from what is known at x.
 template <typename W>
-ISOBAR_INLINE W gelu_of(W x) {
-  return x * cumulative_at(x, bell_at(x));
+ISOBAR_INLINE W slope_of(W x, W bell, W cumulative) {
+  return cumulative + x * bell * W(0.398942280401432678);
 }
 
-/// from += a + b; to = gelu(from).
-template <typename T>
+/// from += a + b; to = gelu(from); with kSlope, from = the slope of gelu there, too.
+template <typename T, bool kSlope>
 ISOBAR_INLINE void add_gelu_row(int64_t width, const T* a, const T* b, T* from, T* to) {
 #pragma omp simd
   for (int64_t c = 0; c < width; ++c) {
     const T sum = narrow<T>(widen(from[c]) + (widen(a[c]) + widen(b[c])));
-    from[c] = sum;
-    to[c] = narrow<T>(gelu_of(widen(sum)));
+    const Wide<T> x = widen(sum), bell = bell_at(x), cumulative = cumulative_at(x, bell);
+    from[c] = kSlope ? narrow<T>(slope_of(x, bell, cumulative)) : sum;
+    to[c] = narrow<T>(x * cumulative);
   }
 }
 
-template <typename T>
+template <typename T, bool kSlope>
 ISOBAR_INLINE void add_bias_gelu_row(int64_t width, const Wide<T>* bias, T* from, T* to) {
 #pragma omp simd
   for (int64_t c = 0; c < width; ++c) {
     const T sum = narrow<T>(widen(from[c]) + bias[c]);
-    from[c] = sum;
-    to[c] = narrow<T>(gelu_of(widen(sum)));
+    const Wide<T> x = widen(sum), bell = bell_at(x), cumulative = cumulative_at(x, bell);
+    from[c] = kSlope ? narrow<T>(slope_of(x, bell, cumulative)) : sum;
+    to[c] = narrow<T>(x * cumulative);
   }
 }
 
@@ -143,7 +145,7 @@ ISOBAR_INLINE void gelu_and_slope_row(int64_t width, const T* from, T* value, T*
     const Wide<T> x = widen(from[c]);
     const Wide<T> bell = bell_at(x), cumulative = cumulative_at(x, bell);
     value[c] = narrow<T>(x * cumulative);
-    slope[c] = narrow<T>(cumulative + x * bell * Wide<T>(0.398942280401432678));
+    slope[c] = narrow<T>(slope_of(x, bell, cumulative));
   }
 }
 

@@ -68,8 +68,8 @@ int64_t chunk_rows(const RowOptions& options, const MlpCore& core, const Rows& r
 }
 
 /// What the backward pass takes from the forward one beside tensors.
-struct Plan : torch::CustomClassHolder {
-  Plan(RowOptions given, size_t number) : options(given), parts(number) {}
+struct RowPlan : torch::CustomClassHolder {
+  RowPlan(RowOptions given, size_t number) : options(given), parts(number) {}
   RowOptions options;
   size_t parts;
 };
@@ -117,7 +117,7 @@ class PartGradients {
 class MlpRows : public Function<MlpRows> {
  public:
   static at::Tensor forward(AutogradContext* context, at::TensorList tensors,
-                            const c10::intrusive_ptr<Plan>& plan) {
+                            const c10::intrusive_ptr<RowPlan>& plan) {
     const auto middle = tensors.begin() + static_cast<std::ptrdiff_t>(plan->parts);
     const Rows rows(variable_list(tensors.begin(), middle));
     const at::TensorOptions options = rows.parts.front().options();
@@ -141,8 +141,8 @@ class MlpRows : public Function<MlpRows> {
 
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {
     const auto plan = context->saved_data["plan"].toCapsule();
-    const auto& options = static_cast<Plan&>(*plan).options;
-    const auto parts = static_cast<std::ptrdiff_t>(static_cast<Plan&>(*plan).parts);
+    const auto& options = static_cast<RowPlan&>(*plan).options;
+    const auto parts = static_cast<std::ptrdiff_t>(static_cast<RowPlan&>(*plan).parts);
     const variable_list saved = context->get_saved_variables();
     const auto parameters_end = saved.end() - 3;
     const Rows rows({saved.begin(), saved.begin() + parts});
@@ -152,21 +152,24 @@ class MlpRows : public Function<MlpRows> {
     MlpCore core(parameters, like.dtype().toScalarType());
     core.start_gradients();
     const int64_t chunk = chunk_rows(options, core, rows);
-    const MlpTape again = kept.first.defined() ? MlpTape{} : core.make_tape(chunk, like);
-    const MlpScratch scratch = core.make_scratch(chunk, like);
+    const bool recompute = options.activations == Activations::recompute;
+    const MlpAgain scratch_again = recompute ? core.make_again(chunk, like) : MlpAgain{};
+    const MlpScratch scratch = core.make_scratch(chunk, like, options.activations);
     const at::Tensor at_out = gradients[0].contiguous();
     PartGradients at_parts(context, rows);
     rows.for_chunks(chunk, [&](const Chunk& range) {
-      MlpTape tape = tape_of(kept, rows, range, again);
       MlpScratch part = scratch.first_rows(range.count);
       const auto inputs = rows.rows(range);
-      if (again.first.defined()) {
-        at::Tensor unwanted;
-        core.start(inputs, tape, part.activated);
-        core.finish(tape, part.activated, {}, unwanted);
-      }
       const at::Tensor gradient = Rows::of(at_out, range);
-      core.backward(tape, gradient, part);
+      if (recompute) {
+        MlpAgain again = scratch_again.first_rows(range.count);
+        at::Tensor unwanted;
+        core.start_again(inputs, again);
+        core.finish_again(again, unwanted);
+        core.backward(again, gradient, part);
+      } else {
+        core.backward(tape_of(kept, rows, range, kept), gradient, part);
+      }
       core.add_first_gradients(part.at_first, inputs);
       at_parts.take(rows, range, core, part.at_first, options.residual ? gradient : at::Tensor());
     });
@@ -178,7 +181,7 @@ class MlpRows : public Function<MlpRows> {
 
  private:
   static void save(AutogradContext* context, variable_list tensors, const MlpTape& kept,
-                   const c10::intrusive_ptr<Plan>& plan) {
+                   const c10::intrusive_ptr<RowPlan>& plan) {
     tensors.insert(tensors.end(), {kept.first, kept.second, kept.third});
     context->save_for_backward(std::move(tensors));
     context->saved_data["plan"] = at::IValue::make_capsule(plan);
@@ -204,7 +207,8 @@ at::Tensor mlp_rows(const std::vector<at::Tensor>& parts, const std::vector<at::
   check(parts, parameters);
   variable_list tensors = parts;
   tensors.insert(tensors.end(), parameters.begin(), parameters.end());
-  return MlpRows::apply(at::TensorList(tensors), c10::make_intrusive<Plan>(options, parts.size()));
+  return MlpRows::apply(at::TensorList(tensors),
+                        c10::make_intrusive<RowPlan>(options, parts.size()));
 }
 
 }  // namespace isobar::detail

@@ -121,6 +121,37 @@ TEST(Mlp, ComputesIn16BitsOverFloat32Parameters) {
   }
 }
 
+/// The gradients of its parameters where a third of the rows pulls one way, a third the other, and
+/// the rest decides.
+std::vector<at::Tensor> gradients_that_cancel(Mlp& mlp, at::ScalarType type, Activations how) {
+  const int64_t third = 4096;
+  mlp.to(type);
+  const at::Tensor x = values(1, 3).expand({3 * third, 3}).to(type);
+  const at::Tensor weight =
+      at::tensor({4096.0, 1.0 / 4096, -4096.0}, type).repeat_interleave(third);
+  const at::Tensor result = mlp.forward({x.unsqueeze(0)}, {.activations = how});
+  (result * weight.view({1, -1, 1})).sum().backward();
+  std::vector<at::Tensor> gradients;
+  for (auto& parameter : mlp.parameters()) {
+    gradients.push_back(parameter.grad().to(at::kDouble));
+    parameter.mutable_grad() = at::Tensor();
+  }
+  return gradients;
+}
+
+TEST(Mlp, SumsGradientsThatCancelOverManyRows) {
+  for (const bool norm : {false, true}) {
+    auto mlp = filled({.in = 3, .hidden = 16, .out = 5, .layer_norm = norm});
+    const auto wanted = gradients_that_cancel(mlp, at::kDouble, Activations::keep);
+    for (const auto how : {Activations::keep, Activations::recompute}) {
+      const auto got = gradients_that_cancel(mlp, at::kFloat, how);
+      for (size_t i = 0; i < wanted.size(); ++i) {
+        EXPECT_TRUE(at::allclose(got[i], wanted[i], 1e-4, 1e-5)) << i << (norm ? ", norm" : "");
+      }
+    }
+  }
+}
+
 TEST(Mlp, RejectsPartsThatDoNotFit) {
   const Mlp mlp({.in = 3, .hidden = 4, .out = 5});
 

@@ -21,6 +21,8 @@ struct GraphSizes {
 };
 
 GraphSizes sizes_of(const GraphShard& shard);
+/// Of one rank that has it all.
+GraphSizes sizes_of(const WeatherGraph& graph);
 
 struct PlanOptions {
   int64_t batch = 1;

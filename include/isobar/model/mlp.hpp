@@ -39,9 +39,9 @@ struct RowOptions {
 /// initialize_parameters or a checkpoint fills them.
 ///
 /// Computes in the type of its input: products in 16 bits where that is
-/// bfloat16 or float16, norms and sums of gradients in float32. Parameters and
-/// their gradients keep their own type. Results and gradients repeat to the bit
-/// for one number of threads. Differentiable once.
+/// bfloat16 or float16, norms in float32; gradients of parameters are summed over
+/// blocks of rows in float64. Parameters and their gradients keep their own type. Results and
+/// gradients repeat to the bit for one number of threads. Differentiable once.
 class Mlp : public torch::nn::Module {
  public:
   explicit Mlp(const MlpOptions& options);

@@ -1,0 +1,298 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "model/message_pass.hpp"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "model/mlp_kernels.hpp"
+
+namespace isobar::detail {
+namespace {
+
+/// The sample's matrix of [B or 1, rows, columns].
+at::Tensor sample_of(const at::Tensor& x, int64_t sample) {
+  return x.select(0, x.size(0) == 1 ? 0 : sample);
+}
+
+}  // namespace
+
+MessagePass::MessagePass(MessageInputs inputs, const EdgeIndex& index, HaloExchange* exchange,
+                         const MessageOptions& options)
+    : in_(std::move(inputs)),
+      index_(index),
+      exchange_(exchange),
+      options_(options),
+      like_(in_.destinations.options()),
+      core_(in_.edge_mlp, in_.destinations.scalar_type()),
+      samples_(std::max({in_.sources.size(0), in_.destinations.size(0),
+                         in_.embedding.empty() ? in_.edges[0].size(0) : 1})),
+      edges_(index_.source().size(0)),
+      chunk_edges_(index_.largest_chunk()) {
+  if (!in_.embedding.empty()) embedding_.emplace(in_.embedding, in_.destinations.scalar_type());
+  int64_t most = 0;
+  for (const EdgeChunk& chunk : index_.chunks()) most = std::max(most, chunk.destinations);
+  near_ = at::empty({most, channels()}, like_);
+}
+
+/// What the backward pass has come to.
+struct MessagePass::Gradients {
+  at::Tensor at_messages, at_sums;        ///< given; the first may be undefined
+  at::Tensor sources, destinations, far;  ///< far: of the wide type, halo included
+  std::vector<at::Tensor> parts;          ///< of the edges, as far as wanted
+  at::Tensor state;                       ///< of one chunk's embedded edges
+};
+
+MlpTape MessagePass::rows_of(const MlpTape& kept, const MlpTape& scratch, const EdgeChunk& chunk,
+                             int64_t sample) const {
+  return kept.first.defined() ? kept.rows(sample * edges_ + chunk.first_edge, chunk.edges)
+                              : scratch.rows(0, chunk.edges);
+}
+
+/// [B, own + halo, C], the halo still empty.
+at::Tensor MessagePass::project_sources() const {
+  at::Tensor far = at::empty({in_.sources.size(0), own() + halo_rows(), channels()}, like_);
+  const at::Tensor weight = core_.first_weight(channels(), channels()).t();
+  for (int64_t sample = 0; sample < far.size(0); ++sample) {
+    at::Tensor rows = far[sample].narrow(0, 0, own());
+    at::mm_out(rows, in_.sources[sample], weight);
+  }
+  return far;
+}
+
+std::vector<at::Tensor> MessagePass::parts_of(const EdgeChunk& chunk) const {
+  std::vector<at::Tensor> parts;
+  for (const at::Tensor& part : in_.edges) {
+    parts.push_back(part[0].narrow(0, chunk.first_edge, chunk.edges));
+  }
+  return parts;
+}
+
+/// The edges' state, given or as embed() left it.
+at::Tensor MessagePass::state_of(const EdgeChunk& chunk, int64_t sample) const {
+  return embedding_ ? state_.narrow(0, 0, chunk.edges)
+                    : sample_of(in_.edges[0], sample).narrow(0, chunk.first_edge, chunk.edges);
+}
+
+void MessagePass::embed(const EdgeChunk& chunk) {
+  if (!embedding_) return;
+  MlpTape tape = embedding_tape_.rows(0, chunk.edges);
+  at::Tensor activated = activated_.narrow(0, 0, chunk.edges);
+  at::Tensor state = state_.narrow(0, 0, chunk.edges);
+  embedding_->start(parts_of(chunk), tape, activated);
+  embedding_->finish(tape, activated, {}, state);
+}
+
+void MessagePass::embed_again(const EdgeChunk& chunk) {
+  if (!embedding_) return;
+  MlpAgain again = embedding_again_.first_rows(chunk.edges);
+  at::Tensor state = state_.narrow(0, 0, chunk.edges);
+  embedding_->start_again(parts_of(chunk), again);
+  embedding_->finish_again(again, state);
+}
+
+/// The first Linear of a chunk, from what was projected, into `rows`, and its GELU.
+void MessagePass::start(const EdgeChunk& chunk, int64_t sample, const at::Tensor& far,
+                        at::Tensor& rows, at::Tensor& activated, GeluLeaves leaves) {
+  const int64_t c = channels();
+  at::Tensor near = near_.narrow(0, 0, chunk.destinations);
+  const at::Tensor destinations =
+      sample_of(in_.destinations, sample).narrow(0, chunk.first_destination, chunk.destinations);
+  at::addmm_out(near, core_.first_bias().to(like_), destinations, core_.first_weight(0, c).t());
+  at::mm_out(rows, state_of(chunk, sample), core_.first_weight(2 * c, c).t());
+  gather_gelu(rows, near, index_.destination().narrow(0, chunk.first_edge, chunk.edges),
+              chunk.first_destination, sample_of(far, sample),
+              index_.source().narrow(0, chunk.first_edge, chunk.edges), activated, leaves);
+}
+
+void MessagePass::make_scratch() {
+  const auto rows = [&] { return at::empty({chunk_edges_, channels()}, like_); };
+  if (!keeps()) tape_ = core_.make_tape(chunk_edges_, like_);
+  if (embedding_) {
+    embedding_tape_ = embedding_->make_tape(chunk_edges_, like_);
+    state_ = rows();
+  }
+  activated_ = rows();
+  if (!options_.messages) message_ = rows();
+}
+
+void MessagePass::make_backward_scratch() {
+  const auto rows = [&] { return at::empty({chunk_edges_, channels()}, like_); };
+  if (!keeps()) again_ = core_.make_again(chunk_edges_, like_);
+  if (embedding_) {
+    embedding_again_ = embedding_->make_again(chunk_edges_, like_);
+    state_ = rows();
+  }
+  scratch_ = core_.make_scratch(chunk_edges_, like_, options_.activations);
+  message_ = rows();
+}
+
+GraphConv::Result MessagePass::forward(Kept& kept) {
+  make_scratch();
+  if (keeps()) kept.tape = core_.make_tape(samples_ * edges_, like_);
+  const at::Tensor far = project_sources();
+  PendingHalo pending;
+  if (exchange_) pending = exchange_->start(far);
+  GraphConv::Result result;
+  if (options_.messages) result.messages = at::empty({samples_, edges_, channels()}, like_);
+  result.sums = at::empty({samples_, in_.destinations.size(1), channels()}, like_);
+  for (const EdgeChunk& chunk : index_.chunks()) {
+    if (chunk.halo) pending.wait();
+    embed(chunk);
+    for (int64_t sample = 0; sample < samples_; ++sample) {
+      MlpTape tape = rows_of(kept.tape, tape_, chunk, sample);
+      at::Tensor activated = activated_.narrow(0, 0, chunk.edges);
+      at::Tensor message = options_.messages
+                               ? result.messages[sample].narrow(0, chunk.first_edge, chunk.edges)
+                               : message_.narrow(0, 0, chunk.edges);
+      at::Tensor sums = result.sums[sample].narrow(0, chunk.first_destination, chunk.destinations);
+      start(chunk, sample, far, tape.first, activated, GeluLeaves::rows);
+      core_.finish(tape, activated, state_of(chunk, sample), message);
+      sum_segments(message,
+                   index_.offsets().narrow(0, chunk.first_destination, chunk.destinations + 1),
+                   sums);
+    }
+  }
+  pending.wait();
+  if (exchange_ && !keeps()) kept.halo = far.narrow(1, own(), halo_rows()).clone();
+  return result;
+}
+
+MessagePass::Gradients MessagePass::start_gradients(const Given& given) const {
+  Gradients g{given.messages,
+              given.sums,
+              at::empty_like(in_.sources),
+              at::zeros_like(in_.destinations),
+              at::zeros({in_.sources.size(0), own() + halo_rows(), channels()},
+                        like_.dtype(wide_type(like_.dtype().toScalarType()))),
+              {},
+              {}};
+  for (size_t i = 0; i < in_.edges.size(); ++i) {
+    g.parts.push_back(!given.wanted[i] ? at::Tensor()
+                      : shares_state() ? at::zeros_like(in_.edges[i])
+                                       : at::empty_like(in_.edges[i]));
+  }
+  g.state = embedding_ ? at::empty({chunk_edges_, channels()}, like_) : g.parts[0];
+  return g;
+}
+
+void MessagePass::sample_backward(const EdgeChunk& chunk, int64_t sample, const MlpTape& kept,
+                                  const at::Tensor& far, Gradients& g) {
+  const int64_t c = channels();
+  const auto of_chunk = [&](const at::Tensor& x) {
+    return x.narrow(0, chunk.first_edge, chunk.edges);
+  };
+  const auto of_nodes = [&](const at::Tensor& x) {
+    return x.narrow(0, chunk.first_destination, chunk.destinations);
+  };
+  const at::Tensor state = state_of(chunk, sample);
+  MlpScratch scratch = scratch_.first_rows(chunk.edges);
+  at::Tensor at_message = message_.narrow(0, 0, chunk.edges);
+  if (g.at_messages.defined()) {
+    at_message.copy_(of_chunk(sample_of(g.at_messages, sample)));
+  } else {
+    at_message.zero_();
+  }
+  add_gathered(at_message, of_nodes(g.at_sums[sample]), of_chunk(index_.destination()),
+               chunk.first_destination);
+  if (keeps()) {
+    core_.backward(rows_of(kept, kept, chunk, sample), at_message, scratch);
+  } else {
+    MlpAgain again = again_.first_rows(chunk.edges);
+    at::Tensor unwanted;
+    start(chunk, sample, far, again.first_slope, again.first, GeluLeaves::slope);
+    core_.finish_again(again, unwanted);
+    core_.backward(again, at_message, scratch);
+  }
+
+  core_.add_first_gradient(scratch.at_first, state, 2 * c);
+  if (g.state.defined()) {
+    at::Tensor to =
+        embedding_ ? g.state.narrow(0, 0, chunk.edges) : of_chunk(sample_of(g.parts[0], sample));
+    if (shares_state()) {
+      to.add_(at_message).addmm_(scratch.at_first, core_.first_weight(2 * c, c));
+    } else {
+      at::addmm_out(to, at_message, scratch.at_first, core_.first_weight(2 * c, c));
+    }
+  }
+  at::Tensor near = near_.narrow(0, 0, chunk.destinations);
+  sum_segments(scratch.at_first,
+               index_.offsets().narrow(0, chunk.first_destination, chunk.destinations + 1), near);
+  core_.add_first_gradient(near, of_nodes(sample_of(in_.destinations, sample)), 0);
+  at::Tensor at_destinations = of_nodes(sample_of(g.destinations, sample));
+  at_destinations.addmm_(near, core_.first_weight(0, c));
+  at::Tensor at_far = sample_of(g.far, sample);
+  add_segments(scratch.at_first, of_chunk(index_.source_order()), chunk.first_edge,
+               index_.chunk_source_offsets().narrow(0, chunk.first_source, chunk.sources + 1),
+               index_.chunk_sources().narrow(0, chunk.first_source, chunk.sources), at_far);
+}
+
+void MessagePass::embedding_backward(const EdgeChunk& chunk, Gradients& g) {
+  MlpScratch scratch = scratch_.first_rows(chunk.edges);
+  const auto parts = parts_of(chunk);
+  embedding_->backward(embedding_again_.first_rows(chunk.edges), g.state.narrow(0, 0, chunk.edges),
+                       scratch);
+  embedding_->add_first_gradients(scratch.at_first, parts);
+  int64_t column = 0;
+  for (size_t i = 0; i < parts.size(); ++i) {
+    const int64_t width = parts[i].size(1);
+    if (g.parts[i].defined()) {
+      at::Tensor to = g.parts[i][0].narrow(0, chunk.first_edge, chunk.edges);
+      at::mm_out(to, scratch.at_first, embedding_->first_weight(column, width));
+    }
+    column += width;
+  }
+}
+
+void MessagePass::chunk_backward(const EdgeChunk& chunk, const MlpTape& kept, const at::Tensor& far,
+                                 Gradients& g) {
+  embed_again(chunk);
+  if (embedding_ && shares_state()) g.state.zero_();
+  for (int64_t sample = 0; sample < samples_; ++sample) {
+    sample_backward(chunk, sample, kept, far, g);
+  }
+  if (embedding_) embedding_backward(chunk, g);
+}
+
+/// The sources' gradients, from those of what was projected of them.
+void MessagePass::finish_sources(Gradients& g) {
+  const int64_t c = channels();
+  for (int64_t sample = 0; sample < g.far.size(0); ++sample) {
+    const at::Tensor own_rows = g.far[sample].narrow(0, 0, own()).to(like_.dtype());
+    core_.add_first_gradient(own_rows, in_.sources[sample], c);
+    at::Tensor to = g.sources[sample];
+    at::mm_out(to, own_rows, core_.first_weight(c, c));
+  }
+}
+
+MessageInputs MessagePass::backward(const Kept& kept, const Given& given) {
+  make_backward_scratch();
+  core_.start_gradients();
+  if (embedding_) embedding_->start_gradients();
+  at::Tensor far;
+  if (!keeps()) {
+    far = project_sources();
+    if (kept.halo.defined()) far.narrow(1, own(), halo_rows()).copy_(kept.halo);
+  }
+  Gradients g = start_gradients(given);
+  // Chunks that read other ranks' rows come last: their gradients leave while the others are
+  // computed.
+  PendingHalo pending;
+  bool started = exchange_ == nullptr;
+  const auto& chunks = index_.chunks();
+  for (auto chunk = chunks.rbegin(); chunk != chunks.rend(); ++chunk) {
+    if (!started && !chunk->halo) {
+      pending = exchange_->start_adjoint(g.far);
+      started = true;
+    }
+    chunk_backward(*chunk, kept.tape, far, g);
+  }
+  if (!started) pending = exchange_->start_adjoint(g.far);
+  pending.wait();
+  finish_sources(g);
+  return {g.sources, g.destinations, g.parts, core_.gradients(in_.edge_mlp),
+          embedding_ ? embedding_->gradients(in_.embedding) : std::vector<at::Tensor>()};
+}
+
+}  // namespace isobar::detail
