@@ -2,8 +2,8 @@
 #include "cli/plan.hpp"
 
 #include "cli/experiment.hpp"
+#include "cli/network_plan.hpp"
 #include "cli/report.hpp"
-#include "cli/weather_setup.hpp"
 
 #include <isobar/core/error.hpp>
 #include <isobar/core/text.hpp>
@@ -104,7 +104,8 @@ int run_plan(const PlanArguments& arguments) {
   }
   const auto experiment = read_experiment(load_config(arguments.experiment, arguments.overrides));
   if (arguments.machines.nodes > 0) check_machines(arguments.machines, experiment);
-  const auto ranks = model_sizes(experiment);
+  const auto graph = make_graph(experiment);
+  const auto ranks = model_sizes(experiment, graph);
   std::vector<Planned> all;
   auto rows = nlohmann::json::array();
   for (const int64_t rollout : rollouts(experiment)) {
@@ -114,9 +115,8 @@ int run_plan(const PlanArguments& arguments) {
   const bool prints = arguments.json != "-";
   if (prints) print_table(all, static_cast<int>(ranks.size()));
   if (arguments.machines.nodes > 0) {
-    const auto& first = all.front().plan;
-    for (auto& row :
-         plan_sums(experiment, arguments.machines, first.forward_flops, first.step_flops, prints)) {
+    const WeatherGnn network(network_options(experiment), graph);
+    for (auto& row : plan_sums(experiment, network, all.front().plan, arguments.machines, prints)) {
       rows.push_back(std::move(row));
     }
   }

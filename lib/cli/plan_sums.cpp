@@ -2,7 +2,6 @@
 #include "cli/plan_sums.hpp"
 
 #include "cli/trainable.hpp"
-#include "cli/weather_setup.hpp"
 
 #include <isobar/compress/break_even.hpp>
 #include <isobar/core/error.hpp>
@@ -119,14 +118,13 @@ void check_machines(const PlannedMachines& machines, const Experiment& experimen
                " of a node; set --node-ranks");
 }
 
-nlohmann::json plan_sums(const Experiment& experiment, const PlannedMachines& machines,
-                         double forward_flops, double step_flops, bool prints) {
-  const WeatherGnn network(network_options(experiment), model_graph(experiment));
+nlohmann::json plan_sums(const Experiment& experiment, const WeatherGnn& network,
+                         const MemoryPlan& passes, const PlannedMachines& machines, bool prints) {
   const auto parameters = trainable(network);
   const auto plan = first_plan(parameters, experiment.trainer.ddp);
   const double flop_s = machines.rank_tflop_s * 1e12;
-  const StepCompute compute{.forward_s = forward_flops / flop_s,
-                            .backward_s = (step_flops - forward_flops) / flop_s,
+  const StepCompute compute{.forward_s = passes.forward_flops / flop_s,
+                            .backward_s = (passes.step_flops - passes.forward_flops) / flop_s,
                             .optimizer_s = 0,
                             .buckets = {}};
   const double compute_s = compute.forward_s + compute.backward_s;

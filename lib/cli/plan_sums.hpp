@@ -3,6 +3,8 @@
 
 #include "cli/experiment.hpp"
 
+#include <isobar/model/memory_plan.hpp>
+#include <isobar/model/weather_gnn.hpp>
 #include <nlohmann/json_fwd.hpp>
 
 #include <cstdint>
@@ -30,11 +32,10 @@ void add_machine_options(CLI::App& app, PlannedMachines& machines);
 /// Throws UsageError where a node's ranks are no whole models.
 void check_machines(const PlannedMachines& machines, const Experiment& experiment);
 
-/// What the sums of gradients over the nodes would do to a step of `step_flops` of a rank, of which
-/// the forward pass is `forward_flops`, without compression and with each way to compress. Builds
-/// the whole network, for machines that check_machines() took. Prints a table unless told not to;
-/// gives its rows.
-nlohmann::json plan_sums(const Experiment& experiment, const PlannedMachines& machines,
-                         double forward_flops, double step_flops, bool prints);
+/// What the sums of the network's gradients over the nodes would do to a rank's step of those
+/// `passes`, without compression and with each way to compress, for machines that check_machines()
+/// took. Prints a table unless told not to; gives its rows.
+nlohmann::json plan_sums(const Experiment& experiment, const WeatherGnn& network,
+                         const MemoryPlan& passes, const PlannedMachines& machines, bool prints);
 
 }  // namespace isobar

@@ -3,9 +3,7 @@
 
 #include <isobar/comm/make_communicator.hpp>
 #include <isobar/core/error.hpp>
-#include <isobar/graph/graph_file.hpp>
 #include <isobar/graph/graph_shard.hpp>
-#include <isobar/graph/voronoi.hpp>
 #include <isobar/train/checkpoint.hpp>
 #include <ATen/ATen.h>
 #include <torch/nn/module.h>
@@ -16,90 +14,6 @@
 #include <optional>
 
 namespace isobar {
-namespace {
-
-Grid make_named_grid(const Experiment& experiment, const Dataset& dataset) {
-  if (experiment.grid == "file") {
-    return make_latlon_grid(dataset.latitudes(), dataset.longitudes());
-  }
-  auto grid = make_gaussian_grid(experiment.grid);
-  const auto points =
-      static_cast<int64_t>(dataset.latitudes().size() * dataset.longitudes().size());
-  ISOBAR_CHECK(grid.size() == points, "graph.grid: ", experiment.grid, " has ", grid.size(),
-               " points, the data have ", points, "; 'grid: file' takes the data's own");
-  return grid;
-}
-
-Grid make_grid(const Experiment& experiment, const Dataset& dataset) {
-  auto grid = make_named_grid(experiment, dataset);
-  if (experiment.area == "voronoi") grid.area = voronoi_area({grid.latitude, grid.longitude});
-  return grid;
-}
-
-CachedGraph make_graph(const Experiment& experiment, const Grid& grid) {
-  if (experiment.graph_cache.empty()) return {build_graph(grid, experiment.graph), {}};
-  return build_or_load_graph(grid, experiment.graph, experiment.graph_cache);
-}
-
-}  // namespace
-
-WeatherGnnOptions network_options(const Experiment& experiment) {
-  const auto outputs = static_cast<int64_t>(experiment.outputs().size());
-  const auto inputs =
-      static_cast<int64_t>(experiment.prognostic.size() + experiment.input_forcings.size() +
-                           experiment.forcing_variables.size());
-  const bool narrow = experiment.precision != at::kFloat;
-  return {.features_in = static_cast<int64_t>(experiment.input_hours.size()) * inputs +
-                         static_cast<int64_t>(experiment.forcings.size()),
-          .features_out = outputs,
-          .channels = experiment.channels,
-          .layers = experiment.layers,
-          .node_table = experiment.node_table,
-          .edge_table = experiment.edge_table,
-          .seed = experiment.seed,
-          .compute = narrow ? experiment.precision : c10::ScalarType::Undefined,
-          .activations =
-              experiment.activations == "recompute" ? Activations::recompute : Activations::keep,
-          .chunk_edges = experiment.chunk_edges};
-}
-
-PlanOptions plan_options(const Experiment& experiment, int64_t rollout) {
-  const bool momentum = experiment.trainer.optimizer.momentum > 0;
-  const bool averaged = experiment.trainer.average_decay > 0;
-  const int64_t moments = experiment.trainer.optimizer.method == "adamw" ? 2 : momentum ? 1 : 0;
-  return {.batch = experiment.trainer.batch,
-          .rollout = rollout,
-          .optimizer_values = moments + (averaged ? 1 : 0)};
-}
-
-const char* name_of(Activations activations) {
-  return activations == Activations::keep ? "keep" : "recompute";
-}
-
-std::string describe_plan(const PlannedNetwork& planned) {
-  return fmt::format(
-      "passes {} what they computed, in chunks of {} edges; the largest step is predicted to take "
-      "{:.3f} GiB and {:.3g} TFLOP on this rank",
-      name_of(planned.options.activations), chunk_edges_of(planned.options),
-      static_cast<double>(planned.memory.peak_bytes) / (1 << 30), planned.memory.step_flops / 1e12);
-}
-
-WeatherGraph model_graph(const Experiment& experiment) {
-  const auto grid = experiment.grid == "file" ? make_grid(experiment, Dataset(experiment.data))
-                                              : make_gaussian_grid(experiment.grid);
-  return make_graph(experiment, grid).graph;
-}
-
-std::vector<GraphSizes> model_sizes(const Experiment& experiment) {
-  const auto graph = model_graph(experiment);
-  const auto partition =
-      make_partition(graph, experiment.model_ranks, parse_partition_method(experiment.partition));
-  std::vector<GraphSizes> sizes;
-  for (int rank = 0; rank < experiment.model_ranks; ++rank) {
-    sizes.push_back(sizes_of(make_shard(graph, partition, rank)));
-  }
-  return sizes;
-}
 
 ProcessGrid make_process_grid(Communicator& world, const Experiment& experiment) {
   ISOBAR_CHECK(world.size() % experiment.model_ranks == 0, "model.ranks: ", world.size(),
@@ -120,7 +34,7 @@ WeatherSetup::WeatherSetup(const Experiment& experiment, const ProcessGrid& grid
   } else {
     load_checkpoint(checkpoint, {&scales_});
   }
-  auto made = make_graph(experiment_, make_grid(experiment_, *dataset_));
+  auto made = make_graph(experiment_, *dataset_);
   graph_ = std::move(made.graph);
   graph_warning_ = std::move(made.warning);
   build_network();
@@ -147,7 +61,7 @@ void WeatherSetup::build_network() {
     area_ = area_.index_select(0, rows_);
   }
   auto options = network_options(experiment_);
-  const auto sizes = sizes_of(shard ? *shard : make_shard(graph_));
+  const auto sizes = shard ? sizes_of(*shard) : sizes_of(graph_);
   const auto longest = plan_options(experiment_, experiment_.longest_rollout());
   if (experiment_.activations == "auto") {
     options = fit_memory(options, sizes, longest, experiment_.device_memory_bytes);

@@ -3,11 +3,11 @@
 
 #include "cli/data_scales.hpp"
 #include "cli/experiment.hpp"
+#include "cli/network_plan.hpp"
 #include "cli/weather_task.hpp"
 
 #include <isobar/comm/process_grid.hpp>
 #include <isobar/core/log.hpp>
-#include <isobar/model/memory_plan.hpp>
 #include <isobar/model/tensor_memory.hpp>
 #include <isobar/model/weather_gnn.hpp>
 
@@ -17,31 +17,6 @@
 #include <vector>
 
 namespace isobar {
-
-/// The network of an experiment, before memory is looked at (model.activations: auto).
-WeatherGnnOptions network_options(const Experiment& experiment);
-
-/// What a step of it keeps beside the network.
-PlanOptions plan_options(const Experiment& experiment, int64_t rollout);
-
-/// A network as it is built on one rank, and what a training step of it takes.
-struct PlannedNetwork {
-  WeatherGnnOptions options;
-  MemoryPlan memory;
-};
-
-/// "keep" or "recompute".
-const char* name_of(Activations activations);
-
-/// One line: what was chosen, and what it is predicted to take.
-std::string describe_plan(const PlannedNetwork& planned);
-
-/// The graph of an experiment. Reads the data only where they are the grid.
-WeatherGraph model_graph(const Experiment& experiment);
-
-/// The parts of the graph that the ranks of a model have. Reads the data only where they are the
-/// grid.
-std::vector<GraphSizes> model_sizes(const Experiment& experiment);
 
 /// The world's ranks, shared as the experiment says. Collective; blocks. Throws UsageError where
 /// model.ranks does not divide them.

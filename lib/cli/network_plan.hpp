@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "cli/experiment.hpp"
+
+#include <isobar/data/dataset.hpp>
+#include <isobar/graph/graph_file.hpp>
+#include <isobar/model/memory_plan.hpp>
+#include <isobar/model/weather_gnn.hpp>
+
+#include <string>
+#include <vector>
+
+namespace isobar {
+
+/// The network of an experiment, before memory is looked at (model.activations: auto).
+WeatherGnnOptions network_options(const Experiment& experiment);
+
+/// What a step of it keeps beside the network.
+PlanOptions plan_options(const Experiment& experiment, int64_t rollout);
+
+/// A network as it is built on one rank, and what a training step of it takes.
+struct PlannedNetwork {
+  WeatherGnnOptions options;
+  MemoryPlan memory;
+};
+
+/// "keep" or "recompute".
+const char* name_of(Activations activations);
+
+/// One line: what was chosen, and what it is predicted to take.
+std::string describe_plan(const PlannedNetwork& planned);
+
+/// The graph of an experiment, or that of its cache.
+CachedGraph make_graph(const Experiment& experiment, const Dataset& dataset);
+/// The same; reads the data only where they are the grid.
+WeatherGraph make_graph(const Experiment& experiment);
+
+/// The parts of the graph that the ranks of a model have.
+std::vector<GraphSizes> model_sizes(const Experiment& experiment, const WeatherGraph& graph);
+
+}  // namespace isobar
