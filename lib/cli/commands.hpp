@@ -24,6 +24,7 @@ struct EvaluateArguments {
   std::string path;                    ///< a run's folder, or a checkpoint's
   std::vector<std::string> overrides;  ///< key=value, over the checkpoint's experiment
   std::string split = "test";
+  std::string climatology = "training";  ///< "none": without anomaly correlation
   bool spectra = false;
   int64_t rollout = 0;  ///< steps of a forecast, each scored; 0: the experiment's lead times
   std::string json;     ///< file, "-" for standard output, empty for none

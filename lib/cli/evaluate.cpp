@@ -67,11 +67,12 @@ nlohmann::json rows_of(const std::vector<LeadScore>& scores, const std::string& 
   return rows;
 }
 
-/// The mean of the training period at the target times of `sets`. Collective; blocks. Rank 0 shows
-/// progress.
+/// The mean of the training period at the target times of `sets`, or null where none is wanted.
+/// Collective; blocks. Rank 0 shows progress.
 std::shared_ptr<const Climatology> climatology_of(
-    const WeatherSetup& setup, const std::vector<std::shared_ptr<const SampleSet>>& sets,
-    const ProcessGrid& grid) {
+    const EvaluateArguments& arguments, const WeatherSetup& setup,
+    const std::vector<std::shared_ptr<const SampleSet>>& sets, const ProcessGrid& grid) {
+  if (arguments.climatology == "none") return nullptr;
   ClimatologyOptions options{.period = setup.training_period(), .times = {}};
   for (const auto& samples : sets) {
     const auto times = samples->target_times();
@@ -165,7 +166,7 @@ int run_evaluate(const EvaluateArguments& arguments) {
   EvaluationOptions options{.area = setup->area(),
                             .batch = experiment->trainer.batch,
                             .device = setup->device(),
-                            .climatology = climatology_of(*setup, sets, grid)};
+                            .climatology = climatology_of(arguments, *setup, sets, grid)};
   if (spectrum) {
     options.power = [&](const at::Tensor& fields) { return spectrum->power(fields); };
   }

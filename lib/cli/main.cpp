@@ -83,6 +83,10 @@ int main(int argc, char** argv) {
       ->add_option("--rollout", evaluate.rollout,
                    "score every step of forecasts of so many, not the experiment's lead times")
       ->check(CLI::PositiveNumber);
+  evaluate_command
+      ->add_option("--climatology", evaluate.climatology,
+                   "anomalies are from the training period's, or none are scored")
+      ->check(CLI::IsMember({"training", "none"}));
   evaluate_command->add_flag("--spectra", evaluate.spectra,
                              "power of forecast and truth by wavenumber");
   evaluate_command->add_option("--json", evaluate.json,
