@@ -2,29 +2,13 @@
 """How tests start the programs of bench/ on ranks of this machine."""
 import os
 import socket
-import subprocess
+import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from mpi_launch import mpirun, run  # noqa: E402, F401
+
 PROGRAMS = Path(os.environ["ISOBAR_PROGRAMS"])
-LIMIT_S = 60
-ENVIRONMENT = dict(
-    os.environ,
-    OMP_NUM_THREADS="1",
-    OMPI_ALLOW_RUN_AS_ROOT="1",
-    OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1",
-    OMPI_MCA_hwloc_base_binding_policy="none",
-    OMPI_MCA_rmaps_base_oversubscribe="1",
-    OMPI_MCA_btl_vader_single_copy_mechanism="none",
-)
-
-
-def mpirun(ranks):
-    return ["mpirun", "-n", str(ranks)]
-
-
-def run(command, **variables):
-    return subprocess.run([str(word) for word in command], env=ENVIRONMENT | variables, capture_output=True, text=True,
-                          timeout=LIMIT_S, check=False)
 
 
 def free_port():

@@ -1,57 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The program `isobar` as users start it: on one rank, and on two under mpirun.
-
-Run from the repository's root with ISOBAR_PROGRAM set; ctest does.
-"""
+"""The program `isobar` as users start it: on one rank, and on two under mpirun."""
 
 import json
-import os
-import pathlib
-import subprocess
-import tempfile
-import time
 import unittest
 
-PROGRAM = os.environ["ISOBAR_PROGRAM"]
-EXPERIMENT = "examples/experiments/quickstart.yaml"
-DATA = "examples/data/era5_t2m_uk_2019-03.nc"
-SHORT = ["train.steps=4", "train.log_every=2", "train.validate_every=2", "optimizer.warmup_steps=1",
-         "train.refit=false", "data.validation.begin=2019-03-24", "data.train.end=2019-03-24"]
-LIMIT_S = 60
-
-ENVIRONMENT = dict(
-    os.environ,
-    OMP_NUM_THREADS="1",
-    OMPI_ALLOW_RUN_AS_ROOT="1",
-    OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1",
-    OMPI_MCA_hwloc_base_binding_policy="none",
-    OMPI_MCA_rmaps_base_oversubscribe="1",
-    OMPI_MCA_btl_vader_single_copy_mechanism="none",
-)
-
-
-def run(command, **keywords):
-    return subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=LIMIT_S, **keywords)
-
-
-class Case(unittest.TestCase):
-    def setUp(self):
-        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="isobar-cli-"))
-        self.addCleanup(lambda: subprocess.run(["rm", "-rf", str(self.folder)], check=False))
-
-    def train(self, *overrides, ranks=2):
-        launcher = ["mpirun", "-n", str(ranks)] if ranks > 1 else []
-        return run(launcher + [PROGRAM, "train", EXPERIMENT, f"run.folder={self.folder}", *SHORT, *overrides])
-
-    def events(self, name="quickstart"):
-        lines = (self.folder / name / "metrics.jsonl").read_text().splitlines()
-        return [json.loads(line) for line in lines]
-
-    def record(self, name="quickstart"):
-        return json.loads((self.folder / name / "record.json").read_text())
-
-    def log(self, name="quickstart"):
-        return (self.folder / name / "log" / "rank_0000.log").read_text()
+from cli_case import EXPERIMENT, PROGRAM, Case, mpirun, run
 
 
 class ProgramsTest(Case):
@@ -159,45 +112,6 @@ class ProgramsTest(Case):
         leads = [e["lead_hours"] for e in self.events() if e.get("split") == "test"]
         self.assertEqual(leads, [24, 12, 6])
 
-    def test_compresses_gradients_on_two_ranks(self):
-        for method, start in [("acp_sgd", "start_step 1: as given"), ("power_sgd", "start_step 1: as given")]:
-            result = self.train(f"compress.method={method}", "compress.start_step=1", "ddp.bucket_cap_bytes=1MiB",
-                                "compress.matrix_approximation_rank=2", "train.refit=true", f"run.name={method}")
-            self.assertEqual(result.returncode, 0, result.stderr)
-            record = self.record(method)
-            for section in ["training", "refit"]:
-                totals = record[section]
-                self.assertEqual(totals["compressed_steps"], totals["steps"] - 1, "each trains with a new compressor")
-                self.assertLess(totals["payload_bytes"], totals["gradient_bytes"])
-                self.assertEqual(totals["sent_bytes"], totals["payload_bytes"])  # 2 (n - 1) / n of it on two ranks
-            steps = [event for event in self.events(method) if event["event"] == "step"]
-            self.assertEqual(steps[1]["payload_bytes"], record["training"]["payload_bytes"])
-            self.assertIn(f"compressing by {method} rank 2 ", self.log(method))
-            self.assertIn(start, self.log(method))
-            self.assertIn(f"{method}: 3 of 4 steps compressed; payload ", self.log(method))
-
-    def test_evaluates_a_run_that_compressed(self):
-        self.assertEqual(self.train("compress.method=acp_sgd").returncode, 0)
-        result = run([PROGRAM, "evaluate", str(self.folder / "quickstart"), "--json", "-"])
-        self.assertEqual(result.returncode, 0, result.stderr)
-        self.assertAlmostEqual(json.loads(result.stdout)["rows"][0]["rmse"], self.events()[-1]["rmse"]["t2m"], places=5)
-
-    def test_starts_to_compress_when_the_learning_rate_is_warm(self):
-        for warmup, source in [(3, "start_step 3: optimizer.warmup_steps"), (0, "start_step 0: a tenth of train.steps")]:
-            result = self.train("compress.method=acp_sgd", f"optimizer.warmup_steps={warmup}", f"run.name={warmup}")
-            self.assertEqual(result.returncode, 0, result.stderr)
-            self.assertEqual(self.record(str(warmup))["training"]["compressed_steps"], 4 - warmup)
-            self.assertIn(source, self.log(str(warmup)))
-
-    def test_decides_by_measurement_and_says_why(self):
-        result = self.train("compress.method=auto", "train.refit=true")
-        self.assertEqual(result.returncode, 0, result.stderr)
-        decision = self.record()["compression"]
-        self.assertIn(decision["method"], ["none", "bf16", "acp_sgd", "power_sgd"])
-        self.assertIn(decision["reason"], self.log())
-        self.assertIn(" ms", decision["reason"])
-        self.assertEqual(self.log().count("compress.method auto:"), 1, "it decides once")
-
     def test_scales_the_learning_rate_by_the_models_that_train_together(self):
         rates = {}
         for name, ranks, scaled in [("plain", 2, "false"), ("one", 1, "true"), ("two", 2, "true")]:
@@ -210,11 +124,6 @@ class ProgramsTest(Case):
         self.assertEqual(self.record("two")["learning_rate"], {"peak": 8e-3, "final": 2e-3, "scaled_by_replicas": 2})
         self.assertNotIn("learning_rate", self.record("plain"))
         self.assertIn("learning rate 0.008 (final 0.002): the experiment's times 2 replicas", self.log("two"))
-
-    def test_says_when_nothing_was_compressed(self):
-        result = self.train("compress.method=acp_sgd", ranks=1)
-        self.assertEqual(result.returncode, 0, result.stderr)
-        self.assertIn("warning: acp_sgd: none of 4 steps compressed", self.log())
 
     def test_the_doctor_gives_a_verdict(self):
         result = run([PROGRAM, "doctor"])
@@ -233,87 +142,10 @@ class ProgramsTest(Case):
         self.assertEqual(run([PROGRAM]).returncode, 2)
 
 
-class BadInputTest(Case):
-    """One line that names the object, non-zero on every rank, and no hang."""
-
-    def check(self, commands, *expected):
-        codes = self.folder / "codes"
-        script = self.folder / "rank"
-        script.write_text(f'#!/bin/sh\n"$@"; code=$?; echo $code >>{codes}; exit $code\n')
-        script.chmod(0o755)
-        launch = ["mpirun"]
-        for command in commands:
-            launch += ["-n", str(2 // len(commands)), str(script), PROGRAM, *command, ":"]
-        begin = time.monotonic()
-        result = run(launch[:-1])
-        self.assertLess(time.monotonic() - begin, 30)
-        errors = [line for line in result.stderr.splitlines() if line.startswith("isobar: error: ")]
-        self.assertEqual(len(errors), 1, result.stderr)
-        for text in expected:
-            self.assertIn(text, errors[0])
-        self.assertNotEqual(result.returncode, 0)
-        self.assertTrue(codes.read_text().split(), "no rank ended by itself")
-        self.assertNotIn("0", codes.read_text().split())
-
-    def command(self, *overrides, experiment=EXPERIMENT):
-        return ["train", experiment, f"run.folder={self.folder}", *SHORT, *overrides]
-
-    def test_missing_experiment(self):
-        self.check([self.command(experiment="absent.yaml")], "absent.yaml")
-
-    def test_missing_data_file(self):
-        self.check([self.command("data.path=absent.nc")], "absent.nc")
-
-    def test_truncated_data_file(self):
-        file = self.folder / "short.nc"
-        file.write_bytes(pathlib.Path(DATA).read_bytes()[:1_000_000])
-        self.check([self.command(f"data.path={file}")], "short.nc")
-
-    def test_variable_that_is_not_in_the_file(self):
-        self.check([self.command("data.variables=[t2n]")], "t2n", "t2m")
-
-    def test_misspelt_key(self):
-        self.check([self.command("optimizer.learning_rat=1")], "learning_rat", "learning_rate")
-
-    def test_method_of_compression_that_does_not_exist(self):
-        self.check([self.command("compress.method=acp_sdg")], "compress.method", "did you mean 'acp_sgd'")
-
-    def test_compression_that_makes_no_sense(self):
-        self.check([self.command("compress.method=acp_sgd", "compress.matrix_approximation_rank=0")],
-                   "matrix_approximation_rank", "positive, got 0")
-
-    def test_one_rank_with_another_compression(self):
-        self.check([self.command(), self.command("compress.method=power_sgd")], "rank 1", "compress.method=power_sgd")
-
-    def test_batch_larger_than_the_data(self):
-        self.check([self.command("train.batch=1000")], "1000")
-
-    def test_one_rank_with_another_configuration(self):
-        self.check([self.command(), self.command("optimizer.weight_decay=0.5")],
-                   "rank 1", "weight_decay=0.5", "weight_decay=0.1")
-
-    def test_one_rank_without_its_data(self):
-        self.check([self.command(), self.command("data.path=absent.nc")], "rank 1", "absent.nc")
-
-    def test_a_gpu_that_is_not_there(self):
-        if "none usable" not in run([PROGRAM, "doctor"]).stdout:
-            self.skipTest("this machine has a GPU; run it where there is none")
-        for backend in ["auto", "gloo"]:
-            command = self.command("device=cuda", f"comm.backend={backend}")
-            self.check([command], "rank 0 of 2: device: cuda, but no GPU")
-
-    def test_several_steps_that_need_unknown_fields(self):
-        self.check([self.command("test.lead_hours=[6,12]")], "test.lead_hours", "hour -12")
-
-    def test_rollout_that_needs_unknown_fields(self):
-        self.assertEqual(self.train(ranks=1).returncode, 0)
-        self.check([["evaluate", str(self.folder / "quickstart"), "--rollout", "2"]], "--rollout", "hour -12")
-
-
 class QuickstartTest(Case):
     def test_forecasts_better_than_persistence_and_the_value_24_h_earlier(self):
-        command = ["mpirun", "-n", "2", PROGRAM, "train", EXPERIMENT, f"run.folder={self.folder}"]
-        result = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=900)
+        command = [*mpirun(2), PROGRAM, "train", EXPERIMENT, f"run.folder={self.folder}"]
+        result = run(command, limit=900)
         self.assertEqual(result.returncode, 0, result.stderr)
         last = self.events()[-1]
         self.assertEqual((last["event"], last["split"], last["lead_hours"]), ("validation", "test", 6))

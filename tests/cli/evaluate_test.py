@@ -1,13 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`isobar evaluate` as users start it: anomaly correlations, rollouts and spectra.
-
-Run from the repository's root with ISOBAR_PROGRAM set; ctest does.
-"""
+"""`isobar evaluate` as users start it: anomaly correlations, rollouts and spectra."""
 
 import json
 import unittest
 
-from cli_test import PROGRAM, Case, run
+from cli_case import PROGRAM, Case, mpirun, run
 
 
 class EvaluateTest(Case):
@@ -15,7 +12,7 @@ class EvaluateTest(Case):
         self.assertEqual(self.train("data.input_hours=[-12,-6,0]", "test.lead_hours=[12]").returncode, 0)
         reports, spectra = [], []
         for ranks, overrides in [(1, []), (2, []), (2, ["model.ranks=2"])]:
-            launcher = ["mpirun", "-n", str(ranks)] if ranks > 1 else []
+            launcher = mpirun(ranks) if ranks > 1 else []
             result = run(launcher + [PROGRAM, "evaluate", str(self.folder / "quickstart"), *overrides, "--rollout", "2",
                                      "--spectra", "--json", "-"])
             self.assertEqual(result.returncode, 0, result.stderr)
@@ -43,6 +40,17 @@ class EvaluateTest(Case):
                 self.assertAlmostEqual(row["truth"], first["truth"], delta=1e-9 * first["truth"])
                 self.assertAlmostEqual(row["forecast"], first["forecast"], delta=1e-3 * first["forecast"])
         self.assertLess(reports[0][23]["truth"], 0.01 * reports[0][0]["truth"], "temperatures are smooth")
+
+    def test_goes_without_the_training_period_where_asked(self):
+        self.assertEqual(self.train(ranks=1).returncode, 0)
+        command = [PROGRAM, "evaluate", str(self.folder / "quickstart"), "--climatology", "none"]
+        result = run(command)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertNotIn("climatology", result.stderr)
+        self.assertNotIn("ACC", result.stdout)
+        row = json.loads(run([*command, "--json", "-"]).stdout)["rows"][0]
+        self.assertIsNone(row["acc"])
+        self.assertGreater(row["rmse"], 0)
 
     def test_shows_spectra_by_scale(self):
         self.assertEqual(self.train(ranks=1).returncode, 0)

@@ -1,37 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`isobar graph build` and `isobar graph info`, as users start them.
-
-Run with ISOBAR_PROGRAM set; ctest does.
-"""
+"""`isobar graph build` and `isobar graph info`, as users start them."""
 
 import json
-import os
-import pathlib
-import subprocess
-import tempfile
 import unittest
 
-PROGRAM = os.environ["ISOBAR_PROGRAM"]
-ENVIRONMENT = dict(
-    os.environ,
-    OMP_NUM_THREADS="1",
-    OMPI_ALLOW_RUN_AS_ROOT="1",
-    OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1",
-    OMPI_MCA_hwloc_base_binding_policy="none",
-    OMPI_MCA_rmaps_base_oversubscribe="1",
-)
+from cli_case import PROGRAM, Case, run
+
 O32 = ["--grid", "O32", "--hidden", "3"]
 
 
-class GraphTest(unittest.TestCase):
-    def setUp(self):
-        folder = tempfile.TemporaryDirectory(prefix="isobar-graph-")
-        self.addCleanup(folder.cleanup)
-        self.folder = pathlib.Path(folder.name)
-
+class GraphTest(Case):
     def run_graph(self, *arguments, launcher=()):
-        command = [*launcher, PROGRAM, "graph", *map(str, arguments)]
-        return subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=60, cwd=self.folder)
+        return run([*launcher, PROGRAM, "graph", *arguments], cwd=self.folder)
 
     def rows(self, *arguments, kind=None):
         result = self.run_graph(*arguments, "--json", "-")

@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How tests start programs, on one rank or on several of this machine."""
+import os
+import subprocess
+
+LIMIT_S = 60
+ENVIRONMENT = dict(
+    os.environ,
+    OMP_NUM_THREADS="1",
+    OMPI_ALLOW_RUN_AS_ROOT="1",
+    OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1",
+    OMPI_MCA_hwloc_base_binding_policy="none",
+    OMPI_MCA_rmaps_base_oversubscribe="1",
+    OMPI_MCA_btl_vader_single_copy_mechanism="none",
+)
+
+
+def mpirun(ranks):
+    return ["mpirun", "-n", str(ranks)]
+
+
+def run(command, limit=LIMIT_S, cwd=None, **variables):
+    """The finished process, with its output as text; `variables` are of the environment."""
+    return subprocess.run([str(word) for word in command], env=ENVIRONMENT | variables, capture_output=True, text=True,
+                          timeout=limit, cwd=cwd, check=False)
