@@ -11,7 +11,6 @@
 namespace isobar {
 namespace {
 
-constexpr int64_t kDaySeconds = 86400;
 /// 1582-10-15, the first Gregorian day, counted in days from 1970-01-01.
 constexpr int64_t kFirstGregorianDay = -141427;
 

@@ -14,8 +14,6 @@
 namespace isobar {
 namespace {
 
-constexpr int64_t kHourSeconds = 3600;
-
 void check_options(const SampleOptions& options, const Dataset& dataset,
                    const Normalizer& normalizer) {
   ISOBAR_CHECK(!options.input_hours.empty(), "SampleSet: no input hours given");

@@ -11,8 +11,6 @@
 namespace isobar {
 namespace {
 
-constexpr int64_t kHourSeconds = 3600;
-constexpr int64_t kDaySeconds = 86400;
 constexpr int64_t kShortestYear = 360;
 constexpr int64_t kHalfWindow = 30;  // days
 

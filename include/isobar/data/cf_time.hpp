@@ -8,6 +8,9 @@
 
 namespace isobar {
 
+constexpr int64_t kHourSeconds = 3600;
+constexpr int64_t kDaySeconds = 86400;
+
 /// How dates are counted: the calendars of the CF conventions, section 4.4.1.
 ///
 /// `standard` (also called gregorian) is Julian before 1582-10-15, as CF and

@@ -53,7 +53,7 @@ struct StepCompute {
   double forward_s = 0;
   double backward_s = 0;
   double optimizer_s = 0;
-  std::vector<BucketReady> buckets;  ///< in the order in which they are launched
+  std::vector<BucketReady> buckets{};  ///< in the order in which they are launched
 };
 
 struct StepPrediction {
