@@ -201,9 +201,11 @@ void add_product(at::Tensor sum, const at::Tensor& a, const at::Tensor& b) {
     sum.addmm_(a.t(), b);
     return;
   }
-  const int64_t blocks = a.size(0) / kSummedRows, rest = a.size(0) % kSummedRows;
+  // No fewer rows than columns: blocks' products together are no larger than a and b.
+  const int64_t rows = std::max({kSummedRows, a.size(1), b.size(1)});
+  const int64_t blocks = a.size(0) / rows, rest = a.size(0) % rows;
   const auto first = [&](const at::Tensor& x) {
-    return x.narrow(0, 0, blocks * kSummedRows).reshape({blocks, kSummedRows, x.size(1)});
+    return x.narrow(0, 0, blocks * rows).reshape({blocks, rows, x.size(1)});
   };
   const auto last = [&](const at::Tensor& x) { return x.narrow(0, x.size(0) - rest, rest); };
   if (blocks > 0) sum.add_(first(a).transpose(1, 2).bmm(first(b)).sum(0, false, at::kDouble));
