@@ -4,6 +4,7 @@
 #include <isobar/comm/agreement.hpp>
 #include <isobar/comm/make_communicator.hpp>
 #include <isobar/compress/break_even.hpp>
+#include <isobar/core/progress.hpp>
 #include <isobar/core/stopwatch.hpp>
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
@@ -78,11 +79,13 @@ class Bench {
                               .buckets = {}};
     const auto plan = plan_of(parameters, profile);
     std::vector<CompressionChoice> predicted;
+    Progress progress = counting("profiled", choices.size());
     for (const auto& choice : choices) {
       ranks_->barrier();
       const auto compressor = make_compressor(choice.options);
       auto cost = measure_compression(parameters, plan, compressor.get(), comm_.size(), kPasses);
       predicted.push_back({name_of(choice.options), slowest(std::move(cost), comm_)});
+      progress.update(static_cast<int64_t>(predicted.size()));
     }
     predict_choices(predicted, compute, ready_times(plan, profile), measure_allreduce(comm_),
                     comm_.size());
@@ -105,6 +108,27 @@ class Bench {
     return 3.0 * static_cast<double>(a.nbytes()) / slowest;
   }
 
+  /// `rounds` of all choices, in turn.
+  void measure(std::vector<Choice>& choices, int rounds) {
+    if (rounds == 0) return;
+    Progress progress = counting("measured", choices.size() * static_cast<size_t>(rounds));
+    int64_t done = 0;
+    for (int round = 0; round < rounds; ++round) {
+      for (size_t i = 0; i < choices.size(); ++i) {
+        measure(choices[(i + static_cast<size_t>(round)) % choices.size()]);
+        progress.update(++done);
+      }
+    }
+  }
+
+ private:
+  Progress counting(const char* label, size_t total) const {
+    return Progress({.rank = comm_.rank(),
+                     .label = label,
+                     .total = static_cast<int64_t>(total),
+                     .unit = "method"});
+  }
+
   void measure(Choice& choice) {
     auto step = arguments_.step;
     step.common.sync = "ddp";
@@ -116,7 +140,6 @@ class Bench {
     choice.error = std::max(choice.error, result.error);
   }
 
- private:
   /// In the order in which the profile's gradients came, as a reducer plans them.
   BucketPlan plan_of(const std::vector<NamedParameter>& parameters,
                      const bench::ComputeProfile& profile) const {
@@ -244,10 +267,7 @@ int run_bench_compression(const BenchCompressionArguments& arguments) {
   auto choices = choices_of(arguments);
   const double memory = bench.memory_bytes_per_s();
   const auto predicted = bench.predict(choices);
-  for (int round = 0; round < arguments.measured_rounds; ++round) {
-    for (size_t i = 0; i < choices.size(); ++i)
-      bench.measure(choices[(i + round) % choices.size()]);
-  }
+  bench.measure(choices, arguments.measured_rounds);
   const auto advice = advise_compression(predicted, arguments.margin);
   double error = 0;
   for (const auto& choice : choices) error = std::max(error, choice.error);
