@@ -92,10 +92,9 @@ class Network {
                   rows(batch_, destinations, c) + (messages ? rows(batch_, edges, c) : 0);
     stage.forward = far + rows(1, chunk, c) * (keep_ ? 3 : 6);
     stage.gradients = rows(batch_, sources + destinations, c) + state;
-    stage.backward = stage.gradients + far * wide_ / value_ + (keep_ ? 0 : far) +
-                     rows(1, chunk, c) * (keep_      ? 7
-                                          : embedded ? 16
-                                                     : 9);
+    const int64_t scratch = keep_ ? 7 : (embedded ? 16 : 9);
+    stage.backward =
+        stage.gradients + far * wide_ / value_ + (keep_ ? 0 : far) + rows(1, chunk, c) * scratch;
     const auto products = [&](int64_t count, int64_t each) {
       return static_cast<double>(count) * static_cast<double>(each * c * c);
     };

@@ -112,9 +112,13 @@ const T* data(const at::Tensor& tensor) {
   return tensor.defined() ? tensor.const_data_ptr<T>() : nullptr;
 }
 
+at::Tensor slope_by_operations(const at::Tensor& rows) {
+  return at::gelu_backward(at::ones_like(rows), rows);
+}
+
 void gelu_by_operations(at::Tensor& rows, at::Tensor& activated, GeluLeaves leaves) {
   activated.copy_(at::gelu(rows));
-  if (leaves == GeluLeaves::slope) rows.copy_(at::gelu_backward(at::ones_like(rows), rows));
+  if (leaves == GeluLeaves::slope) rows.copy_(slope_by_operations(rows));
 }
 
 /// What LibTorch's operations compute layer_norm's gradients from.
@@ -170,8 +174,8 @@ void gather_gelu(at::Tensor& rows, const at::Tensor& near, const at::Tensor& nea
 
 void gelu_and_slope(const at::Tensor& rows, at::Tensor& activated, at::Tensor& slope) {
   if (!has_loops(rows)) {
-    slope.copy_(rows);
-    gelu_by_operations(slope, activated, GeluLeaves::slope);
+    activated.copy_(at::gelu(rows));
+    slope.copy_(slope_by_operations(rows));
     return;
   }
   with_type(rows, [&]<typename T>(T) {
