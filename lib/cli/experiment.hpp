@@ -2,6 +2,7 @@
 #pragma once
 
 #include "cli/compression.hpp"
+#include "cli/weather_task.hpp"
 
 #include <isobar/comm/make_communicator.hpp>
 #include <isobar/core/config.hpp>
@@ -53,10 +54,10 @@ struct Experiment {
   std::vector<std::string> diagnostic;         ///< forecast
   std::vector<std::string> forcing_variables;  ///< seen
   std::map<std::string, std::string> normalization;
-  std::vector<std::string> forcings;
-  std::vector<std::string> input_forcings;
+  std::vector<std::string> forcings;  ///< computed ones
   std::vector<int64_t> input_hours;
   int64_t step_hours = 6;
+  std::vector<SeenHour> seen;  ///< by input hour, then at the target; forcings before variables
   PeriodText train, validation, test;  ///< validation is empty while refitting
   std::vector<int64_t> validation_lead_hours;
   std::vector<int64_t> test_lead_hours;

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <functional>
 #include <set>
 
 namespace isobar {
@@ -40,19 +41,112 @@ void read_roles(const Config& data, Experiment& e) {
   }
 }
 
-void read_forcings(const Config& data, Experiment& e) {
-  e.forcings = data.get<Names>("forcings", {});
-  e.input_forcings = data.get<Names>("input_forcings", e.forcings);
-  check_forcings(e.forcings);
-  for (const auto& name : e.input_forcings) {
-    ISOBAR_CHECK(contains(e.forcings, name), "data.input_forcings: '", name,
-                 "' is not one of data.forcings");
+/// The names under a key, each once and one of `known`.
+Names read_names(const Config& data, const std::string& key, const Names& otherwise,
+                 const Names& known, const std::string& known_keys) {
+  const auto names = data.get<Names>(key, otherwise);
+  for (const auto& name : names) {
+    ISOBAR_CHECK(contains(known, name), "data.", key, ": '", name, "' is not one of ", known_keys,
+                 "; ", did_you_mean(name, known));
+    ISOBAR_CHECK(std::count(names.begin(), names.end(), name) == 1, "data.", key, ": '", name,
+                 "' is given twice");
+  }
+  return names;
+}
+
+using Hours = std::vector<int64_t>;
+
+bool contains(const Hours& hours, int64_t hour) {
+  return std::find(hours.begin(), hours.end(), hour) != hours.end();
+}
+
+/// The hours of `name` in data.seen_hours, if it is there.
+std::optional<Hours> read_seen_hours(const Config& section, const std::string& name,
+                                     const Experiment& e) {
+  if (!section.has(name)) return std::nullopt;
+  const auto key = "data.seen_hours." + name;
+  const auto hours = section.get<Hours>(name);
+  ISOBAR_CHECK(!contains(e.diagnostic, name), key, ": a diagnostic variable is forecast, not seen");
+  ISOBAR_CHECK(
+      !hours.empty(), key, " names no hour; take it out of ",
+      contains(e.prognostic, name) ? "data.variables, or make it diagnostic" : "the forcings");
+  ISOBAR_CHECK(
+      std::adjacent_find(hours.begin(), hours.end(), std::greater_equal<>()) == hours.end(), key,
+      ": hours must rise");
+  for (const int64_t hour : hours) {
+    ISOBAR_CHECK(hour != e.step_hours || !contains(e.prognostic, name), key, ": hour ", hour,
+                 " is the one that is forecast; a variable is seen at data.input_hours alone");
+    ISOBAR_CHECK(hour == e.step_hours || contains(e.input_hours, hour), key, ": hour ", hour,
+                 " is neither one of data.input_hours nor the target's, ", e.step_hours);
+  }
+  return hours;
+}
+
+/// The forcings, computed ones before variables, and those that are seen at the input hours and at
+/// the target hour where data.seen_hours says nothing.
+struct Forcings {
+  Names all, inputs, targets;
+};
+
+Forcings read_forcings(const Config& data, const Experiment& e) {
+  for (const auto& name : e.forcings) {
+    ISOBAR_CHECK(!contains(e.data.variables, name), "data.forcings: '", name,
+                 "' is a variable of the data, too; it is read or computed");
+  }
+  Forcings f{e.forcings, {}, {}};
+  f.all.insert(f.all.end(), e.forcing_variables.begin(), e.forcing_variables.end());
+  f.inputs = read_names(data, "input_forcings", e.forcings, e.forcings, "data.forcings");
+  f.inputs.insert(f.inputs.end(), e.forcing_variables.begin(), e.forcing_variables.end());
+  f.targets = read_names(data, "target_forcings", e.forcings, f.all,
+                         "data.forcings and data.forcing_variables");
+  return f;
+}
+
+/// When the network sees each variable and forcing.
+std::map<std::string, Hours> read_hours(const Config& section, const Forcings& forcings,
+                                        const Experiment& e) {
+  std::map<std::string, Hours> hours;
+  for (const auto& name : e.diagnostic) read_seen_hours(section, name, e);
+  for (const auto& name : e.prognostic) {
+    hours[name] = read_seen_hours(section, name, e).value_or(e.input_hours);
+  }
+  for (const auto& name : forcings.all) {
+    Hours listed;
+    if (contains(forcings.inputs, name)) listed = e.input_hours;
+    if (contains(forcings.targets, name)) listed.push_back(e.step_hours);
+    hours[name] = read_seen_hours(section, name, e).value_or(listed);
+    ISOBAR_CHECK(!hours[name].empty(), "data.forcings: '", name,
+                 "' is seen at no hour; name it in data.input_forcings, data.target_forcings or "
+                 "data.seen_hours, or take it out");
+  }
+  return hours;
+}
+
+/// The columns of the network's input. Their order is that of the weights of its first layer, which
+/// checkpoints rely on: as data.input_forcings and data.target_forcings have it, before what only
+/// data.seen_hours names.
+void read_seen(const Config& data, Experiment& e) {
+  const auto forcings = read_forcings(data, e);
+  const auto hours = read_hours(data.child("seen_hours"), forcings, e);
+  auto all_hours = e.input_hours;
+  all_hours.push_back(e.step_hours);
+  for (const int64_t hour : all_hours) {
+    auto& seen = e.seen.emplace_back(SeenHour{hour, {}, {}});
+    const auto add = [&](const std::string& name, const Names& all, Hours& columns) {
+      if (!contains(hours.at(name), hour)) return;
+      columns.push_back(std::find(all.begin(), all.end(), name) - all.begin());
+    };
+    for (const auto& name : e.prognostic) add(name, e.prognostic, seen.variables);
+    const auto& first = hour == e.step_hours ? forcings.targets : forcings.inputs;
+    for (const auto& name : first) add(name, forcings.all, seen.forcings);
+    for (const auto& name : forcings.all) {
+      if (!contains(first, name)) add(name, forcings.all, seen.forcings);
+    }
   }
 }
 
-std::vector<int64_t> lead_hours(const Config& section, const std::string& name,
-                                const Experiment& e) {
-  const auto leads = section.get<std::vector<int64_t>>("lead_hours", {e.step_hours});
+Hours lead_hours(const Config& section, const std::string& name, const Experiment& e) {
+  const auto leads = section.get<Hours>("lead_hours", {e.step_hours});
   for (const int64_t lead : leads) {
     ISOBAR_CHECK(lead > 0 && lead % e.step_hours == 0, name, ".lead_hours: ", lead,
                  " is not a positive multiple of data.step_hours, ", e.step_hours);
@@ -107,7 +201,7 @@ void read_data(const Config& config, Experiment& e) {
   e.data.allow_missing = data.get<bool>("allow_missing", false);
   e.data.cache_bytes = data.get_bytes("cache_bytes", int64_t{1} << 30);
   e.normalization = data.get<std::map<std::string, std::string>>("normalization", {});
-  read_forcings(data, e);
+  e.forcings = read_names(data, "forcings", {}, forcing_names(), "those that can be computed");
   e.input_hours = data.get<std::vector<int64_t>>("input_hours", {-6, 0});
   e.step_hours = data.get<int64_t>("step_hours", 6);
   e.train = read_period(data, "train");
@@ -117,9 +211,12 @@ void read_data(const Config& config, Experiment& e) {
                           ? SamplerPolicy::shared
                           : SamplerPolicy::replicated;
   e.trainer.prefetch = data.get<int64_t>("prefetch", 2);
-  ISOBAR_CHECK(!e.input_hours.empty() && e.input_hours.back() == 0,
-               "data.input_hours must end with 0, the analysis");
+  ISOBAR_CHECK(!e.input_hours.empty() && e.input_hours.back() == 0 &&
+                   std::adjacent_find(e.input_hours.begin(), e.input_hours.end(),
+                                      std::greater_equal<>()) == e.input_hours.end(),
+               "data.input_hours must rise and end with 0, the analysis");
   ISOBAR_CHECK(e.step_hours > 0, "data.step_hours must be positive, got ", e.step_hours);
+  read_seen(data, e);
 }
 
 void read_lead_hours(const Config& config, Experiment& e) {

@@ -36,12 +36,8 @@ CachedGraph graph_on(const Grid& grid, const Experiment& experiment) {
 
 WeatherGnnOptions network_options(const Experiment& experiment) {
   const auto outputs = static_cast<int64_t>(experiment.outputs().size());
-  const auto inputs =
-      static_cast<int64_t>(experiment.prognostic.size() + experiment.input_forcings.size() +
-                           experiment.forcing_variables.size());
   const bool narrow = experiment.precision != at::kFloat;
-  return {.features_in = static_cast<int64_t>(experiment.input_hours.size()) * inputs +
-                         static_cast<int64_t>(experiment.forcings.size()),
+  return {.features_in = input_features(experiment.seen),
           .features_out = outputs,
           .channels = experiment.channels,
           .layers = experiment.layers,

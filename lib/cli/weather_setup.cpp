@@ -103,19 +103,11 @@ WeatherTaskOptions WeatherSetup::task_options() const {
                              .step_hours = experiment_.step_hours,
                              .prognostic = prognostic,
                              .diagnostic = static_cast<int64_t>(experiment_.diagnostic.size()),
-                             .input_forcings = {},
-                             .forcings = static_cast<int64_t>(experiment_.forcings.size()),
+                             .seen = experiment_.seen,
                              .tendency = tendency.to(device_),
                              .weights = weights.to(device_),
                              .area = area_.to(device_),
                              .mask_missing = experiment_.mask_missing};
-  for (const auto& name : experiment_.input_forcings) {
-    const auto& all = experiment_.forcings;
-    options.input_forcings.push_back(std::find(all.begin(), all.end(), name) - all.begin());
-  }
-  for (size_t f = 0; f < experiment_.forcing_variables.size(); ++f) {
-    options.input_forcings.push_back(options.forcings + static_cast<int64_t>(f));
-  }
   set_bounds(options);
   return options;
 }

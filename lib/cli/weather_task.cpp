@@ -16,6 +16,16 @@ using Fields = std::map<int64_t, at::Tensor>;
 
 at::Tensor filled(const at::Tensor& values) { return values.masked_fill(values.isnan(), 0); }
 
+/// Appends these columns of a field, those that stand side by side as one view.
+void add_columns(std::vector<at::Tensor>& parts, const at::Tensor& field,
+                 const std::vector<int64_t>& columns) {
+  for (size_t first = 0, end = 0; first < columns.size(); first = end) {
+    end = first + 1;
+    while (end < columns.size() && columns[end] == columns[end - 1] + 1) ++end;
+    parts.push_back(field.narrow(-1, columns[first], static_cast<int64_t>(end - first)));
+  }
+}
+
 class WeatherTask {
  public:
   WeatherTask(Network network, WeatherTaskOptions options)
@@ -90,15 +100,13 @@ class WeatherTask {
   }
 
   at::Tensor input(const Fields& state, const Fields& forcings, int64_t from) const {
-    std::vector<at::Tensor> columns;
-    for (const int64_t hour : options_.input_hours) {
-      columns.push_back(state.at(from + hour));
-      for (const int64_t f : options_.input_forcings) {
-        columns.push_back(forcings.at(from + hour).narrow(-1, f, 1));
-      }
+    std::vector<at::Tensor> parts;
+    for (const SeenHour& seen : options_.seen) {
+      const int64_t hour = from + seen.hour;
+      if (!seen.variables.empty()) add_columns(parts, state.at(hour), seen.variables);
+      if (!seen.forcings.empty()) add_columns(parts, forcings.at(hour), seen.forcings);
     }
-    columns.push_back(forcings.at(from + options_.step_hours).narrow(-1, 0, options_.forcings));
-    return at::cat(columns, -1);
+    return at::cat(parts, -1);
   }
 
   Network network_;
@@ -108,10 +116,11 @@ class WeatherTask {
 
 }  // namespace
 
-int64_t input_features(const WeatherTaskOptions& options) {
-  const auto hours = static_cast<int64_t>(options.input_hours.size());
-  const auto forcings = static_cast<int64_t>(options.input_forcings.size());
-  return hours * (options.prognostic + forcings) + options.forcings;
+int64_t input_features(const std::vector<SeenHour>& seen) {
+  size_t columns = 0;
+  for (const auto& [hour, variables, forcings] : seen)
+    columns += variables.size() + forcings.size();
+  return static_cast<int64_t>(columns);
 }
 
 Task make_weather_task(std::shared_ptr<torch::nn::Module> module, Network network,

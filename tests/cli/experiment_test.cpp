@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/experiment.hpp"
 
+#include "cli/network_plan.hpp"
 #include "core/message_of.hpp"
 
 #include <isobar/core/error.hpp>
@@ -53,6 +54,63 @@ TEST(Experiment, GivesVariablesTheirRoles) {
   EXPECT_TRUE(complains({"data.variables=[]"}, "data.variables names no variable"));
 }
 
+/// With two computed forcings, which stand before the forcing variable lsm.
+std::vector<SeenHour> seen(std::vector<std::string> overrides) {
+  overrides.emplace_back("data.forcings=[insolation, cos_local_time]");
+  return read(overrides).seen;
+}
+
+using Seen = std::vector<SeenHour>;
+
+TEST(Experiment, ShowsForcingsAtTheInputHoursAndComputedOnesAtTheTarget) {
+  EXPECT_EQ(seen({}),
+            (Seen{{-6, {0, 1, 2}, {0, 1, 2}}, {0, {0, 1, 2}, {0, 1, 2}}, {6, {}, {0, 1}}}));
+  EXPECT_EQ(seen({"data.input_forcings=[cos_local_time]", "data.input_hours=[0]"}),
+            (Seen{{0, {0, 1, 2}, {1, 2}}, {6, {}, {0, 1}}}));
+  EXPECT_EQ(seen({"data.input_forcings=[cos_local_time, insolation]"})[0].forcings,
+            (std::vector<int64_t>{1, 0, 2}))
+      << "in the order of the list";
+}
+
+TEST(Experiment, ShowsAtEachHourWhatItIsToldTo) {
+  EXPECT_EQ(seen({"data.target_forcings=[]"}),
+            (Seen{{-6, {0, 1, 2}, {0, 1, 2}}, {0, {0, 1, 2}, {0, 1, 2}}, {6, {}, {}}}));
+  EXPECT_EQ(seen({"data.target_forcings=[lsm, insolation]"})[2], (SeenHour{6, {}, {2, 0}}));
+  EXPECT_EQ(seen({"data.seen_hours={t_50: [0], 2t: [-6], lsm: [0], insolation: [-6, 6]}",
+                  "data.target_forcings=[cos_local_time]"}),
+            (Seen{{-6, {0, 2}, {0, 1}}, {0, {0, 1}, {1, 2}}, {6, {}, {1, 0}}}));
+  EXPECT_EQ(seen({"data.step_hours=12", "data.seen_hours.lsm=[12]"})[2],
+            (SeenHour{12, {}, {0, 1, 2}}));
+  EXPECT_EQ(network_options(read({"data.seen_hours={t_50: [0], lsm: [0]}"})).features_in, 6);
+}
+
+TEST(Experiment, RefusesToShowWhatCannotBeSeen) {
+  const std::string forcings = "data.forcings=[insolation, cos_local_time]";
+  EXPECT_TRUE(complains({"data.seen_hours.t_50=[0, 6]"}, "seen_hours.t_50: hour 6 is the one"));
+  EXPECT_TRUE(
+      complains({"data.seen_hours.t_50=[-12, 0]"}, "hour -12 is neither one of data.input"));
+  EXPECT_TRUE(complains({"data.seen_hours.t_50=[0, -6]"}, "seen_hours.t_50: hours must rise"));
+  EXPECT_TRUE(complains({"data.seen_hours.t_50=[0, 0]"}, "seen_hours.t_50: hours must rise"));
+  EXPECT_TRUE(complains({"data.seen_hours.t_50=[]"}, "make it diagnostic"));
+  EXPECT_TRUE(complains({"data.seen_hours.tp=[0]"}, "a diagnostic variable is forecast, not seen"));
+  EXPECT_TRUE(complains({"data.seen_hours.t_5=[0]"}, "unknown key 'data.seen_hours.t_5'"));
+  EXPECT_TRUE(complains({"data.seen_hours.t_50=0.5"}, "data.seen_hours.t_50"));
+  EXPECT_TRUE(
+      complains({"data.target_forcings=[insolation]"}, "target_forcings: 'insolation' is not"));
+  EXPECT_TRUE(
+      complains({forcings, "data.input_forcings=[lsm]"}, "input_forcings: 'lsm' is not one"));
+  EXPECT_TRUE(complains({forcings, "data.target_forcings=[lsm, lsm]"}, "'lsm' is given twice"));
+  EXPECT_TRUE(complains({"data.forcings=[insolation, insolation]"}, "'insolation' is given twice"));
+  EXPECT_TRUE(complains({"data.forcings=[insulation]"}, "did you mean 'insolation'?"));
+  EXPECT_TRUE(complains({forcings, "data.input_forcings=[insolation]", "data.target_forcings=[]"},
+                        "data.forcings: 'cos_local_time' is seen at no hour"));
+  EXPECT_TRUE(complains({"data.forcings=[insolation]", "data.diagnostic=[insolation]"},
+                        "'insolation' is a variable of the data, too"));
+  for (const char* hours : {"[0, -6, 0]", "[-6, -6, 0]", "[6, 0]", "[-6]", "[]"}) {
+    EXPECT_TRUE(complains({std::string("data.input_hours=") + hours}, "must rise and end with 0"));
+  }
+}
+
 TEST(Experiment, ReadsBounds) {
   const auto e = read({"model.bounding.tp=relu", "model.bounding.lcc=[0, 1]"});
   ASSERT_EQ(e.bounding.size(), 2);
@@ -68,11 +126,13 @@ TEST(Experiment, ReadsBounds) {
 }
 
 TEST(Experiment, IsReadAgainFromWhatItIsRecordedAs) {
-  const auto e =
-      read({"model.bounding.lcc=[0, 1]", "train.rollout={start: 1, every: 10, maximum: 3}",
-            "loss.level_weights={slope: 0.001, minimum: 0.2}"});
+  const auto e = read({"data.forcings=[insolation]", "data.target_forcings=[lsm]",
+                       "data.seen_hours={t_50: [0], insolation: [6]}", "model.bounding.lcc=[0, 1]",
+                       "train.rollout={start: 1, every: 10, maximum: 3}",
+                       "loss.level_weights={slope: 0.001, minimum: 0.2}"});
   const auto again = read_experiment(Config::parse(e.yaml, "checkpoint"));
   EXPECT_EQ(again.lines, e.lines);
+  EXPECT_EQ(again.seen, e.seen);
   EXPECT_EQ(again.bounding.at("lcc").upper, 1);
   EXPECT_EQ(again.weight_of("t_850"), e.weight_of("t_850"));
   EXPECT_EQ(again.longest_rollout(), 3);

@@ -75,6 +75,13 @@ class GraphTest(Case):
         self.assertEqual(len(errors), 1, result.stderr)
         self.assertIn("mesh.h5: ", errors[0])
 
+    def test_the_aifs_experiment_is_the_published_network(self):
+        # Parameters of the network are the same on any grid, and N320's graph takes seconds.
+        small = ["graph.grid=N16", "graph.hidden_level=2"]
+        result = run([PROGRAM, "plan", "examples/experiments/aifs_n320.yaml", *small, "--json", "-"])
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertEqual(json.loads(result.stdout)["rows"][0]["parameters"]["network"], 183_015_512)
+
     def test_wrong_usage_exits_with_two(self):
         for arguments in (["build"], ["info"], ["info", "mesh.h5", "--grid", "O32"], ["info", "--grid", "N33"],
                           ["info", *O32, "--partition", "metis"], ["info", *O32, "--ranks", "0"],

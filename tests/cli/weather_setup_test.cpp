@@ -118,6 +118,25 @@ TEST_F(Setups, LetTheNetworkSeeForcingVariables) {
   EXPECT_FALSE(at::equal(setup.task().forecast(batch), before));
 }
 
+TEST_F(Setups, LetTheNetworkSeeAForcingAtItsHoursAlone) {
+  const WeatherSetup setup(
+      experiment({"data.target_forcings=[insolation, cos_local_time]", "data.seen_hours.lsm=[6]"}),
+      grid_);
+  c10::NoGradGuard no_grad;
+  for (const auto& samples : {setup.training_samples(), setup.rollout_samples("validation", 2)}) {
+    const auto batch = samples->get({0});
+    const auto before = setup.task().forecast(batch);
+    for (const int64_t hour : {0, 1, 2, 3}) {  // -6, 0, 6 and 12
+      auto other = batch;
+      other.forcing = batch.forcing.clone();
+      other.forcing.select(1, hour).select(-1, 2).add_(1);
+      const auto after = setup.task().forecast(other);
+      EXPECT_EQ(at::equal(after.select(1, 0), before.select(1, 0)), hour != 2) << hour;
+      EXPECT_EQ(at::equal(after.select(1, 1), before.select(1, 1)), hour < 2) << hour;
+    }
+  }
+}
+
 /// A step's forecast of one variable, in its own units.
 at::Tensor forecast_of(const Experiment& experiment, const ProcessGrid& grid, int64_t variable) {
   const WeatherSetup setup(experiment, grid);

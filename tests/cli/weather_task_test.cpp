@@ -21,8 +21,7 @@ WeatherTaskOptions options() {
           .step_hours = 6,
           .prognostic = 2,
           .diagnostic = 1,
-          .input_forcings = {1, 2},
-          .forcings = 2,
+          .seen = {{-6, {0, 1}, {1, 2}}, {0, {0, 1}, {1, 2}}, {6, {}, {0, 1}}},
           .tendency = at::tensor({0.5, 0.25, 1.0}, at::kDouble),
           .weights = at::tensor({1.0, 2.0, 3.0}, at::kDouble),
           .area = at::tensor({0.1, 0.2, 0.3, 0.4}, at::kDouble)};
@@ -76,7 +75,7 @@ at::Tensor forecast_written_out(const at::Tensor& weight, const Batch& batch) {
 }
 
 TEST(WeatherTask, ShowsTheNetworkFieldsAndForcingsInTheirOrder) {
-  EXPECT_EQ(input_features(options()), 10);
+  EXPECT_EQ(input_features(options().seen), 10);
   const Example example;
   const auto batch = batch_of();
   EXPECT_TRUE(at::allclose(example.task.forecast(batch),
@@ -140,6 +139,34 @@ TEST(WeatherTask, TakesTheForcingsOfEachStepFromTheBatch) {
   const auto after = example.task.forecast(batch);
   EXPECT_TRUE(at::equal(after.select(1, 0), before.select(1, 0)));
   EXPECT_FALSE(at::equal(after.select(1, 1), before.select(1, 1)));
+}
+
+TEST(WeatherTask, ShowsEveryStepOfAForecastTheHoursThatWereChosen) {
+  auto chosen = options();
+  chosen.seen = {{-6, {1}, {2}}, {0, {0, 1}, {0, 1}}, {6, {}, {2, 0}}};
+  EXPECT_EQ(input_features(chosen.seen), 8);
+  std::vector<at::Tensor> inputs;
+  const auto network = [&](const at::Tensor& x) {
+    inputs.push_back(x);
+    return x.narrow(-1, 0, 3).tanh();
+  };
+  const auto batch = batch_of();
+  const auto forecast =
+      make_weather_task(std::make_shared<torch::nn::Module>(), network, chosen).forecast(batch);
+  // By hour: -6, 0, 6 and so on.
+  const auto states = at::cat({batch.state, forecast}, 1);
+  for (int64_t s = 0; s < kSteps; ++s) {
+    const auto state = [&](int64_t hour, int64_t p) {
+      return states.select(1, s + hour).narrow(-1, p, 1);
+    };
+    const auto forcing = [&](int64_t hour, int64_t f) {
+      return batch.forcing.select(1, s + hour).narrow(-1, f, 1);
+    };
+    const auto wanted = at::cat({state(0, 1), forcing(0, 2), state(1, 0), state(1, 1),
+                                 forcing(1, 0), forcing(1, 1), forcing(2, 2), forcing(2, 0)},
+                                -1);
+    EXPECT_TRUE(at::equal(inputs.at(s), wanted)) << "step " << s;
+  }
 }
 
 TEST(WeatherTask, KeepsForecastsWithinTheirBounds) {
