@@ -10,6 +10,8 @@
 #include <cstdlib>
 #include <limits>
 
+#include "time_text.hpp"
+
 namespace isobar::detail {
 namespace {
 
@@ -50,10 +52,100 @@ double single_number(const VariableInfo& variable, const std::string& name, doub
   return numbers.front();
 }
 
-double wrap_of(const VariableInfo& variable) {
-  const std::string flag = text_attribute(variable, "_Unsigned");
-  if ((flag != "true" && flag != "True") || !variable.type.starts_with("int")) return 0;
-  return std::ldexp(1.0, std::atoi(variable.type.c_str() + 3));
+std::string type_of(const VariableInfo& variable, const std::string& attribute) {
+  const auto found = variable.attribute_types.find(attribute);
+  return found == variable.attribute_types.end() ? std::string{} : found->second;
+}
+
+bool is_unsigned(const std::string& type) { return type.starts_with("uint"); }
+bool is_integer(const std::string& type) { return type.starts_with("int") || is_unsigned(type); }
+
+int bits_of(const std::string& type) {
+  const std::size_t digits = type.find_first_of("0123456789");
+  return digits == std::string::npos ? 0 : std::atoi(type.c_str() + digits);
+}
+
+/// Types in the order in which they hold each other.
+int width_of(const std::string& type) {
+  return bits_of(type) + (type.starts_with("float") ? 1000 : 0);
+}
+
+Decoding::Signedness range_of(bool as_unsigned, int bits) {
+  const double count = std::ldexp(1.0, bits);
+  return {as_unsigned ? 0 : -count / 2, count};
+}
+
+double brought_into(const Decoding::Signedness& range, double number) {
+  if (number < range.lowest) return number + range.count;
+  return number >= range.lowest + range.count ? number - range.count : number;
+}
+
+/// _Unsigned says that integers are of the other signedness than their type.
+Decoding::Signedness signedness_of(const VariableInfo& variable) {
+  const std::string flag = lowered(text_attribute(variable, "_Unsigned"));
+  const bool other = is_unsigned(variable.type) ? flag == "false" : flag == "true";
+  if (!other || !is_integer(variable.type)) return {};
+  return range_of(flag == "true", bits_of(variable.type));
+}
+
+/// An attribute's numbers as the variable's values are read: of the signedness that _Unsigned
+/// asks for, or else, where an attribute of as many bits has the other one, of the variable's own.
+std::vector<double> stored_numbers_of(const VariableInfo& variable, const std::string& name,
+                                      const Decoding::Signedness& signedness) {
+  const std::string type = type_of(variable, name);
+  Decoding::Signedness range = signedness;
+  const bool same_bits = is_integer(type) && bits_of(type) == bits_of(variable.type);
+  if (range.count == 0 && is_integer(variable.type) && same_bits) {
+    range = range_of(is_unsigned(variable.type), bits_of(type));
+  }
+  std::vector<double> numbers = numbers_of(variable, name);
+  if (range.count == 0) return numbers;
+  for (double& number : numbers) number = brought_into(range, number);
+  return numbers;
+}
+
+/// Whether limits are of what scale and offset give: they are of the type of these, and that is
+/// wider than the stored one's.
+bool limits_unpacked(const VariableInfo& variable, const std::string& name, bool packed) {
+  if (!packed) return false;
+  const int limits = width_of(type_of(variable, name));
+  const int packing = std::max(width_of(type_of(variable, "scale_factor")),
+                               width_of(type_of(variable, "add_offset")));
+  return limits == packing && limits > width_of(variable.type);
+}
+
+/// A number of a float32 variable may stand beside the float nearest to it.
+void narrow(Decoding::Limits& limits, double lowest, double highest, bool single) {
+  if (single) {
+    lowest = std::min<double>(lowest, static_cast<float>(lowest));
+    highest = std::max<double>(highest, static_cast<float>(highest));
+  }
+  limits.lowest = std::max(limits.lowest, lowest);
+  limits.highest = std::min(limits.highest, highest);
+}
+
+void read_limits(const VariableInfo& variable, const std::string& path, Decoding& decoding) {
+  const double infinity = std::numeric_limits<double>::infinity();
+  const bool single = variable.type == "float32";
+  for (const char* name : {"valid_range", "valid_min", "valid_max"}) {
+    if (variable.attributes.count(name) == 0) continue;
+    const bool unpacked = limits_unpacked(variable, name, decoding.packed);
+    const auto numbers = unpacked ? numbers_of(variable, name)
+                                  : stored_numbers_of(variable, name, decoding.signedness);
+    const bool pair = std::string(name) == "valid_range";
+    if (numbers.size() != (pair ? 2 : 1) || (pair && numbers[0] > numbers[1])) {
+      throw DataError(join(path, ": variable '", variable.name, "': ", name, " is not ",
+                           pair ? "a lowest and a highest number" : "one number",
+                           "; delete it with: ncatted -a ", name, ",", variable.name, ",d,,"));
+    }
+    narrow(unpacked ? decoding.unpacked_limits : decoding.stored_limits,
+           std::string(name) == "valid_max" ? -infinity : numbers.front(),
+           std::string(name) == "valid_min" ? infinity : numbers.back(), single);
+  }
+  // A limit that was packed itself comes back with a rounding error.
+  const double rounding = 1e-3 * std::abs(decoding.scale);
+  decoding.unpacked_limits.lowest -= rounding;
+  decoding.unpacked_limits.highest += rounding;
 }
 
 /// The stored values that an attribute's number may stand for, whatever the
@@ -81,44 +173,83 @@ void mask(at::Tensor& stored, const std::vector<double>& missing) {
   }
 }
 
+template <typename Scalar>
+void mask_outside(at::Tensor& values, const Decoding::Limits& limits) {
+  if (std::isinf(limits.lowest) && std::isinf(limits.highest)) return;
+  auto* data = values.data_ptr<Scalar>();
+  std::replace_if(
+      data, data + values.numel(),
+      [&](Scalar value) { return value < limits.lowest || value > limits.highest; },
+      std::numeric_limits<Scalar>::quiet_NaN());
+}
+
 void unpack(at::Tensor& stored, const Decoding& decoding) {
   auto* values = stored.data_ptr<double>();
   for (int64_t i = 0; i < stored.numel(); ++i) {
-    const double number = values[i] < 0 ? values[i] + decoding.wrap : values[i];
-    values[i] = number * decoding.scale + decoding.offset;
+    values[i] = values[i] * decoding.scale + decoding.offset;
   }
+}
+
+/// What the default fill stands for stays missing until the file says otherwise by _FillValue, or
+/// has fill off.
+std::vector<double> missing_numbers(const VariableInfo& variable,
+                                    const Decoding::Signedness& signedness) {
+  auto missing = stored_numbers_of(variable, "_FillValue", signedness);
+  if (missing.empty() && variable.filled) missing = default_fill(variable.type);
+  for (const double number : stored_numbers_of(variable, "missing_value", signedness)) {
+    missing.push_back(number);
+  }
+  return missing;
 }
 
 }  // namespace
 
 Decoding decoding_of(const VariableInfo& variable, const std::string& path) {
   const std::string& type = variable.type;
-  const bool integer = type.starts_with("int") || type.starts_with("uint");
+  const bool integer = is_integer(type);
   if (!integer && !type.starts_with("float")) {
     throw DataError(join(path, ": variable '", variable.name, "' holds values of type ", type,
                          ", which are no numbers"));
   }
   Decoding decoding;
-  decoding.missing = numbers_of(variable, "_FillValue");
-  for (const double number : numbers_of(variable, "missing_value"))
-    decoding.missing.push_back(number);
-  if (decoding.missing.empty()) decoding.missing = default_fill(type);
+  decoding.signedness = signedness_of(variable);
+  decoding.missing = missing_numbers(variable, decoding.signedness);
   decoding.scale = single_number(variable, "scale_factor", 1, path);
   decoding.offset = single_number(variable, "add_offset", 0, path);
-  decoding.wrap = wrap_of(variable);
   decoding.packed =
       variable.attributes.count("scale_factor") + variable.attributes.count("add_offset") > 0;
   decoding.single = integer ? decoding.packed : type != "float64";
+  read_limits(variable, path, decoding);
+  return decoding;
+}
+
+Decoding coordinate_decoding_of(const VariableInfo& variable, const std::string& path) {
+  VariableInfo unlimited = variable;
+  for (const char* name : {"valid_range", "valid_min", "valid_max"}) {
+    unlimited.attributes.erase(name);
+  }
+  Decoding decoding = decoding_of(unlimited, path);
+  decoding.single = false;
   return decoding;
 }
 
 at::Tensor decode(at::Tensor stored, const Decoding& decoding) {
   if (stored.scalar_type() == at::kFloat) {
     mask<float>(stored, decoding.missing);
+    mask_outside<float>(stored, decoding.stored_limits);
     return stored;
   }
+  if (decoding.signedness.count != 0) {
+    auto* values = stored.data_ptr<double>();
+    std::transform(values, values + stored.numel(), values,
+                   [&](double value) { return brought_into(decoding.signedness, value); });
+  }
   mask<double>(stored, decoding.missing);
-  if (decoding.packed || decoding.wrap != 0) unpack(stored, decoding);
+  mask_outside<double>(stored, decoding.stored_limits);
+  if (decoding.packed) {
+    unpack(stored, decoding);
+    mask_outside<double>(stored, decoding.unpacked_limits);
+  }
   return decoding.single ? stored.to(at::kFloat) : stored;
 }
 

@@ -26,26 +26,6 @@ std::string trimmed(const char* text, std::size_t length) {
   return result;
 }
 
-std::vector<std::string> read_fixed_texts(hid_t attribute, hid_t type, std::size_t count,
-                                          std::string_view what) {
-  const std::size_t width = H5Tget_size(type);
-  std::vector<char> bytes(width * count);
-  check_status(H5Aread(attribute, type, bytes.data()), what);
-  std::vector<std::string> texts;
-  for (std::size_t i = 0; i < count; ++i) texts.push_back(trimmed(bytes.data() + i * width, width));
-  return texts;
-}
-
-std::vector<std::string> read_variable_texts(hid_t attribute, hid_t type, hid_t space,
-                                             std::size_t count, std::string_view what) {
-  std::vector<char*> pointers(count, nullptr);
-  check_status(H5Aread(attribute, type, pointers.data()), what);
-  std::vector<std::string> texts;
-  for (const char* pointer : pointers) texts.emplace_back(pointer == nullptr ? "" : pointer);
-  H5Dvlen_reclaim(type, space, H5P_DEFAULT, pointers.data());
-  return texts;
-}
-
 herr_t collect_name(hid_t, const char* name, const H5A_info_t*, void* names) {
   static_cast<std::vector<std::string>*>(names)->emplace_back(name);
   return 0;
@@ -79,6 +59,26 @@ std::string type_name(hid_t type) {
 
 bool has_attribute(hid_t object, const char* name) { return H5Aexists(object, name) > 0; }
 
+std::vector<std::string> read_texts(hid_t type, hid_t space,
+                                    const std::function<herr_t(hid_t, void*)>& read,
+                                    std::string_view what) {
+  const auto count =
+      static_cast<std::size_t>(std::max<hssize_t>(0, H5Sget_simple_extent_npoints(space)));
+  std::vector<std::string> texts;
+  if (H5Tis_variable_str(type) > 0) {
+    std::vector<char*> pointers(count, nullptr);
+    check_status(read(type, pointers.data()), what);
+    for (const char* pointer : pointers) texts.emplace_back(pointer == nullptr ? "" : pointer);
+    H5Dvlen_reclaim(type, space, H5P_DEFAULT, pointers.data());
+    return texts;
+  }
+  const std::size_t width = H5Tget_size(type);
+  std::vector<char> bytes(width * count);
+  check_status(read(type, bytes.data()), what);
+  for (std::size_t i = 0; i < count; ++i) texts.push_back(trimmed(bytes.data() + i * width, width));
+  return texts;
+}
+
 Attribute read_attribute(hid_t object, const char* name, std::string_view what) {
   const auto attribute = checked(H5Aopen(object, name, H5P_DEFAULT), H5Aclose, what);
   const auto type = checked(H5Aget_type(attribute.get()), H5Tclose, what);
@@ -88,9 +88,9 @@ Attribute read_attribute(hid_t object, const char* name, std::string_view what) 
   const H5T_class_t kind = H5Tget_class(type.get());
   if (kind == H5T_STRING) {
     if (count == 0) return std::vector<std::string>{""};
-    return H5Tis_variable_str(type.get()) > 0
-               ? read_variable_texts(attribute.get(), type.get(), space.get(), count, what)
-               : read_fixed_texts(attribute.get(), type.get(), count, what);
+    return read_texts(
+        type.get(), space.get(),
+        [&](hid_t memory, void* buffer) { return H5Aread(attribute.get(), memory, buffer); }, what);
   }
   std::vector<double> numbers;
   if (kind == H5T_FLOAT || kind == H5T_INTEGER) {
@@ -100,16 +100,17 @@ Attribute read_attribute(hid_t object, const char* name, std::string_view what) 
   return numbers;
 }
 
-std::map<std::string, Attribute> read_attributes(hid_t object, std::string_view what) {
+void read_attributes(hid_t object, VariableInfo& info, std::string_view what) {
   std::vector<std::string> names;
   check_status(H5Aiterate2(object, H5_INDEX_NAME, H5_ITER_NATIVE, nullptr, collect_name, &names),
                what);
-  std::map<std::string, Attribute> attributes;
   for (const std::string& name : names) {
     if (std::find(kBookkeeping.begin(), kBookkeeping.end(), name) != kBookkeeping.end()) continue;
-    attributes[name] = read_attribute(object, name.c_str(), what);
+    info.attributes[name] = read_attribute(object, name.c_str(), what);
+    const auto attribute = checked(H5Aopen(object, name.c_str(), H5P_DEFAULT), H5Aclose, what);
+    const auto type = checked(H5Aget_type(attribute.get()), H5Tclose, what);
+    info.attribute_types[name] = type_name(type.get());
   }
-  return attributes;
 }
 
 std::vector<int64_t> integers_of(hid_t object, const char* name, std::string_view what) {

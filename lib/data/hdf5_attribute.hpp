@@ -4,7 +4,7 @@
 #include <isobar/data/netcdf.hpp>
 #include <H5Ipublic.h>
 
-#include <map>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -19,8 +19,13 @@ bool has_attribute(hid_t object, const char* name);
 /// Text or numbers; no numbers for what is neither (references, compounds).
 Attribute read_attribute(hid_t object, const char* name, std::string_view what);
 
-/// All attributes of an object but netCDF-4's and the dimension scales' own.
-std::map<std::string, Attribute> read_attributes(hid_t object, std::string_view what);
+/// Reads all attributes of an object and their types but netCDF-4's and the dimension scales' own.
+void read_attributes(hid_t object, VariableInfo& info, std::string_view what);
+
+/// `count` texts of an attribute or a data set, by `read`(type, buffer).
+std::vector<std::string> read_texts(hid_t type, hid_t space,
+                                    const std::function<herr_t(hid_t, void*)>& read,
+                                    std::string_view what);
 
 /// The whole numbers of an attribute; none where it is absent.
 std::vector<int64_t> integers_of(hid_t object, const char* name, std::string_view what);

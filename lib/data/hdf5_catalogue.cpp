@@ -119,6 +119,14 @@ std::vector<std::string> dimension_names(hid_t dataset, const std::string& hdf5_
   return names;
 }
 
+/// netCDF sets HDF5's fill value unless fill is off.
+bool has_fill_value(hid_t layout) {
+  H5D_fill_value_t value = H5D_FILL_VALUE_UNDEFINED;
+  H5D_fill_time_t time = H5D_FILL_TIME_NEVER;
+  return H5Pfill_value_defined(layout, &value) >= 0 && H5Pget_fill_time(layout, &time) >= 0 &&
+         value == H5D_FILL_VALUE_USER_DEFINED && time != H5D_FILL_TIME_NEVER;
+}
+
 void read_shape(hid_t dataset, VariableInfo& info, const std::string& what) {
   const auto space = checked(H5Dget_space(dataset), H5Sclose, what);
   const int rank = std::max(0, H5Sget_simple_extent_ndims(space.get()));
@@ -127,6 +135,7 @@ void read_shape(hid_t dataset, VariableInfo& info, const std::string& what) {
   info.shape.assign(lengths.begin(), lengths.end());
 
   const auto layout = checked(H5Dget_create_plist(dataset), H5Pclose, what);
+  info.filled = has_fill_value(layout.get());
   if (H5Pget_layout(layout.get()) != H5D_CHUNKED) return;
   H5Pget_chunk(layout.get(), rank, lengths.data());
   info.chunk.assign(lengths.begin(), lengths.end());
@@ -163,7 +172,7 @@ std::map<std::string, CatalogueEntry> read_catalogue(hid_t file, const std::stri
     read_shape(dataset.get(), entry.info, what);
     entry.info.dimensions =
         dimension_names(dataset.get(), name, entry.info.shape.size(), ids, what);
-    entry.info.attributes = read_attributes(dataset.get(), what);
+    read_attributes(dataset.get(), entry.info, what);
     catalogue.emplace(entry.info.name, std::move(entry));
   }
   return catalogue;

@@ -7,15 +7,15 @@
 #include <hdf5.h>
 
 #include <algorithm>
-#include <array>
-#include <filesystem>
-#include <fstream>
 #include <utility>
 
 #include "core/hdf5_handle.hpp"
 #include "decoding.hpp"
+#include "file_kind.hpp"
+#include "hdf5_attribute.hpp"
 #include "hdf5_catalogue.hpp"
 #include "hdf5_filters.hpp"
+#include "hdf5_storage.hpp"
 
 namespace isobar {
 namespace {
@@ -31,26 +31,6 @@ constexpr std::size_t kLargestChunkCacheBytes = std::size_t{64} << 20;
 
 [[noreturn]] void fail(const std::string& path, const std::string& why) {
   throw DataError(path + ": " + why);
-}
-
-/// Says what a file is that HDF5 cannot read, from its first bytes.
-void check_is_hdf5(const std::string& path) {
-  std::error_code ignored;
-  if (!std::filesystem::exists(path, ignored)) fail(path, "no such file");
-  if (std::filesystem::is_directory(path, ignored)) fail(path, "is a folder, not a netCDF file");
-  std::array<char, 4> magic{};
-  std::ifstream file(path, std::ios::binary);
-  if (!file) fail(path, "cannot be opened for reading; check its permissions");
-  file.read(magic.data(), magic.size());
-  const std::string start(magic.data(), static_cast<std::size_t>(file.gcount()));
-  if (start.empty()) fail(path, "is empty, not a netCDF file");
-  if (start.starts_with("CDF")) {
-    fail(path, "is netCDF-3; convert it with: nccopy -k nc4 -d 1 -s IN.nc OUT.nc");
-  }
-  if (start == "GRIB")
-    fail(path, "is GRIB, not netCDF-4; convert it, for example with grib_to_netcdf -k 4");
-  const detail::Hdf5Session session;
-  if (H5Fis_hdf5(path.c_str()) <= 0) fail(path, "is not HDF5, and so not netCDF-4");
 }
 
 Hdf5Handle open_file(const std::string& path) {
@@ -102,17 +82,23 @@ struct NetcdfFile::Impl {
   std::map<std::string, VariableInfo> variables;
   std::map<std::string, std::string> hdf5_paths;
   // Kept open, since a variable's chunk cache lives as long as its handle.
-  std::map<std::string, Hdf5Handle> open;
+  struct Open {
+    Hdf5Handle handle;
+    detail::Storage storage;
+  };
+  std::map<std::string, Open> open;
 
   explicit Impl(std::string file_path);
   ~Impl();
   std::string what(const std::string& name) const { return path + ": variable '" + name + "'"; }
-  hid_t dataset(const VariableInfo& variable);
+  const Open& dataset(const VariableInfo& variable);
   void read(const VariableInfo& variable, const std::vector<int64_t>& start, at::Tensor& values);
+  at::Tensor decoded(const VariableInfo& variable, const std::vector<int64_t>& start,
+                     const std::vector<int64_t>& count, const detail::Decoding& decoding);
 };
 
 NetcdfFile::Impl::Impl(std::string file_path) : path(std::move(file_path)) {
-  check_is_hdf5(path);
+  detail::check_is_hdf5(path);
   const detail::Hdf5Session session;
   file = open_file(path);
   try {
@@ -132,9 +118,9 @@ NetcdfFile::Impl::~Impl() {
   file = {};
 }
 
-hid_t NetcdfFile::Impl::dataset(const VariableInfo& variable) {
+const NetcdfFile::Impl::Open& NetcdfFile::Impl::dataset(const VariableInfo& variable) {
   const auto known = open.find(variable.name);
-  if (known != open.end()) return known->second.get();
+  if (known != open.end()) return known->second;
   const auto access = checked(H5Pcreate(H5P_DATASET_ACCESS), H5Pclose, what(variable.name));
   if (!variable.chunk.empty()) {
     const std::size_t row = chunk_row_bytes(variable, sizeof(double));
@@ -145,13 +131,15 @@ hid_t NetcdfFile::Impl::dataset(const VariableInfo& variable) {
   const std::string& hdf5_path = hdf5_paths.at(variable.name);
   auto handle =
       checked(H5Dopen2(file.get(), hdf5_path.c_str(), access.get()), H5Dclose, what(variable.name));
-  return open.emplace(variable.name, std::move(handle)).first->second.get();
+  const detail::Storage storage = detail::storage_of(handle.get(), variable);
+  return open.emplace(variable.name, Open{std::move(handle), storage}).first->second;
 }
 
 void NetcdfFile::Impl::read(const VariableInfo& variable, const std::vector<int64_t>& start,
                             at::Tensor& values) {
   const std::string name = what(variable.name);
-  const hid_t source = dataset(variable);
+  const Open& opened = dataset(variable);
+  const hid_t source = opened.handle.get();
   const std::vector<hsize_t> from(start.begin(), start.end());
   const std::vector<hsize_t> lengths(values.sizes().begin(), values.sizes().end());
   const int rank = static_cast<int>(lengths.size());
@@ -167,7 +155,10 @@ void NetcdfFile::Impl::read(const VariableInfo& variable, const std::vector<int6
   const hid_t type = values.scalar_type() == at::kFloat ? H5T_NATIVE_FLOAT : H5T_NATIVE_DOUBLE;
   const herr_t status =
       H5Dread(source, type, memory_space.get(), file_space.get(), H5P_DEFAULT, values.data_ptr());
-  if (status >= 0) return;
+  if (status >= 0) {
+    detail::mask_unwritten(source, opened.storage, variable, start, values);
+    return;
+  }
   const std::string cause = detail::hdf5_cause();
   const std::string filter = detail::missing_filter(source);
   fail(path, join("variable '", variable.name, "': ",
@@ -197,23 +188,53 @@ const VariableInfo& NetcdfFile::variable(const std::string& name) const {
   fail(impl_->path, "no variable '" + name + "'; " + did_you_mean(name, names));
 }
 
+at::Tensor NetcdfFile::Impl::decoded(const VariableInfo& variable,
+                                     const std::vector<int64_t>& start,
+                                     const std::vector<int64_t>& count,
+                                     const detail::Decoding& decoding) {
+  const bool as_float = variable.type == "float32" && !decoding.packed && decoding.single;
+  at::Tensor values = at::empty(count, at::dtype(as_float ? at::kFloat : at::kDouble));
+  if (values.numel() > 0) {
+    const detail::Hdf5Session session;
+    read(variable, start, values);
+  }
+  return detail::decode(std::move(values), decoding);
+}
+
 at::Tensor NetcdfFile::read(const std::string& name, const std::vector<int64_t>& start,
                             const std::vector<int64_t>& count) const {
   const VariableInfo& info = variable(name);
   check_range(info, start, count, impl_->path);
-  const detail::Decoding decoding = detail::decoding_of(info, impl_->path);
-  const bool as_float = info.type == "float32" && !decoding.packed;
-  at::Tensor values = at::empty(count, at::dtype(as_float ? at::kFloat : at::kDouble));
-  if (values.numel() > 0) {
-    const detail::Hdf5Session session;
-    impl_->read(info, start, values);
-  }
-  return detail::decode(std::move(values), decoding);
+  return impl_->decoded(info, start, count, detail::decoding_of(info, impl_->path));
 }
 
 at::Tensor NetcdfFile::read(const std::string& name) const {
   const VariableInfo& info = variable(name);
   return read(name, std::vector<int64_t>(info.shape.size(), 0), info.shape);
+}
+
+at::Tensor NetcdfFile::read_coordinate(const std::string& name) const {
+  const VariableInfo& info = variable(name);
+  return impl_->decoded(info, std::vector<int64_t>(info.shape.size(), 0), info.shape,
+                        detail::coordinate_decoding_of(info, impl_->path));
+}
+
+std::vector<std::string> NetcdfFile::read_text(const std::string& name) const {
+  const VariableInfo& info = variable(name);
+  const std::string what = impl_->what(name);
+  if (info.type != "string" && info.type != "char") {
+    throw DataError(join(what, " holds values of type ", info.type, ", which are no text"));
+  }
+  const detail::Hdf5Session session;
+  const hid_t source = impl_->dataset(info).handle.get();
+  const auto type = checked(H5Dget_type(source), H5Tclose, what);
+  const auto space = checked(H5Dget_space(source), H5Sclose, what);
+  return detail::read_texts(
+      type.get(), space.get(),
+      [&](hid_t memory, void* buffer) {
+        return H5Dread(source, memory, H5S_ALL, H5S_ALL, H5P_DEFAULT, buffer);
+      },
+      what);
 }
 
 }  // namespace isobar

@@ -26,7 +26,11 @@ void add_attribute(hid_t file, const std::string& variable, const std::string& n
 
 hid_t layout_of(const NcVariable& variable) {
   const hid_t layout = must(H5Pcreate(H5P_DATASET_CREATE));
-  must(H5Pset_fill_value(layout, H5T_NATIVE_DOUBLE, &variable.fill));
+  if (variable.fill_off) {
+    must(H5Pset_fill_time(layout, H5D_FILL_TIME_NEVER));
+  } else {
+    must(H5Pset_fill_value(layout, H5T_NATIVE_DOUBLE, &variable.fill));
+  }
   if (variable.chunk.empty()) return layout;
   must(H5Pset_chunk(layout, static_cast<int>(variable.chunk.size()), variable.chunk.data()));
   if (variable.shuffle) must(H5Pset_shuffle(layout));
@@ -47,9 +51,11 @@ NcWriter::~NcWriter() { H5Fclose(file_); }
 void NcWriter::add(const NcVariable& variable) {
   std::vector<hsize_t> shape;
   for (const std::string& name : variable.dimensions) shape.push_back(lengths_.at(name));
+  const std::vector<hsize_t> unlimited(shape.size(), H5S_UNLIMITED);
   const hid_t space =
       must(shape.empty() ? H5Screate(H5S_SCALAR)
-                         : H5Screate_simple(static_cast<int>(shape.size()), shape.data(), nullptr));
+                         : H5Screate_simple(static_cast<int>(shape.size()), shape.data(),
+                                            variable.unlimited ? unlimited.data() : nullptr));
   const hid_t links = must(H5Pcreate(H5P_LINK_CREATE));
   must(H5Pset_create_intermediate_group(links, 1));
   const hid_t layout = layout_of(variable);
@@ -91,9 +97,32 @@ void NcWriter::vlen_text(const std::string& variable, const std::string& name,
 
 void NcWriter::number(const std::string& variable, const std::string& name, double value,
                       hid_t type) {
-  const hsize_t one = 1;
-  add_attribute(file_, variable, name, type, must(H5Screate_simple(1, &one, nullptr)),
-                [&](hid_t attribute) { return H5Awrite(attribute, H5T_NATIVE_DOUBLE, &value); });
+  numbers(variable, name, {value}, type);
+}
+
+void NcWriter::numbers(const std::string& variable, const std::string& name,
+                       const std::vector<double>& values, hid_t type) {
+  const hsize_t count = values.size();
+  add_attribute(
+      file_, variable, name, type, must(H5Screate_simple(1, &count, nullptr)),
+      [&](hid_t attribute) { return H5Awrite(attribute, H5T_NATIVE_DOUBLE, values.data()); });
+}
+
+void NcWriter::add_texts(const std::string& dimension, const std::vector<std::string>& values) {
+  const hsize_t count = values.size();
+  const hid_t space = must(H5Screate_simple(1, &count, nullptr));
+  const hid_t type = must(H5Tcopy(H5T_C_S1));
+  must(H5Tset_size(type, H5T_VARIABLE));
+  const hid_t dataset = must(
+      H5Dcreate2(file_, dimension.c_str(), type, space, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT));
+  std::vector<const char*> pointers;
+  for (const std::string& value : values) pointers.push_back(value.c_str());
+  must(H5Dwrite(dataset, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, pointers.data()));
+  H5Dclose(dataset);
+  H5Tclose(type);
+  H5Sclose(space);
+  text(dimension, "CLASS", "DIMENSION_SCALE");
+  text(dimension, "NAME", dimension);
 }
 
 void NcWriter::integers(const std::string& variable, const std::string& name,
@@ -172,8 +201,10 @@ void write_weather(const std::string& path, const WeatherFile& weather) {
     writer.add({.name = name,
                 .dimensions = weather.order,
                 .values = weather_values(weather, static_cast<int>(v)),
-                .chunk = weather.chunk});
-    writer.text(name, "units", "K");
+                .chunk = weather.chunk,
+                .deflate = weather.deflate,
+                .unlimited = weather.unlimited});
+    writer.text(name, "units", weather.units);
     writer.attach_dimensions(name);
   }
 }

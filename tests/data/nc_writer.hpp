@@ -27,6 +27,10 @@ struct NcVariable {
   H5Z_filter_t filter = 0;
   /// What HDF5 gives for chunks that are not stored.
   double fill = 0;
+  /// Whether the lengths may change; for chunked variables.
+  bool unlimited = false;
+  /// As netCDF has it with fill off: HDF5 has no fill value, and writes none.
+  bool fill_off = false;
 };
 
 /// Writes small files as netCDF-4 lays them out, for tests to read.
@@ -45,6 +49,10 @@ class NcWriter {
   void vlen_text(const std::string& variable, const std::string& name, const std::string& value);
   void number(const std::string& variable, const std::string& name, double value,
               hid_t type = H5T_IEEE_F64LE);
+  void numbers(const std::string& variable, const std::string& name,
+               const std::vector<double>& values, hid_t type = H5T_IEEE_F64LE);
+  /// A coordinate of words, one a position of the dimension of its name.
+  void add_texts(const std::string& dimension, const std::vector<std::string>& values);
   /// Whole numbers, such as _Netcdf4Dimid's.
   void integers(const std::string& variable, const std::string& name,
                 const std::vector<int>& values);
@@ -70,7 +78,11 @@ struct WeatherFile {
   std::vector<double> longitudes = {-1, 0, 1};
   std::vector<std::string> order = {"time", "latitude", "longitude"};
   std::string calendar = "proleptic_gregorian";
+  std::string units = "K";
   std::vector<hsize_t> chunk = {};
+  int deflate = -1;
+  /// Whether the variables may become longer or shorter.
+  bool unlimited = false;
 };
 
 /// What write_weather stores of variable number v: a value that tells where it

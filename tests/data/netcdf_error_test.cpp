@@ -36,7 +36,15 @@ TEST(NetcdfErrors, SayWhatAFileIsInstead) {
   write_file(folder / "a.grib", "GRIB....");
   write_file(folder / "text", "temperature");
   write_file(folder / "empty", "");
+  write_file(folder / "zipped", std::string("PK\x03\x04\x14\0\0\0", 8));
+  write_file(folder / "packed", "\x1f\x8b\x08");
+  write_file(folder / "page", "<!DOCTYPE html><html><body>401 Unauthorized</body></html>");
+  EXPECT_TRUE(contains(opening_says(folder / "zipped"), "is a ZIP archive (unzip it)"));
+  EXPECT_TRUE(contains(opening_says(folder / "packed"), "is compressed by gzip (gunzip it)"));
+  EXPECT_TRUE(contains(opening_says(folder / "page"), "begins with '<!DOCTYPE html"));
+  EXPECT_TRUE(contains(opening_says(folder / "text"), "begins with 'temperature'"));
   EXPECT_TRUE(contains(opening_says(folder / "classic.nc"), "nccopy -k nc4"));
+  EXPECT_TRUE(contains(opening_says(folder / "classic.nc"), "ncks -4")) << "for an odd _FillValue";
   EXPECT_TRUE(contains(opening_says(folder / "a.grib"), "is GRIB"));
   EXPECT_TRUE(contains(opening_says(folder / "text"), "is not HDF5"));
   EXPECT_TRUE(contains(opening_says(folder / "empty"), "is empty"));
@@ -75,6 +83,18 @@ TEST(NetcdfErrors, RefuseAScaleThatIsNoNumber) {
   const NetcdfFile file(folder / "a.nc");
   const std::string message = message_of<DataError>([&] { file.read("v"); });
   EXPECT_TRUE(contains(message, "scale_factor is not one number")) << message;
+}
+
+TEST(NetcdfErrors, RefuseLimitsThatAreNone) {
+  const TemporaryFolder folder;
+  {
+    NcWriter writer(folder / "a.nc", {{"x", 1}});
+    writer.add({.name = "v", .dimensions = {"x"}, .values = {1}});
+    writer.numbers("v", "valid_range", {5, 1});
+  }
+  const std::string message = message_of<DataError>([&] { NetcdfFile(folder / "a.nc").read("v"); });
+  EXPECT_TRUE(contains(message, "valid_range is not a lowest and a highest number")) << message;
+  EXPECT_TRUE(contains(message, "ncatted -a valid_range,v,d,,")) << message;
 }
 
 std::size_t copy_bytes(unsigned, std::size_t, const unsigned*, std::size_t bytes, std::size_t*,

@@ -28,23 +28,6 @@ std::vector<double> counting(int64_t count) {
   return values;
 }
 
-bool same(const at::Tensor& a, const at::Tensor& b) { return at::allclose(a, b, 0, 0, true); }
-
-/// What NetcdfFile reads of a variable of one dimension with these attributes.
-at::Tensor round_trip(const NcVariable& variable,
-                      const std::vector<std::pair<std::string, double>>& attributes,
-                      hid_t attribute_type = H5T_IEEE_F64LE) {
-  const TemporaryFolder folder;
-  {
-    NcWriter writer(folder / "a.nc", {{"x", variable.values.size()}});
-    writer.add(variable);
-    for (const auto& [name, value] : attributes) {
-      writer.number(variable.name, name, value, attribute_type);
-    }
-  }
-  return NetcdfFile(folder / "a.nc").read(variable.name);
-}
-
 class StoredAs : public testing::TestWithParam<NcVariable> {};
 
 TEST_P(StoredAs, ReadsTheValuesThatWereWritten) {
@@ -62,6 +45,16 @@ TEST_P(StoredAs, ReadsTheValuesThatWereWritten) {
   EXPECT_TRUE(at::equal(part, wanted.slice(0, 1, 4).slice(1, 2, 6).slice(2, 1, 3)));
 }
 
+/// IEEE 754's float16, for which HDF5 has no name.
+hid_t half_float() {
+  const hid_t type = H5Tcopy(H5T_IEEE_F32LE);
+  H5Tset_fields(type, 15, 10, 5, 0, 10);
+  H5Tset_precision(type, 16);
+  H5Tset_size(type, 2);
+  H5Tset_ebias(type, 15);
+  return type;
+}
+
 // Chunks of 2 x 4 x 3 do not divide the variable; the last is larger than it.
 INSTANTIATE_TEST_SUITE_P(
     Layouts, StoredAs,
@@ -71,84 +64,92 @@ INSTANTIATE_TEST_SUITE_P(
                     NcVariable{.chunk = {1, 7, 3}, .deflate = 9, .fletcher32 = true},
                     NcVariable{.type = H5T_IEEE_F32BE}, NcVariable{.type = H5T_IEEE_F64LE},
                     NcVariable{.type = H5T_STD_I16BE, .chunk = {5, 5, 3}, .shuffle = true},
-                    NcVariable{.type = H5T_STD_U8LE}, NcVariable{.type = H5T_STD_I64BE}));
+                    NcVariable{.type = H5T_STD_U8LE}, NcVariable{.type = H5T_STD_I64BE},
+                    NcVariable{.type = half_float()}));
 
-TEST(NetcdfFile, GivesFloatForFloatAndDoubleForDoubleAndPlainIntegers) {
-  const std::vector<double> values = {1551398400, 2};
-  EXPECT_EQ(round_trip({.name = "x", .dimensions = {"x"}, .values = values}, {}).scalar_type(),
-            at::kFloat);
-  const NcVariable plain{.name = "x", .dimensions = {"x"}, .values = values, .type = H5T_STD_I64LE};
-  EXPECT_EQ(round_trip(plain, {})[0].item<double>(), 1551398400.0);
-  EXPECT_EQ(round_trip(plain, {{"scale_factor", 0.5}}).scalar_type(), at::kFloat);
-}
-
-TEST(NetcdfFile, UnpacksInDoubleAndRoundsOnce) {
-  const double scale = 0.0008410823912189279;  // of an ERA5 file
-  const double offset = 295.92633727130436;
-  const NcVariable packed{
-      .name = "x", .dimensions = {"x"}, .values = {-32766, 0, 32767}, .type = H5T_STD_I16LE};
-  const at::Tensor values = round_trip(packed, {{"scale_factor", scale}, {"add_offset", offset}});
-  const std::vector<float> wanted = {static_cast<float>(-32766 * scale + offset),
-                                     static_cast<float>(offset),
-                                     static_cast<float>(32767 * scale + offset)};
-  EXPECT_TRUE(at::equal(values, at::tensor(wanted)));
-}
-
-TEST(NetcdfFile, UnpacksWithNegativeScale) {
-  const NcVariable packed{.name = "x", .dimensions = {"x"}, .values = {1, 2}, .type = H5T_STD_I8LE};
-  EXPECT_TRUE(at::equal(round_trip(packed, {{"scale_factor", -2.5}}), at::tensor({-2.5F, -5.0F})));
-}
-
-TEST(NetcdfFile, ReadsBytesMarkedUnsignedAsSuch) {
+TEST(NetcdfFile, KnowsWhatWasNeverWrittenWhereFillIsOff) {
   const TemporaryFolder folder;
-  {
-    NcWriter writer(folder / "a.nc", {{"x", 3}});
-    writer.add({.name = "x", .dimensions = {"x"}, .values = {-128, -1, 1}, .type = H5T_STD_I8LE});
-    writer.text("x", "_Unsigned", "true");
-    writer.number("x", "_FillValue", -1, H5T_STD_I8LE);
-  }
-  EXPECT_TRUE(
-      same(NetcdfFile(folder / "a.nc").read("x").to(at::kFloat), at::tensor({128.0F, kNan, 1.0F})));
+  const hid_t file = H5Fcreate((folder / "a.nc").c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
+  const hsize_t shape[] = {7, 5}, chunk[] = {3, 2}, start[] = {3, 2}, count[] = {2, 2};
+  const hid_t space = H5Screate_simple(2, shape, nullptr);
+  const hid_t layout = H5Pcreate(H5P_DATASET_CREATE);
+  H5Pset_fill_time(layout, H5D_FILL_TIME_NEVER);
+  H5Dclose(H5Dcreate2(file, "whole", H5T_STD_I8LE, space, H5P_DEFAULT, layout, H5P_DEFAULT));
+  H5Pset_chunk(layout, 2, chunk);
+  const hid_t part =
+      H5Dcreate2(file, "part", H5T_IEEE_F32LE, space, H5P_DEFAULT, layout, H5P_DEFAULT);
+  // The chunk of rows 3 to 5 and columns 2 and 3; what is not written of it is anything.
+  const std::vector<float> ones(6, 1);
+  H5Sselect_hyperslab(space, H5S_SELECT_SET, start, nullptr, count, nullptr);
+  const hid_t memory = H5Screate_simple(2, count, nullptr);
+  H5Dwrite(part, H5T_NATIVE_FLOAT, memory, space, H5P_DEFAULT, ones.data());
+  for (const hid_t id : {part, file}) H5Idec_ref(id);
+  for (const hid_t id : {space, layout, memory}) H5Idec_ref(id);
+  const NetcdfFile read(folder / "a.nc");
+  EXPECT_TRUE(read.read("whole").isnan().all().item<bool>());
+  auto written = read.read("part", {1, 1}, {6, 4});
+  EXPECT_TRUE(at::equal(written.slice(0, 2, 4).slice(1, 1, 3), at::ones({2, 2})));
+  written.slice(0, 2, 5).slice(1, 1, 3).fill_(kNan);
+  EXPECT_TRUE(written.isnan().all().item<bool>());
 }
 
-TEST(NetcdfFile, MasksFillValueAndMissingValueBeforeUnpacking) {
-  const NcVariable packed{
-      .name = "x", .dimensions = {"x"}, .values = {-32767, -999, 4}, .type = H5T_STD_I16LE};
-  const at::Tensor values =
-      round_trip(packed, {{"_FillValue", -32767}, {"missing_value", -999}, {"scale_factor", 0.5}});
-  EXPECT_TRUE(same(values, at::tensor({kNan, kNan, 2.0F})));
-}
-
-TEST(NetcdfFile, MasksMissingValuesOfAnotherTypeThanTheVariables) {
-  const NcVariable single{.name = "x", .dimensions = {"x"}, .values = {1e20, 3}};
-  EXPECT_TRUE(same(round_trip(single, {{"missing_value", 1e20}}), at::tensor({kNan, 3.0F})));
-  const NcVariable twice{
-      .name = "x", .dimensions = {"x"}, .values = {1e20, 3}, .type = H5T_IEEE_F64LE};
-  EXPECT_TRUE(
-      std::isnan(round_trip(twice, {{"missing_value", 1e20}}, H5T_IEEE_F32LE)[0].item<double>()));
-  const NcVariable widened{
-      .name = "x", .dimensions = {"x"}, .values = {1e20F, 3}, .type = H5T_IEEE_F64LE};
-  EXPECT_TRUE(std::isnan(round_trip(widened, {{"missing_value", 1e20}})[0].item<double>()));
-  const NcVariable whole{
-      .name = "x", .dimensions = {"x"}, .values = {-999, 3}, .type = H5T_STD_I16LE};
-  EXPECT_TRUE(std::isnan(round_trip(whole, {{"missing_value", -999.0}})[0].item<double>()));
-}
-
-TEST(NetcdfFile, TakesMissingValueWrittenAsText) {
+TEST(NetcdfFile, ReadsCoordinatesInDoubleAndWithoutLimits) {
   const TemporaryFolder folder;
   {
     NcWriter writer(folder / "a.nc", {{"x", 2}});
-    writer.add({.name = "x", .dimensions = {"x"}, .values = {-999, 1}});
-    writer.text("x", "missing_value", "-999");
+    writer.add({.name = "x",
+                .dimensions = {"x"},
+                .values = {631152000, 631155600},
+                .type = H5T_STD_I32LE});
+    writer.number("x", "scale_factor", 1);
+    writer.number("x", "valid_max", 10, H5T_STD_I32LE);
   }
-  EXPECT_TRUE(same(NetcdfFile(folder / "a.nc").read("x"), at::tensor({kNan, 1.0F})));
+  EXPECT_TRUE(at::equal(NetcdfFile(folder / "a.nc").read_coordinate("x"),
+                        at::tensor({631152000.0, 631155600.0}, at::kDouble)));
 }
 
-TEST(NetcdfFile, MasksNetcdfsDefaultFillWhereTheFileGivesNone) {
-  const double fill = 9.9692099683868690e+36;
-  const NcVariable variable{.name = "x", .dimensions = {"x"}, .values = {fill, 1}};
-  EXPECT_TRUE(same(round_trip(variable, {}), at::tensor({kNan, 1.0F})));
-  EXPECT_FALSE(std::isnan(round_trip(variable, {{"_FillValue", -1}})[0].item<float>()));
+TEST(NetcdfFile, ReadsTextOfEitherKind) {
+  const TemporaryFolder folder;
+  { NcWriter(folder / "a.nc", {}).add_texts("expver", {"0001", "0005"}); }
+  EXPECT_EQ(NetcdfFile(folder / "a.nc").read_text("expver"),
+            (std::vector<std::string>{"0001", "0005"}));
+  EXPECT_EQ(NetcdfFile(ISOBAR_EXAMPLE_DATA).read_text("expver").front(), "0001");
+}
+
+TEST(NetcdfFile, LooksPastObjectsThatNetcdfDoesNotKnow) {
+  const TemporaryFolder folder;
+  { NcWriter(folder / "a.nc", {{"x", 1}}).add({.name = "v", .dimensions = {"x"}, .values = {4}}); }
+  const hid_t file = H5Fopen((folder / "a.nc").c_str(), H5F_ACC_RDWR, H5P_DEFAULT);
+  H5Lcreate_soft("/nowhere", file, "dangling", H5P_DEFAULT, H5P_DEFAULT);
+  H5Lcreate_external("none.h5", "/x", file, "outside", H5P_DEFAULT, H5P_DEFAULT);
+  H5Lcreate_hard(file, "/", file, "loop", H5P_DEFAULT, H5P_DEFAULT);
+  const hid_t pair = H5Tcreate(H5T_COMPOUND, 8), null = H5Screate(H5S_NULL);
+  H5Tinsert(pair, "a", 0, H5T_NATIVE_INT);
+  H5Tcommit2(file, "type", pair, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
+  const hid_t v = H5Dopen2(file, "v", H5P_DEFAULT);
+  H5Aclose(H5Acreate2(v, "empty", H5T_NATIVE_FLOAT, null, H5P_DEFAULT, H5P_DEFAULT));
+  H5Aclose(H5Acreate2(v, "pairs", pair, null, H5P_DEFAULT, H5P_DEFAULT));
+  H5Dclose(H5Dcreate2(file, "void", H5T_NATIVE_INT, null, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT));
+  for (const hid_t id : {pair, null, v, file}) H5Idec_ref(id);
+  EXPECT_EQ(NetcdfFile(folder / "a.nc").read("v").item<float>(), 4);
+}
+
+TEST(NetcdfFile, ReadsBeyondTwoToThePowerOf31Values) {
+  const TemporaryFolder folder;
+  const hid_t file = H5Fcreate((folder / "a.nc").c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
+  const hsize_t shape[] = {60000, 181, 240}, chunk[] = {1, 181, 240}, start[] = {59999, 180, 239},
+                one[] = {1, 1, 1};
+  const hid_t space = H5Screate_simple(3, shape, nullptr), memory = H5Screate(H5S_SCALAR);
+  const hid_t layout = H5Pcreate(H5P_DATASET_CREATE);
+  H5Pset_chunk(layout, 3, chunk);
+  const hid_t v = H5Dcreate2(file, "v", H5T_IEEE_F32LE, space, H5P_DEFAULT, layout, H5P_DEFAULT);
+  H5Sselect_hyperslab(space, H5S_SELECT_SET, start, nullptr, one, nullptr);
+  const float value = 7;
+  H5Dwrite(v, H5T_NATIVE_FLOAT, memory, space, H5P_DEFAULT, &value);
+  for (const hid_t id : {space, memory, layout, v, file}) H5Idec_ref(id);
+  const NetcdfFile read(folder / "a.nc");
+  EXPECT_EQ(read.read("v", {59999, 180, 239}, {1, 1, 1}).item<float>(), 7);
+  EXPECT_TRUE(std::isnan(read.read("v", {59998, 180, 239}, {1, 1, 1}).item<float>()));
 }
 
 TEST(NetcdfFile, GivesNanForChunksThatWereNeverWritten) {

@@ -28,6 +28,10 @@ struct VariableInfo {
   std::vector<int64_t> chunk;
   /// Without those by which netCDF-4 keeps its own books.
   std::map<std::string, Attribute> attributes;
+  /// The stored types of these.
+  std::map<std::string, std::string> attribute_types;
+  /// Whether the file holds a fill value for what was never written: not with fill off.
+  bool filled = true;
 };
 
 /// The text of an attribute, or "" where there is none or it holds numbers.
@@ -64,14 +68,24 @@ class NetcdfFile {
   /// float32 for float variables and for packed integers, float64 for double
   /// variables and for integers that are not packed (a float would not hold a
   /// time). scale_factor and add_offset are applied in double precision and
-  /// rounded once. NaN where the stored value is _FillValue or missing_value,
-  /// or, where neither is given, netCDF's default fill of a type wider than a
-  /// byte. Throws DataError for text and other values that are no numbers.
+  /// rounded once. NaN where the stored value is missing: equal to _FillValue (where
+  /// it is not given and fill is not off, to netCDF's default fill of a type wider
+  /// than a byte) or missing_value, outside valid_range, valid_min or valid_max, or in
+  /// a chunk that was never written. Attributes count in the signedness that
+  /// _Unsigned asks for. Throws DataError for text and other values that are no
+  /// numbers, and for limits that are none.
   at::Tensor read(const std::string& name, const std::vector<int64_t>& start,
                   const std::vector<int64_t>& count) const;
 
   /// All values of the variable.
   at::Tensor read(const std::string& name) const;
+
+  /// All values of a coordinate, float64 whatever is stored, so that packed times and
+  /// positions lose nothing; limits of validity are not looked at.
+  at::Tensor read_coordinate(const std::string& name) const;
+
+  /// All values of a variable of text.
+  std::vector<std::string> read_text(const std::string& name) const;
 
  private:
   struct Impl;
