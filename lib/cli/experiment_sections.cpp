@@ -198,6 +198,10 @@ void read_data(const Config& config, Experiment& e) {
   const auto data = config.child("data");
   e.data.paths = {data.get<std::string>("path")};
   read_roles(data, e);
+  e.data.time = data.get<std::string>("time", "");
+  e.data.latitude = data.get<std::string>("latitude", "");
+  e.data.longitude = data.get<std::string>("longitude", "");
+  e.data.select = data.get<std::map<std::string, std::string>>("select", {});
   e.data.allow_missing = data.get<bool>("allow_missing", false);
   e.data.cache_bytes = data.get_bytes("cache_bytes", int64_t{1} << 30);
   e.normalization = data.get<std::map<std::string, std::string>>("normalization", {});

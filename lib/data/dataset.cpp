@@ -1,15 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
+// Fields of several files in time. Built on one thread, read from any: files do not change once
+// open, and the cache is used under the mutex, which is held while a block is decoded so that no
+// two threads decode the same one. Every value that leaves here has been looked at: it is a number
+// that a variable of the weather can have, or missing.
 #include <isobar/data/dataset.hpp>
 
 #include <isobar/core/error.hpp>
+#include <isobar/core/text.hpp>
 #include <ATen/ATen.h>
+#include <fmt/format.h>
 
 #include <algorithm>
-#include <map>
+#include <cmath>
 #include <mutex>
 #include <set>
 #include <utility>
 
+#include "block_cache.hpp"
+#include "cadence.hpp"
 #include "field_file.hpp"
 #include "rows.hpp"
 
@@ -19,21 +27,14 @@ namespace {
 using detail::FieldFile;
 using detail::join;
 
-/// Decoded fields, and whether a value of a variable is missing at a time.
-struct Block {
-  at::Tensor values;   // [times, points, variables]
-  at::Tensor missing;  // bool [times, variables]
-};
+using detail::Block;
 
-/// What is kept in memory of some points.
-struct Cache {
-  at::Tensor rows;                  // undefined for all
-  std::map<int64_t, Block> blocks;  // by the position of their first time
-};
+/// Beyond what any variable of the weather is; fill values that a file does not declare, such as
+/// 1e20 and 9.97e36, are.
+constexpr float kLargestValue = 1e15F;
 
-bool same_rows(const at::Tensor& a, const at::Tensor& b) {
-  return a.is_same(b) || (b.defined() && at::equal(a, b));
-}
+/// A chunk of more times than this is worth a word where its data are not kept in memory.
+constexpr int64_t kManyBlockTimes = 4;
 
 void check_options(const DatasetOptions& options) {
   ISOBAR_CHECK(!options.paths.empty(), "Dataset: no file given");
@@ -62,6 +63,14 @@ void check_same_grid(const FieldFile& first, const FieldFile& other) {
   if (other.longitudes() != first.longitudes()) fail("other longitudes");
 }
 
+bool all_usual(const at::Tensor& values) {
+  const auto* data = values.data_ptr<float>();
+  const int64_t count = values.numel();
+  bool odd = false;
+  for (int64_t i = 0; i < count; ++i) odd |= !(std::abs(data[i]) < kLargestValue);
+  return !odd;
+}
+
 }  // namespace
 
 struct Dataset::Impl {
@@ -70,23 +79,29 @@ struct Dataset::Impl {
   std::vector<std::string> units;
   std::vector<int64_t> times;
   std::vector<int64_t> first_times;  // position in `times` of each file's first
+  std::vector<std::string> warnings;
   std::mutex mutex;
-  std::vector<Cache> caches;
-  double cached_bytes = 0;  // of the caches once they are full
+  detail::BlockCache cache;
 
   explicit Impl(DatasetOptions given);
   int64_t points() const;
+  int64_t bytes_of(int64_t times, const at::Tensor& rows) const;
+  void check_units(const FieldFile& file) const;
   void join_times();
+  void round_times();
+  void warn_of_layout();
   std::pair<const FieldFile&, int64_t> locate(int64_t time_index) const;
+  std::string time_text(int64_t time_index) const;
+  at::Tensor read_times(const FieldFile& file, int64_t first, int64_t count,
+                        const at::Tensor& rows) const;
   Block load(const FieldFile& file, int64_t first, int64_t count, const at::Tensor& rows) const;
-  Cache* cache_of(const at::Tensor& rows);
-  const Block& cached(Cache& cache, int64_t time_index) const;
+  void check_possible(const FieldFile& file, int64_t first, const at::Tensor& values) const;
   std::pair<at::Tensor, at::Tensor> fields(int64_t time_index, const at::Tensor& rows);
   void check_present(const at::Tensor& missing, int64_t time_index) const;
   at::Tensor read(int64_t time_index, const at::Tensor& rows);
 };
 
-Dataset::Impl::Impl(DatasetOptions given) : options(std::move(given)) {
+Dataset::Impl::Impl(DatasetOptions given) : options(std::move(given)), cache(options.cache_bytes) {
   check_options(options);
   files = open_files(options);
   for (const FieldFile& file : files) check_same_grid(files.front(), file);
@@ -94,23 +109,72 @@ Dataset::Impl::Impl(DatasetOptions given) : options(std::move(given)) {
   for (std::size_t v = 0; v < options.variables.size(); ++v) {
     units.push_back(files.front().units(static_cast<int64_t>(v)));
   }
+  for (const FieldFile& file : files) check_units(file);
+  for (const std::string& warning : files.front().warnings()) warnings.push_back(warning);
+  warn_of_layout();
+}
+
+void Dataset::Impl::check_units(const FieldFile& file) const {
+  for (std::size_t v = 0; v < units.size(); ++v) {
+    const std::string own = file.units(static_cast<int64_t>(v));
+    if (own == units[v]) continue;
+    throw DataError(join(file.path(), ": variable '", options.variables[v], "' is in '", own,
+                         "', in ", files.front().path(), " in '", units[v], "'"));
+  }
 }
 
 int64_t Dataset::Impl::points() const {
   return static_cast<int64_t>(files.front().latitudes().size() * files.front().longitudes().size());
 }
 
+int64_t Dataset::Impl::bytes_of(int64_t count, const at::Tensor& rows) const {
+  return static_cast<int64_t>(sizeof(float)) * count * (rows.defined() ? rows.numel() : points()) *
+         static_cast<int64_t>(options.variables.size());
+}
+
 void Dataset::Impl::join_times() {
   for (const FieldFile& file : files) {
     first_times.push_back(static_cast<int64_t>(times.size()));
-    for (const int64_t time : file.times()) {
-      if (!times.empty() && time <= times.back()) {
-        throw DataError(join(file.path(),
-                             ": times do not increase: ", format_time(time, file.calendar()),
-                             " after ", format_time(times.back(), file.calendar())));
-      }
-      times.push_back(time);
-    }
+    times.insert(times.end(), file.times().begin(), file.times().end());
+  }
+  round_times();
+  for (std::size_t i = 1; i < times.size(); ++i) {
+    if (times[i] > times[i - 1]) continue;
+    const auto index = static_cast<int64_t>(i);
+    throw DataError(join(locate(index).first.path(), ": times do not increase: ", time_text(index),
+                         " after ", time_text(index - 1)));
+  }
+}
+
+void Dataset::Impl::round_times() {
+  const detail::RoundedTimes done = detail::round_to_steps(times);
+  const Calendar calendar = files.front().calendar();
+  if (done.rounded > 0) {
+    warnings.push_back(join(files.front().path(), ": ", done.rounded, " of ", times.size(),
+                            " times lay off whole steps of ", detail::step_text(times), ", by ",
+                            done.furthest, " s at most, and were rounded to these"));
+  }
+  if (!done.left.empty()) {
+    warnings.push_back(join(files.front().path(), ": ", done.left.size(), " of ", times.size(),
+                            " times lie off whole steps of ", detail::step_text(times),
+                            " by more than ", done.tolerance, " s, the first ",
+                            format_time(done.left.front(), calendar), ", and stay as they are"));
+  }
+}
+
+/// Samples come in any order, so each of their times costs the decoding of its whole block.
+void Dataset::Impl::warn_of_layout() {
+  const int64_t all = bytes_of(static_cast<int64_t>(times.size()), {});
+  if (all <= options.cache_bytes) return;
+  for (const FieldFile& file : files) {
+    if (file.block_times() <= kManyBlockTimes) continue;
+    warnings.push_back(join(
+        file.path(), ": a chunk holds ", file.block_times(),
+        " times, all of which are decoded to "
+        "read one, and data.cache_bytes (",
+        format_bytes(options.cache_bytes), ") is too small to keep the data (", format_bytes(all),
+        "); allow more, or store each time by itself: ", file.rewriting_command()));
+    return;
   }
 }
 
@@ -121,58 +185,86 @@ std::pair<const FieldFile&, int64_t> Dataset::Impl::locate(int64_t time_index) c
   return {files[file], time_index - first_times[file]};
 }
 
+std::string Dataset::Impl::time_text(int64_t time_index) const {
+  return format_time(times[time_index], files.front().calendar());
+}
+
+/// What the file has of `count` times from its position `first` on. Of a damaged file the first
+/// time that cannot be read is named.
+at::Tensor Dataset::Impl::read_times(const FieldFile& file, int64_t first, int64_t count,
+                                     const at::Tensor& rows) const {
+  try {
+    return file.read(first, count, rows);
+  } catch (const DataError& error) {
+    if (count == 1) {
+      const auto position = &file - files.data();
+      throw DataError(join(error.what(), ", at ", time_text(first_times[position] + first)));
+    }
+  }
+  std::vector<at::Tensor> times_read;
+  for (int64_t i = 0; i < count; ++i) times_read.push_back(read_times(file, first + i, 1, rows));
+  return at::cat(times_read);
+}
+
 Block Dataset::Impl::load(const FieldFile& file, int64_t first, int64_t count,
                           const at::Tensor& rows) const {
   Block block;
-  block.values = file.read(first, count, rows);
+  block.values = read_times(file, first, count, rows);
+  if (all_usual(block.values)) {
+    block.missing = at::zeros({count, block.values.size(2)}, at::kBool);
+    return block;
+  }
+  check_possible(file, first, block.values);
   block.missing = block.values.isnan().any(1);
   return block;
 }
 
-/// Where these rows are kept, alone or among all points: a new place if there is room for them,
-/// null where there is none.
-Cache* Dataset::Impl::cache_of(const at::Tensor& rows) {
-  for (Cache& cache : caches) {
-    if (!cache.rows.defined() || same_rows(cache.rows, rows)) return &cache;
-  }
-  const auto count = static_cast<double>(rows.defined() ? rows.numel() : points());
-  const double bytes = 4.0 * count * static_cast<double>(times.size() * options.variables.size());
-  if (cached_bytes + bytes > static_cast<double>(options.cache_bytes)) return nullptr;
-  cached_bytes += bytes;
-  return &caches.emplace_back(Cache{rows, {}});
-}
-
-const Block& Dataset::Impl::cached(Cache& cache, int64_t time_index) const {
-  const auto [file, position] = locate(time_index);
-  const int64_t first = position - position % file.block_times();
-  const int64_t count =
-      std::min(file.block_times(), static_cast<int64_t>(file.times().size()) - first);
-  const int64_t key = time_index - position + first;
-  auto found = cache.blocks.find(key);
-  if (found == cache.blocks.end()) {
-    found = cache.blocks.emplace(key, load(file, first, count, cache.rows)).first;
-  }
-  return found->second;
+void Dataset::Impl::check_possible(const FieldFile& file, int64_t first,
+                                   const at::Tensor& values) const {
+  const at::Tensor odd = values.abs().ge(kLargestValue);
+  if (!odd.any().item<bool>()) return;
+  const at::Tensor where = odd.nonzero()[0];
+  const auto time = where[0].item<int64_t>(), point = where[1].item<int64_t>(),
+             variable = where[2].item<int64_t>();
+  const auto value = values[time][point][variable].item<float>();
+  const std::string& name = options.variables[variable];
+  const auto position = &file - files.data();
+  throw DataError(fmt::format(
+      "{}: variable '{}' is {} at {}, {}", file.path(), name, value,
+      time_text(first_times[position] + first + time),
+      std::isinf(value)
+          ? std::string("which is not finite; correct the file, or leave that time out")
+          : fmt::format("which no variable of the weather is; if that stands for a missing value, "
+                        "say so in the file: ncatted -a missing_value,{},o,f,{} FILE",
+                        name, value)));
 }
 
 /// Values [points, variables] and missing flags [variables] of a time.
 std::pair<at::Tensor, at::Tensor> Dataset::Impl::fields(int64_t time_index,
                                                         const at::Tensor& rows) {
   const auto [file, position] = locate(time_index);
+  const auto file_times = static_cast<int64_t>(file.times().size());
+  const int64_t block = file.block_times();
   std::unique_lock lock(mutex);
-  Cache* cache = cache_of(rows);
-  if (!cache) {
+  detail::KeptBlocks* kept =
+      cache.place(rows, {.all_bytes = bytes_of(static_cast<int64_t>(times.size()), rows),
+                         .block_bytes = bytes_of(block, rows),
+                         .block_times = block});
+  if (!kept) {
     lock.unlock();
-    const Block block = load(file, position, 1, rows);
-    return {block.values[0], block.missing[0]};
+    const Block one = load(file, position, 1, rows);
+    return {one.values[0], one.missing[0]};
   }
-  const Block& block = cached(*cache, time_index);
-  const int64_t within = position % file.block_times();
-  if (rows.defined() && !cache->rows.defined()) {
-    const at::Tensor values = block.values[within].index_select(0, rows);
+  const int64_t first = position - position % block;
+  const Block& found = kept->get(time_index - position + first, [&, &file = file] {
+    return load(file, first, std::min(block, file_times - first), kept->rows());
+  });
+  const int64_t within = position - first;
+  if (rows.defined() && !kept->rows().defined()) {
+    const at::Tensor values = found.values[within].index_select(0, rows);
     return {values, values.isnan().any(0)};
   }
-  return {block.values[within].clone(), block.missing[within]};
+  return {found.values[within].clone(), found.missing[within]};
 }
 
 void Dataset::Impl::check_present(const at::Tensor& missing, int64_t time_index) const {
@@ -180,8 +272,8 @@ void Dataset::Impl::check_present(const at::Tensor& missing, int64_t time_index)
   const int64_t variable = missing.nonzero()[0].item<int64_t>();
   const auto [file, position] = locate(time_index);
   throw DataError(join(file.path(), ": variable '", options.variables[variable],
-                       "' has missing values at ",
-                       format_time(times[time_index], file.calendar())));
+                       "' has missing values at ", time_text(time_index),
+                       "; data.allow_missing: true reads on"));
 }
 
 at::Tensor Dataset::Impl::read(int64_t time_index, const at::Tensor& rows) {
@@ -199,6 +291,9 @@ Dataset& Dataset::operator=(Dataset&&) noexcept = default;
 
 const std::vector<int64_t>& Dataset::times() const noexcept { return impl_->times; }
 Calendar Dataset::calendar() const noexcept { return impl_->files.front().calendar(); }
+int64_t Dataset::usual_step() const { return detail::usual_step(impl_->times); }
+std::string Dataset::step_text() const { return detail::step_text(impl_->times); }
+const std::vector<std::string>& Dataset::warnings() const noexcept { return impl_->warnings; }
 const std::vector<std::string>& Dataset::variables() const noexcept {
   return impl_->options.variables;
 }

@@ -68,8 +68,8 @@ SampleSet::SampleSet(std::shared_ptr<const Dataset> dataset, Normalizer normaliz
                                  ": the data have ", dataset_->times().size(), " times from ",
                                  format_time(dataset_->times().front(), calendar), " to ",
                                  format_time(dataset_->times().back(), calendar),
-                                 ", and a sample needs its input, "
-                                 "target and reference hours"));
+                                 " (usual step: ", dataset_->step_text(),
+                                 "), and a sample needs its input, target and reference hours"));
   }
 }
 

@@ -67,8 +67,13 @@ double unit_seconds(const std::string& unit, std::string_view units) {
   if (unit == "hours" || unit == "hour" || unit == "hrs" || unit == "hr" || unit == "h")
     return 3600;
   if (unit == "days" || unit == "day" || unit == "d") return 86400;
-  throw DataError(join("time units '", units, "': unit '", unit,
-                       "' is not supported; known: seconds, minutes, hours, days"));
+  if (unit == "milliseconds" || unit == "millisecond" || unit == "msec" || unit == "ms")
+    return 1e-3;
+  if (unit == "microseconds" || unit == "microsecond") return 1e-6;
+  if (unit == "nanoseconds" || unit == "nanosecond") return 1e-9;
+  throw DataError(join(
+      "time units '", units, "': unit '", unit,
+      "' is not supported; known: days, hours, minutes, seconds and their parts to nanoseconds"));
 }
 
 }  // namespace
@@ -79,6 +84,8 @@ std::string lowered(std::string_view text) {
                  [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
   return lower;
 }
+
+double parse_time_unit(std::string_view unit) { return unit_seconds(lowered(unit), unit); }
 
 TimeUnits parse_time_units(std::string_view units) {
   static const std::regex pattern(R"(^\s*(\S+)\s+since\s+(.*)$)", std::regex::icase);

@@ -19,6 +19,9 @@ struct TimeUnits {
   int64_t zone_seconds = 0;
 };
 
+/// Seconds of a unit of time that stands alone, such as "hours". Throws DataError.
+double parse_time_unit(std::string_view unit);
+
 /// Throws DataError that names the part it cannot read.
 TimeUnits parse_time_units(std::string_view units);
 

@@ -12,8 +12,9 @@
 namespace isobar {
 namespace {
 
-// Axes stored as float32 make spacings that differ by rounding.
-constexpr double kSpacingTolerance = 1e-3;
+// Axes stored as float32 make spacings that differ by rounding, and those of Gaussian latitudes
+// differ by themselves; a missing column makes one twice as wide.
+constexpr double kLargestStep = 1.5;
 
 void check_axis(const std::vector<double>& axis, const char* name) {
   ISOBAR_CHECK(axis.size() >= 2, "make_latlon_grid: ", name, " needs at least 2 values, got ",
@@ -49,21 +50,22 @@ std::vector<double> cell_bounds(const std::vector<double>& axis) {
   return bounds;
 }
 
-double largest_spacing(const std::vector<double>& axis) {
-  double spacing = 0;
-  for (size_t i = 1; i < axis.size(); ++i) {
-    spacing = std::max(spacing, std::abs(axis[i] - axis[i - 1]));
-  }
-  return spacing * (1 + kSpacingTolerance);
+/// What most neighbours are apart: a region may have a gap that is larger than what is left open.
+double usual_spacing(const std::vector<double>& axis) {
+  std::vector<double> spacings;
+  for (size_t i = 1; i < axis.size(); ++i) spacings.push_back(std::abs(axis[i] - axis[i - 1]));
+  const auto middle = spacings.begin() + static_cast<int64_t>(spacings.size() / 2);
+  std::nth_element(spacings.begin(), middle, spacings.end());
+  return *middle * kLargestStep;
 }
 
 bool closes_circle(const std::vector<double>& longitudes) {
-  return 360.0 - std::abs(longitudes.back() - longitudes.front()) <= largest_spacing(longitudes);
+  return 360.0 - std::abs(longitudes.back() - longitudes.front()) <= usual_spacing(longitudes);
 }
 
 bool reaches_poles(const std::vector<double>& latitudes) {
   const auto [low, high] = std::minmax(latitudes.front(), latitudes.back());
-  const double spacing = largest_spacing(latitudes);
+  const double spacing = usual_spacing(latitudes);
   return 90.0 - high <= spacing && low + 90.0 <= spacing;
 }
 

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <isobar/core/error.hpp>
+#include <cmath>
 
 #include "core/message_of.hpp"
 #include "core/temporary_folder.hpp"
@@ -152,6 +153,77 @@ TEST(Dataset, RefusesRowsThatAreNoPoints) {
   EXPECT_THROW(dataset.read(0, at::zeros({1, 1}, at::kLong)), UsageError);
 }
 
+TEST(Dataset, KeepsTheTimesOfAChunkWhereTheDataDoNotFit) {
+  const TemporaryFolder folder;
+  WeatherFile weather = test::large_weather(6);
+  weather.chunk = {3, 128, 256};
+  write_weather(folder / "a.nc", weather);
+  // Room for half a field; each is 128 KiB.
+  const DatasetOptions options{
+      .paths = {folder / "a.nc"}, .variables = {"t"}, .cache_bytes = 64 << 10};
+  const Dataset dataset(options);
+  const auto rows = at::tensor({5, 7}, at::kLong);
+  const auto wanted = wanted_fields(dataset, 5);
+  dataset.read(0);
+  dataset.read(3);
+  dataset.read(3, rows);
+  test::write_file(folder / "a.nc", "");  // what is read from it now is something else
+  EXPECT_TRUE(at::equal(dataset.read(5), wanted));
+  EXPECT_TRUE(at::equal(dataset.read(5, rows), wanted.index_select(0, rows)));
+}
+
+TEST(Dataset, TellsOfChunksThatMakeReadingSlow) {
+  const TemporaryFolder folder;
+  WeatherFile weather{.hours = {0, 1, 2, 3, 4, 5}, .chunk = {6, 2, 3}};
+  write_weather(folder / "a.nc", weather);
+  DatasetOptions options{.paths = {folder / "a.nc"}, .variables = {"t"}, .cache_bytes = 100};
+  const Dataset slow(options);
+  ASSERT_EQ(slow.warnings().size(), 1);
+  EXPECT_NE(slow.warnings()[0].find("a chunk holds 6 times"), std::string::npos);
+  EXPECT_NE(slow.warnings()[0].find("nccopy -d 1 -s -c time/1,latitude/2,longitude/3"),
+            std::string::npos)
+      << slow.warnings()[0];
+  options.cache_bytes = 144;
+  EXPECT_TRUE(Dataset(options).warnings().empty());
+}
+
+/// A file of t over time and, beside it, a mask without time.
+void write_static(const std::string& path, const std::vector<std::string>& order) {
+  NcWriter writer(path, {{"time", 3}, {"lat", 2}, {"lon", 2}});
+  writer.add({.name = "time", .dimensions = {"time"}, .values = {0, 1, 2}});
+  writer.text("time", "units", "hours since 2019-03-01");
+  for (const char* axis : {"lat", "lon"}) {
+    writer.add({.name = axis, .dimensions = {axis}, .values = {1, 2}});
+    writer.text(axis, "units", "degrees");
+  }
+  writer.add({.name = "t",
+              .dimensions = {"time", "lat", "lon"},
+              .values = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12}});
+  writer.add({.name = "lsm", .dimensions = order, .values = {0, 1, 2, 3}});
+  writer.attach_dimensions("t");
+  writer.attach_dimensions("lsm");
+}
+
+TEST(Dataset, HasFieldsWithoutTimeAtAllTimes) {
+  const TemporaryFolder folder;
+  for (const bool turned : {false, true}) {
+    write_static(folder / "a.nc", turned ? std::vector<std::string>{"lon", "lat"}
+                                         : std::vector<std::string>{"lat", "lon"});
+    for (const std::vector<std::string>& names :
+         {std::vector<std::string>{"t", "lsm"}, std::vector<std::string>{"lsm", "t"}}) {
+      const Dataset dataset({.paths = {folder / "a.nc"}, .variables = names});
+      const int64_t lsm = names[0] == "lsm" ? 0 : 1;
+      // From north to south.
+      const auto mask = turned ? at::tensor({1., 3., 0., 2.}) : at::tensor({2., 3., 0., 1.});
+      for (int64_t time = 0; time < 3; ++time) {
+        EXPECT_TRUE(at::equal(dataset.read(time).select(1, lsm), mask.to(at::kFloat)));
+        EXPECT_EQ(dataset.read(time)[0][1 - lsm].item<float>(), 3 + 4 * static_cast<float>(time));
+      }
+      EXPECT_EQ(dataset.read(1, at::tensor({1}, at::kLong))[0][lsm].item<float>(), 3);
+    }
+  }
+}
+
 TEST(Dataset, JoinsFilesInTheOrderOfTheirTimes) {
   const TemporaryFolder folder;
   write_weather(folder / "late.nc", {.hours = {3, 4}});
@@ -242,12 +314,21 @@ TEST(DatasetErrors, RefuseFilesOfDifferentGridsOrCalendars) {
   EXPECT_NE(says("c.nc").find("has another calendar than"), std::string::npos);
 }
 
+TEST(DatasetErrors, RefuseFilesOfDifferentUnits) {
+  const TemporaryFolder folder;
+  write_weather(folder / "a.nc", {});
+  write_weather(folder / "b.nc", {.hours = {5}, .units = "degC"});
+  const std::string message =
+      opening_says({.paths = {folder / "a.nc", folder / "b.nc"}, .variables = {"t"}});
+  EXPECT_NE(message.find("b.nc: variable 't' is in 'degC', in "), std::string::npos) << message;
+}
+
 TEST(DatasetErrors, RefuseVariablesThatAreNotGriddedAlike) {
   const TemporaryFolder folder;
   write_weather(folder / "a.nc", {});
   const std::string message =
       opening_says({.paths = {folder / "a.nc"}, .variables = {"t", "latitude"}});
-  EXPECT_NE(message.find("variable 'latitude' has no time coordinate"), std::string::npos)
+  EXPECT_NE(message.find("variable 'latitude' has no longitude coordinate"), std::string::npos)
       << message;
 }
 
@@ -271,6 +352,79 @@ TEST(DatasetErrors, NameTheVariableAndTimeOfAMissingValue) {
       << message;
   const Dataset lenient({.paths = {folder / "a.nc"}, .variables = {"t"}, .allow_missing = true});
   EXPECT_EQ(lenient.read(1).isnan().sum().item<int64_t>(), 1);
+}
+
+/// What reading says of a file of t at two times, with one value in place of the ninth.
+std::string reading_says(double value, const DatasetOptions& given = {}) {
+  const TemporaryFolder folder;
+  write_static(folder / "a.nc", {"lat", "lon"});
+  const hid_t file = H5Fopen((folder / "a.nc").c_str(), H5F_ACC_RDWR, H5P_DEFAULT);
+  const hid_t dataset = H5Dopen2(file, "t", H5P_DEFAULT);
+  std::vector<double> values(12, 1);
+  values[8] = value;
+  H5Dwrite(dataset, H5T_NATIVE_DOUBLE, H5S_ALL, H5S_ALL, H5P_DEFAULT, values.data());
+  H5Dclose(dataset);
+  H5Fclose(file);
+  DatasetOptions options = given;
+  options.paths = {folder / "a.nc"};
+  options.variables = {"lsm", "t"};
+  const Dataset read(options);
+  EXPECT_NO_THROW(read.read(1));
+  return message_of<DataError>([&] { read.read(2); });
+}
+
+TEST(DatasetErrors, NameTheTimeOfAValueThatCannotBe) {
+  for (const bool lenient : {false, true}) {
+    const DatasetOptions options{.allow_missing = lenient};
+    const std::string infinite = reading_says(HUGE_VAL, options);
+    EXPECT_NE(infinite.find("variable 't' is inf at 2019-03-01T02:00, which is not finite"),
+              std::string::npos)
+        << infinite;
+    EXPECT_NE(reading_says(-1e30, options).find("variable 't' is -1e+30 at 2019-03-01T02:00"),
+              std::string::npos);
+  }
+  const std::string fill = reading_says(1e20);
+  EXPECT_NE(fill.find("ncatted -a missing_value,t,o,f,1e+20 FILE"), std::string::npos) << fill;
+  EXPECT_EQ(reading_says(9e14), "nothing thrown");
+}
+
+TEST(DatasetErrors, NameTheTimeThatIsDamaged) {
+  const TemporaryFolder folder;
+  WeatherFile weather = test::large_weather(4);
+  weather.chunk = {2, 128, 256};
+  weather.deflate = 1;
+  write_weather(folder / "a.nc", weather);
+  const hid_t file = H5Fopen((folder / "a.nc").c_str(), H5F_ACC_RDONLY, H5P_DEFAULT);
+  const hid_t t = H5Dopen2(file, "t", H5P_DEFAULT);
+  const hsize_t damaged[] = {2, 0, 0};
+  haddr_t address = 0;
+  hsize_t bytes = 0;
+  ASSERT_GE(H5Dget_chunk_info_by_coord(t, damaged, nullptr, &address, &bytes), 0);
+  H5Dclose(t);
+  H5Fclose(file);
+  std::string stored = test::read_file(folder / "a.nc");
+  stored.replace(address + bytes / 2, 60, 60, '\xff');
+  test::write_file(folder / "a.nc", stored);
+  const Dataset dataset({.paths = {folder / "a.nc"}, .variables = {"t"}});
+  EXPECT_NO_THROW(dataset.read(1));
+  const std::string message = message_of<DataError>([&] { dataset.read(3); });
+  EXPECT_NE(message.find("a.nc: variable 't': cannot be read"), std::string::npos) << message;
+  EXPECT_NE(message.find(", at 2019-03-01T02:00"), std::string::npos) << message;
+}
+
+TEST(DatasetErrors, RefuseAVariableThatIsShorterThanItsTimes) {
+  const TemporaryFolder folder;
+  write_weather(folder / "a.nc", {.chunk = {1, 2, 3}, .unlimited = true});
+  const hid_t file = H5Fopen((folder / "a.nc").c_str(), H5F_ACC_RDWR, H5P_DEFAULT);
+  const hid_t t = H5Dopen2(file, "t", H5P_DEFAULT);
+  const hsize_t shorter[] = {2, 2, 3};
+  ASSERT_GE(H5Dset_extent(t, shorter), 0);
+  H5Dclose(t);
+  H5Fclose(file);
+  const std::string message = opening_says({.paths = {folder / "a.nc"}, .variables = {"t"}});
+  EXPECT_NE(message.find("variable 't', dimension 'time' has length 2, wanted 3"),
+            std::string::npos)
+      << message;
 }
 
 TEST(DatasetErrors, RefuseEmptyAndRepeatedNames) {

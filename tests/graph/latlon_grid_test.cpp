@@ -35,6 +35,16 @@ TEST(LatLonGrid, TellsARegionFromTheGlobe) {
   EXPECT_TRUE(make_latlon_grid(axis(90, -1, 181), axis(0, 1, 300)).regional) << "open circle";
 }
 
+TEST(LatLonGrid, JudgesAnOpenCircleByItsUsualSpacing) {
+  auto bands = axis(-160, 10, 10);
+  for (const double value : axis(0, 10, 10)) bands.push_back(value);
+  EXPECT_TRUE(make_latlon_grid(axis(90, -10, 19), bands).regional) << "a gap of 70 degrees";
+  auto gap = axis(90, -10, 9);
+  for (const double value : axis(-30, -10, 3)) gap.push_back(value);
+  EXPECT_TRUE(make_latlon_grid(gap, axis(0, 10, 36)).regional) << "40 degrees from the pole";
+  EXPECT_TRUE(make_latlon_grid(axis(90, -10, 19), axis(0, 10, 35)).regional) << "one is missing";
+}
+
 TEST(LatLonGrid, GivesEachCellItsIntegral) {
   // Rows bounded by the equator and 45 degrees north; the northern one is clipped at the pole.
   const Grid grid = make_latlon_grid({22.5, 67.5}, {0, 10, 30});
@@ -69,6 +79,16 @@ TEST(LatLonGrid, StepsOverTheDateLine) {
 
   EXPECT_TRUE(at::allclose(here.area, there.area, 0, 1e-15));
   EXPECT_TRUE(here.regional);
+}
+
+TEST(LatLonGrid, WeighsColumnsAlikeInARegionOfMostOfTheGlobe) {
+  auto longitudes = axis(60, 5, 24);  // to 175, and on from -180 to -60
+  for (const double value : axis(-180, 5, 25)) longitudes.push_back(value);
+  const Grid grid = make_latlon_grid(axis(60, -5, 25), longitudes);
+
+  EXPECT_TRUE(grid.regional);
+  const at::Tensor columns = grid.area.view({25, 49}).sum(0);
+  EXPECT_TRUE(at::allclose(columns, at::full_like(columns, 1.0 / 49), 0, 1e-14));
 }
 
 TEST(LatLonGrid, RejectsAxesThatAreNone) {

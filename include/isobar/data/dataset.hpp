@@ -5,6 +5,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -24,10 +25,16 @@ struct DatasetOptions {
   std::string time = {};
   std::string latitude = {};
   std::string longitude = {};
+  /// By dimension beside time and grid, which value of its coordinate is read: a level, a member,
+  /// a version. Where it has no coordinate, which position from 0 on. Of several with commas
+  /// between them ("1,5") the next stands in for what is missing at those before it.
+  std::map<std::string, std::string> select = {};
   /// Gives missing values as NaN instead of throwing.
   bool allow_missing = false;
   /// What is read stays in memory as long as all of it, at all times and as float32, takes no
-  /// more than this.
+  /// more than this. Beyond it, what was read last does; where a chunk of the file holds several
+  /// times, those of the chunk read last are kept even if they are more (up to 1 GiB), unless this
+  /// is 0.
   int64_t cache_bytes = int64_t{1} << 30;
 };
 
@@ -35,8 +42,13 @@ struct DatasetOptions {
 /// latitude-longitude grid, in one order whatever the order in the file:
 /// points run from north to south and, within a row, from west to east with
 /// longitudes in [-180, 180), so that a file of 0 to 360 degrees starts in its
-/// middle. Variables may have their dimensions in any order, and further ones
-/// of length one.
+/// middle; a region over the date line starts at its western edge. Axes may be in
+/// degrees or radians. Variables may have their dimensions in any order, and further
+/// ones of which one position is read. One without a time is the same at all times.
+///
+/// Times are those at which fields are valid, whether the file gives them or says
+/// when forecasts began and how long ago that was. Times within a twentieth of the
+/// usual step (at most ten minutes) of whole steps are rounded to these.
 ///
 /// Any thread may read. Construction reads coordinates only. Files, their
 /// grids, times and variables that do not fit together are a DataError.
@@ -50,6 +62,14 @@ class Dataset {
   /// Seconds since 1970-01-01 in calendar(), strictly increasing.
   const std::vector<int64_t>& times() const noexcept;
   Calendar calendar() const noexcept;
+  /// The step in seconds by which times usually follow each other; 0 where there is none.
+  int64_t usual_step() const;
+  /// The same for people: "6 h", "a month", "irregular".
+  std::string step_text() const;
+
+  /// What a user should know of the files, a line each: units that were assumed, gaps in
+  /// the grid, times that were rounded, a layout that makes reading slow.
+  const std::vector<std::string>& warnings() const noexcept;
 
   const std::vector<std::string>& variables() const noexcept;
   /// The file's units, by variable; "" where it gives none.
@@ -67,8 +87,9 @@ class Dataset {
   std::optional<int64_t> find(int64_t time) const;
 
   /// The fields of one time, float32 [points, variables]; the caller's own.
-  /// Throws DataError that names variable and time where a value is missing,
-  /// unless the options allow it.
+  /// Throws DataError that names file, variable and time where a value is missing,
+  /// unless the options allow it, where one is not finite or of 1e15 or more, which no
+  /// variable of the weather is, and where the file is damaged.
   at::Tensor read(int64_t time_index) const;
 
   /// The same at the points `rows` alone, [n] int64, in their order. Reads the
