@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include <string>
+#include <vector>
 
 #include "comm/expect_error.hpp"
 #include "comm/scoped_environment.hpp"
@@ -98,9 +99,97 @@ TEST(LaunchEnvironment, RefusesARankOutsideTheWorld) {
                   "rank 4 is not one of 4");
 }
 
+/// All of `parts` are in the error that the launch variables give.
+void expect_refused(const Variables& variables, const std::vector<std::string>& parts) {
+  const ScopedEnvironment environment(variables);
+  const auto text = error_of<UsageError>([] { read_launch_environment(); });
+  for (const auto& part : parts) expect_contains(text, part);
+}
+
 TEST(LaunchEnvironment, RefusesPmixWithoutASize) {
-  const ScopedEnvironment environment(Variables{{"PMIX_RANK", "0"}});
-  expect_contains(error_of<UsageError>([] { read_launch_environment(); }), "export PMI_SIZE");
+  expect_refused({{"PMIX_RANK", "0"}}, {"PMIX_RANK=0", "export PMI_SIZE"});
+}
+
+const Variables kStepOfTwo{
+    {"SLURM_PROCID", "1"}, {"SLURM_STEP_NUM_TASKS", "2"}, {"SLURM_LOCALID", "0"}};
+
+Variables with(Variables variables, const Variables& more) {
+  for (const auto& [name, value] : more) variables[name] = value;
+  return variables;
+}
+
+TEST(LaunchEnvironment, RefusesAWorldSmallerThanItsStep) {
+  expect_refused(with(kStepOfTwo, {{"RANK", "0"}, {"WORLD_SIZE", "1"}}),
+                 {"RANK=0 and WORLD_SIZE=1", "SLURM_PROCID=1 and SLURM_STEP_NUM_TASKS=2",
+                  "unset RANK and WORLD_SIZE"});
+  expect_refused({{"RANK", "1"},
+                  {"WORLD_SIZE", "2"},
+                  {"SLURM_PROCID", "1"},
+                  {"SLURM_NTASKS", "4"},
+                  {"SLURM_STEP_ID", "0"}},
+                 {"WORLD_SIZE=2", "SLURM_NTASKS=4"});
+}
+
+TEST(LaunchEnvironment, TakesWhatTorchrunMadeInEachTaskOfAStep) {
+  const auto elastic = with(kStepOfTwo, {{"TORCHELASTIC_RUN_ID", "none"}});
+  expect_launch(with(elastic, {{"RANK", "0"}, {"WORLD_SIZE", "1"}}), {"torchrun", 0, 1, 0, 1});
+  auto under_pmix = with(elastic, {{"RANK", "5"}, {"WORLD_SIZE", "8"}, {"LOCAL_RANK", "1"}});
+  under_pmix["PMIX_RANK"] = "1";
+  expect_launch(under_pmix, {"torchrun", 5, 8, 1, 2});
+}
+
+TEST(LaunchEnvironment, TakesHandMadeRanksThatFillTheirStep) {
+  const Variables both{{"RANK", "1"}, {"WORLD_SIZE", "2"}};
+  expect_launch(with(kStepOfTwo, both), {"torchrun", 1, 2, 0, 1});
+  const Variables batch{{"SLURM_PROCID", "0"}, {"SLURM_NTASKS", "8"}};
+  expect_launch(with(batch, {{"RANK", "0"}, {"WORLD_SIZE", "1"}}), {"torchrun", 0, 1, 0, 1});
+}
+
+TEST(LaunchEnvironment, LetsMpirunCountPastWhatIsLeftOver) {
+  expect_launch(with(kOpenMpi, {{"RANK", "0"}, {"WORLD_SIZE", "1"}}), {"openmpi", 5, 8, 1, 4});
+}
+
+TEST(LaunchEnvironment, RefusesALauncherOfOneRankAmongHandMadeOnes) {
+  const Variables hand{{"RANK", "1"}, {"WORLD_SIZE", "2"}};
+  expect_refused(with(hand, {{"OMPI_COMM_WORLD_RANK", "0"}, {"OMPI_COMM_WORLD_SIZE", "1"}}),
+                 {"OMPI_COMM_WORLD_RANK=0 and OMPI_COMM_WORLD_SIZE=1", "RANK=1 and WORLD_SIZE=2"});
+  expect_refused(with(hand, {{"PMI_RANK", "0"}, {"PMI_SIZE", "1"}}),
+                 {"PMI_RANK=0 and PMI_SIZE=1", "RANK=1 and WORLD_SIZE=2"});
+}
+
+TEST(LaunchEnvironment, RefusesHalfAPair) {
+  expect_refused({{"RANK", "1"}}, {"RANK=1 is set, and WORLD_SIZE is not"});
+  expect_refused({{"WORLD_SIZE", "2"}}, {"WORLD_SIZE=2 is set, and RANK is not"});
+  expect_refused({{"WORLD_SIZE", "2"}, {"RANK", ""}}, {"WORLD_SIZE=2 is set, and RANK is not"});
+  expect_refused({{"OMPI_COMM_WORLD_RANK", "1"}}, {"OMPI_COMM_WORLD_SIZE is not"});
+  expect_launch(with(kStepOfTwo, {{"RANK", "0"}}), {"slurm", 1, 2, 0, 1});
+}
+
+TEST(LaunchEnvironment, RefusesAPlaceOutsideTheNode) {
+  const Variables world{{"RANK", "1"}, {"WORLD_SIZE", "4"}};
+  const auto refused = [&](const char* rank, const char* size, const std::string& part) {
+    expect_refused(with(world, {{"LOCAL_RANK", rank}, {"LOCAL_WORLD_SIZE", size}}), {part});
+  };
+  refused("2", "2", "LOCAL_RANK=2, LOCAL_WORLD_SIZE=2");
+  refused("0", "0", "LOCAL_RANK=0, LOCAL_WORLD_SIZE=0");
+  refused("0", "5", "LOCAL_WORLD_SIZE=5, WORLD_SIZE=4");
+  refused("-1", "2", "LOCAL_RANK is '-1'");
+  refused("1", "two", "LOCAL_WORLD_SIZE is 'two'");
+  expect_launch(with(world, {{"LOCAL_RANK", "3"}}), {"torchrun", 1, 4, 3, 4});
+  auto openmpi = kOpenMpi;
+  openmpi["OMPI_COMM_WORLD_LOCAL_RANK"] = "4";
+  expect_refused(openmpi, {"OMPI_COMM_WORLD_LOCAL_RANK=4, OMPI_COMM_WORLD_LOCAL_SIZE=4"});
+}
+
+TEST(LaunchEnvironment, ShowsARankThatIsNoneOfItsWorld) {
+  expect_refused({{"RANK", "4"}, {"WORLD_SIZE", "4"}}, {"RANK=4", "WORLD_SIZE=4"});
+  expect_refused({{"RANK", "0"}, {"WORLD_SIZE", "0"}}, {"WORLD_SIZE=0"});
+  expect_refused({{"SLURM_PROCID", "2"}, {"SLURM_STEP_NUM_TASKS", "2"}},
+                 {"SLURM_PROCID=2", "SLURM_STEP_NUM_TASKS=2"});
+  for (const char* text : {"1.5", " 1", "+1", "0x1", "1 "}) {
+    expect_refused({{"RANK", text}, {"WORLD_SIZE", "4"}},
+                   {"RANK is '" + std::string(text) + "', wanted a number of at least 0"});
+  }
 }
 
 TEST(MakeCommunicator, MakesOneRankWithoutALauncher) {

@@ -39,7 +39,10 @@ inline constexpr const char* kLaunchVariables[] = {"OMPI_COMM_WORLD_RANK",
                                                    "LOCAL_WORLD_SIZE",
                                                    "MASTER_ADDR",
                                                    "MASTER_PORT",
-                                                   "TORCHELASTIC_RUN_ID"};
+                                                   "TORCHELASTIC_RUN_ID",
+                                                   "TORCHELASTIC_USE_AGENT_STORE",
+                                                   "PMIX_NAMESPACE",
+                                                   "ISOBAR_JOB"};
 
 /// The launchers' variables are these and no others while it lives.
 class ScopedEnvironment {

@@ -18,7 +18,8 @@ struct LaunchEnvironment {
 
 /// Reads the environment variables of Open MPI's mpirun, PMI/PMIx launchers
 /// (MPICH, Cray), torchrun (RANK, WORLD_SIZE, ...) and Slurm's srun. Throws UsageError where a
-/// variable is there but not a number.
+/// variable is there but not a number, where a rank is outside of its world or node, where one of a
+/// pair is missing, and where two launchers contradict each other so that ranks would be alone.
 LaunchEnvironment read_launch_environment();
 
 }  // namespace isobar
