@@ -2,6 +2,7 @@
 #include "comm/first_cause.hpp"
 
 #include <isobar/core/error.hpp>
+#include <unistd.h>
 
 #include <chrono>
 #include <condition_variable>
@@ -17,6 +18,7 @@ constexpr std::chrono::seconds kArbitration{5};
 }  // namespace
 
 bool FirstCause::record(const std::string& message) {
+  if (is_copy()) return false;
   {
     const std::lock_guard lock(mutex_);
     if (failed_) return false;
@@ -29,6 +31,7 @@ bool FirstCause::record(const std::string& message) {
 }
 
 void FirstCause::suspect(const std::string& complaint) {
+  if (is_copy()) return;
   {
     const std::lock_guard lock(arbiter_mutex_);
     if (arbiter_) return arbiter_(complaint);
@@ -58,6 +61,11 @@ void FirstCause::fail(const std::string& complaint) {
 }
 
 std::string FirstCause::message() const {
+  if (is_copy()) {
+    return detail::join("process ", getpid(), " is a fork of process ", home_.pid(),
+                        ", which has the communicator: communicate there, or start a program of "
+                        "its own that makes one");
+  }
   const std::lock_guard lock(mutex_);
   return message_;
 }
@@ -67,6 +75,7 @@ void FirstCause::check() const {
 }
 
 int FirstCause::subscribe(std::function<void()> wake) {
+  if (is_copy()) return wake(), 0;
   const std::lock_guard lock(subscribers_mutex_);
   if (failed()) wake();
   subscribers_.emplace(next_id_, std::move(wake));
@@ -74,11 +83,13 @@ int FirstCause::subscribe(std::function<void()> wake) {
 }
 
 void FirstCause::unsubscribe(int id) {
+  if (is_copy()) return;
   const std::lock_guard lock(subscribers_mutex_);
   subscribers_.erase(id);
 }
 
 void FirstCause::set_arbiter(std::function<void(const std::string& complaint)> arbiter) {
+  if (is_copy()) return;
   const std::lock_guard lock(arbiter_mutex_);
   arbiter_ = std::move(arbiter);
 }

@@ -7,7 +7,17 @@
 #include <mutex>
 #include <string>
 
+#include "comm/fork.hpp"
+
 namespace isobar {
+
+/// What a world is in a child that fork() makes of one of its processes.
+enum class AfterFork {
+  /// Failed there, since the connections and threads are the parent's.
+  failed,
+  /// As usable as before: it has neither.
+  usable,
+};
 
 /// Why a world failed: one for a world and all communicators split from it, so
 /// that every rank and every later call reports the same first cause. Safe to
@@ -19,6 +29,8 @@ namespace isobar {
 /// arbiter records the one cause that all ranks get.
 class FirstCause {
  public:
+  explicit FirstCause(AfterFork after_fork = AfterFork::failed) : after_fork_(after_fork) {}
+
   /// Keeps `message` unless there is a cause already; true if it was kept. The
   /// subscribers are called before it returns, without a lock of theirs held by
   /// this object.
@@ -33,7 +45,11 @@ class FirstCause {
   /// the complaint itself is the cause.
   [[noreturn]] void fail(const std::string& complaint);
 
-  bool failed() const noexcept { return failed_.load(std::memory_order_acquire); }
+  bool failed() const noexcept { return failed_.load(std::memory_order_acquire) || is_copy(); }
+
+  /// True in a child made by fork(): the world is the parent's. Nothing here takes a lock then,
+  /// records or calls anybody.
+  bool is_copy() const noexcept { return after_fork_ == AfterFork::failed && !home_.is_here(); }
 
   /// The cause; empty while there is none.
   std::string message() const;
@@ -53,6 +69,8 @@ class FirstCause {
   void set_arbiter(std::function<void(const std::string& complaint)> arbiter);
 
  private:
+  AfterFork after_fork_;
+  HomeProcess home_;
   mutable std::mutex mutex_;
   std::string message_;
   std::atomic<bool> failed_{false};

@@ -8,6 +8,7 @@
 #include <thread>
 #include <utility>
 
+#include "comm/fork.hpp"
 #include "comm/short_slices.hpp"
 
 namespace isobar {
@@ -19,6 +20,7 @@ constexpr std::chrono::seconds kPatience{1};
 
 /// Shared with the threads, which may outlive the queue.
 struct JobQueue::State {
+  HomeProcess home;
   int limit = 1;
   std::mutex mutex;
   std::condition_variable changed;
@@ -52,6 +54,10 @@ struct JobQueue::State {
 JobQueue::JobQueue(int threads) : state_(std::make_shared<State>()) { state_->limit = threads; }
 
 JobQueue::~JobQueue() {
+  if (!state_->home.is_here()) {
+    keep_undestroyed(std::move(state_));
+    return;
+  }
   std::unique_lock lock(state_->mutex);
   state_->stop = true;
   state_->changed.notify_all();

@@ -4,14 +4,14 @@
 #include <utility>
 
 #include "comm/backend.hpp"
+#include "comm/first_cause.hpp"
 
 namespace isobar {
 namespace {
 
 class SelfCommunicator final : public Communicator {
  public:
-  explicit SelfCommunicator(std::chrono::milliseconds timeout,
-                            std::shared_ptr<FirstCause> cause = nullptr)
+  SelfCommunicator(std::chrono::milliseconds timeout, std::shared_ptr<FirstCause> cause)
       : Communicator(0, 1, timeout, std::move(cause)) {}
 
  private:
@@ -28,7 +28,8 @@ class SelfCommunicator final : public Communicator {
 }  // namespace
 
 std::unique_ptr<Communicator> make_self_communicator() {
-  return std::make_unique<SelfCommunicator>(kDefaultTimeout);
+  return std::make_unique<SelfCommunicator>(kDefaultTimeout,
+                                            std::make_shared<FirstCause>(AfterFork::usable));
 }
 
 }  // namespace isobar

@@ -8,12 +8,16 @@
 #include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
+#include <array>
 #include <functional>
+#include <memory>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "comm/expect_error.hpp"
+#include "comm/forked.hpp"
+#include "comm/process_counts.hpp"
 #include "comm/scenarios.hpp"
 #include "comm/values.hpp"
 
@@ -22,9 +26,9 @@ namespace {
 
 using namespace std::chrono_literals;
 
-/// Runs `body` once a rank, on a Gloo world over loopback.
-void run_gloo_ranks(int size, const std::function<void(Communicator&)>& body,
-                    GlooOptions options = {}) {
+/// Runs `body` once a rank, each with its part of a Gloo world over loopback.
+void hand_out_gloo_ranks(int size, const std::function<void(std::unique_ptr<Communicator>)>& body,
+                         GlooOptions options = {}) {
   options.size = size;
   options.address = "127.0.0.1";
   options.store = std::make_shared<MemoryStore>();
@@ -35,10 +39,16 @@ void run_gloo_ranks(int size, const std::function<void(Communicator&)>& body,
       options.rank = r;
       options.cause = std::make_shared<FirstCause>();
       at::set_num_threads(1);
-      body(*make_gloo_communicator(options));
+      body(make_gloo_communicator(options));
     });
   }
   for (auto& thread : threads) thread.join();
+}
+
+void run_gloo_ranks(int size, const std::function<void(Communicator&)>& body,
+                    const GlooOptions& options = {}) {
+  hand_out_gloo_ranks(
+      size, [&](std::unique_ptr<Communicator> comm) { body(*comm); }, options);
 }
 
 class OnGloo : public testing::TestWithParam<Scenario> {};
@@ -120,6 +130,37 @@ TEST(GlooWorld, SumsRightAroundEachSwitchOfAlgorithm) {
           options);
     }
   }
+}
+
+TEST(GlooWorld, LeavesNoDescriptorsAndThreadsBehind) {
+  expect_nothing_left(10, [] {
+    run_gloo_ranks(2, [](Communicator& comm) {
+      auto values = at::ones({100});
+      comm.split(comm.rank(), 0)->allreduce(values).wait();
+      comm.split(0, -comm.rank())->allreduce(values).wait();
+      auto sent = comm.send(values, 1 - comm.rank());
+      comm.receive(at::empty({100}), 1 - comm.rank()).wait();
+      sent.wait();
+    });
+  });
+}
+
+TEST(GlooWorld, MayBeStaticAndEndWithWorkInFlight) {
+  EXPECT_EQ(end_of_child([] {
+              static std::array<std::unique_ptr<Communicator>, 2> kept;
+              static std::array<Work, 2> in_flight;
+              hand_out_gloo_ranks(2, [](std::unique_ptr<Communicator> comm) {
+                const int rank = comm->rank();
+                in_flight.at(rank) = comm->allreduce(at::ones({1 << 20}));
+                kept.at(rank) = std::move(comm);
+              });
+            }),
+            "");
+}
+
+TEST(GlooWorld, IsLeftAloneByForkedHelpers) {
+  hand_out_gloo_ranks(
+      2, [](std::unique_ptr<Communicator> comm) { EXPECT_EQ(what_children_do(comm), ""); });
 }
 
 TEST(GlooWorld, RefusesRowsThatTheOtherRankDoesNotSend) {

@@ -12,6 +12,8 @@
 #include <thread>
 
 #include "comm/expect_error.hpp"
+#include "comm/forked.hpp"
+#include "comm/signal_flag.hpp"
 
 namespace isobar::test::thread_world_test {
 namespace {
@@ -74,32 +76,58 @@ TEST(ThreadWorld, GivesEachRankOneIntraOpThreadAndTheCallerItsOwnBack) {
 }
 
 TEST(ThreadWorld, NamesTheRanksThatDoNotCome) {
-  const auto message = error_of<CommError>([] {
+  SignalFlag failed;
+  const auto message = error_of<CommError>([&] {
     run_ranks(
         4,
-        [](Communicator& comm) {
-          if (comm.rank() % 2 == 1) return std::this_thread::sleep_for(400ms);
-          comm.barrier().wait();
+        [&](Communicator& comm) {
+          if (comm.rank() % 2 == 1) return failed.await();
+          auto work = comm.barrier();
+          const auto error = error_of<CommError>([&] { work.wait(); });
+          failed.raise();
+          throw CommError(error);
         },
-        100ms);
+        300ms);
   });
   expect_contains(message, "barrier #0 on rank ");
-  expect_contains(message, " of 4: no answer in 100 ms (barrier); not arrived: ranks 1, 3");
+  expect_contains(message, " of 4: no answer in 300 ms (barrier); not arrived: ranks 1, 3");
 }
 
 TEST(ThreadWorld, NamesTheSenderThatDoesNotCome) {
-  const auto message = error_of<CommError>([] {
+  SignalFlag failed;
+  const auto message = error_of<CommError>([&] {
     run_ranks(
         3,
-        [](Communicator& comm) {
-          if (comm.rank() == 0) return std::this_thread::sleep_for(300ms);
-          if (comm.rank() == 2) comm.receive(at::ones({7}), 0, 5).wait();
+        [&](Communicator& comm) {
+          if (comm.rank() == 0) return failed.await();
+          if (comm.rank() != 2) return;
+          auto work = comm.receive(at::ones({7}), 0, 5);
+          const auto error = error_of<CommError>([&] { work.wait(); });
+          failed.raise();
+          throw CommError(error);
         },
         50ms);
   });
   EXPECT_EQ(message,
             "receive #0 from 0 tag 5 on rank 2 of 3: no answer in 50 ms "
             "(receive float32[7]); not arrived: rank 0");
+}
+
+TEST(ThreadWorld, IsLeftAloneByForkedHelpers) {
+  auto world = make_thread_world(2, 20s);
+  std::thread other([&] { EXPECT_EQ(what_children_do(world[1]), ""); });
+  EXPECT_EQ(what_children_do(world[0]), "");
+  other.join();
+}
+
+TEST(SelfWorld, IsTheForkedHelpersToo) {
+  auto world = make_self_communicator();
+  EXPECT_EQ(end_of_child([&] {
+              auto values = at::ones({3});
+              world->split(0, 0)->allreduce(values).wait();
+              world.reset();
+            }),
+            "");
 }
 
 TEST(ThreadWorld, KeepsTheFirstCauseForLaterCalls) {

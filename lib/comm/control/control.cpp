@@ -3,7 +3,6 @@
 
 #include <isobar/core/error.hpp>
 #include <isobar/core/hash.hpp>
-#include <unistd.h>
 
 #include <exception>
 #include <utility>
@@ -70,6 +69,7 @@ class ControlWatch final : public Watch {
       : control_(std::move(control)), reports_(reports), id_(id) {}
 
   ~ControlWatch() override {
+    if (!home_.is_here()) return;
     reports_.add(
         control::Unwatched{.id = id_, .reason = reason_now("its communicator was destroyed")});
   }
@@ -84,6 +84,7 @@ class ControlWatch final : public Watch {
   }
 
  private:
+  HomeProcess home_;
   std::shared_ptr<Control> control_;  // says goodbye when the last communicator is gone
   control::Reports& reports_;
   uint64_t id_;
@@ -91,15 +92,11 @@ class ControlWatch final : public Watch {
 
 }  // namespace
 
-ControlListener::ControlListener(int port) {
-  auto socket = control::listen_on(port);
-  port_ = control::port_of(socket);
-  socket_ = socket.release();
-}
-
-ControlListener::~ControlListener() { close(socket_); }
+ControlListener::ControlListener(int port)
+    : socket_(control::listen_on(port)), port_(control::port_of(socket_)) {}
 
 struct Control::Impl {
+  HomeProcess home;
   ControlOptions options;
   std::unique_ptr<ControlListener> listener;
   std::string own_address = "127.0.0.1";
@@ -118,7 +115,7 @@ std::shared_ptr<Control> Control::open(const ControlOptions& options,
   impl->listener = std::move(listener);
   if (options.size > 1) {
     impl->loop = options.rank == 0
-                     ? control::make_coordinator(impl->options, impl->listener->socket_,
+                     ? control::make_coordinator(impl->options, impl->listener->socket_.fd(),
                                                  std::move(cause), impl->own_address)
                      : control::make_member(impl->options, std::move(cause), impl->own_address);
     impl->loop->start();
@@ -126,7 +123,12 @@ std::shared_ptr<Control> Control::open(const ControlOptions& options,
   return std::shared_ptr<Control>(new Control(std::move(impl)));
 }
 
+// A forked child has no control thread, and the lines in it are closed.
 Control::~Control() {
+  if (!impl_->home.is_here()) {
+    keep_undestroyed(std::move(impl_));
+    return;
+  }
   if (impl_->loop) impl_->loop->stop(reason_now({}));
 }
 

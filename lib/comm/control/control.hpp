@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "comm/control/socket.hpp"
 #include "comm/first_cause.hpp"
 #include "comm/key_value.hpp"
 #include "comm/watch.hpp"
@@ -22,7 +23,6 @@ class ControlListener {
   /// Listens on `port` of all addresses, or on one that the system chooses for 0.
   /// Throws CommError with address and port where that is taken.
   explicit ControlListener(int port = 0);
-  ~ControlListener();
   ControlListener(const ControlListener&) = delete;
   ControlListener& operator=(const ControlListener&) = delete;
 
@@ -30,7 +30,7 @@ class ControlListener {
 
  private:
   friend class Control;
-  int socket_ = -1;
+  control::Socket socket_;
   int port_ = 0;
 };
 
@@ -79,7 +79,7 @@ class Control : public std::enable_shared_from_this<Control> {
                                        std::shared_ptr<FirstCause> cause);
 
   /// Says goodbye, unless the world has failed: afterwards a closed connection is
-  /// no failure. Does not wait for the others.
+  /// no failure. Does not wait for the others. In a forked child nothing happens.
   ~Control();
 
   /// Every rank's text, in the order of ranks. Collective; blocks; for set-up.

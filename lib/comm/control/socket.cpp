@@ -15,7 +15,6 @@
 #include <netdb.h>
 #include <poll.h>
 #include <system_error>
-#include <unistd.h>
 
 namespace isobar::control {
 namespace {
@@ -44,7 +43,7 @@ void set_option(int fd, int level, int option, int value) {
 /// A listening socket, or none with the reason in `error`.
 Socket try_to_listen(int family, int port, int& error) {
   const auto address = resolve(nullptr, port, family, AI_PASSIVE);
-  Socket socket(::socket(family, kStreamFlags, 0));
+  Socket socket([&] { return ::socket(family, kStreamFlags, 0); });
   error = EAFNOSUPPORT;
   if (!socket || !address) return {};
   set_option(socket.fd(), SOL_SOCKET, SO_REUSEADDR, 1);
@@ -89,8 +88,11 @@ int connect_in_time(const Socket& socket, const addrinfo& address, Time deadline
 
 }  // namespace
 
+Socket::Socket(const std::function<int()>& open) : fd_(open_unshared(open)) {}
+
+// In a forked child the number may be another descriptor's by now.
 Socket::~Socket() {
-  if (fd_ >= 0) close(fd_);
+  if (fd_ >= 0 && home_.is_here()) close_unshared(fd_);
 }
 
 Socket listen_on(int port) {
@@ -113,7 +115,7 @@ int port_of(const Socket& socket) {
 }
 
 Socket accept_from(int listener) {
-  Socket socket(accept4(listener, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
+  Socket socket([&] { return accept4(listener, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC); });
   if (socket) set_option(socket.fd(), IPPROTO_TCP, TCP_NODELAY, 1);
   return socket;
 }
@@ -122,7 +124,7 @@ Socket connect_to(const std::string& address, int port, Time deadline, std::stri
   const auto info = resolve(address.c_str(), port, AF_UNSPEC, AI_NUMERICHOST);
   error = "not a numeric address";
   if (!info) return {};
-  Socket socket(::socket(info->ai_family, kStreamFlags, 0));
+  Socket socket([&] { return ::socket(info->ai_family, kStreamFlags, 0); });
   const int failure = socket ? connect_in_time(socket, *info, deadline) : errno;
   error = reason_of(failure);
   if (failure != 0) return {};
@@ -151,7 +153,8 @@ constexpr int kWakeTag = -1;
 }  // namespace
 
 Poller::Poller()
-    : epoll_(epoll_create1(EPOLL_CLOEXEC)), wake_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {
+    : epoll_([] { return epoll_create1(EPOLL_CLOEXEC); }),
+      wake_([] { return eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC); }) {
   if (!epoll_ || !wake_) {
     throw CommError("control connection: no descriptor to be had: " + reason_of(errno));
   }

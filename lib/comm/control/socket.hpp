@@ -1,33 +1,37 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <functional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "comm/control/roster.hpp"
+#include "comm/fork.hpp"
 
 namespace isobar::control {
 
 /// A socket or another descriptor that is closed with its owner. All made here
-/// are non-blocking and not inherited by programs that this process starts.
+/// are non-blocking and inherited neither by programs that this process starts nor by
+/// children that it forks.
 class Socket {
  public:
   Socket() = default;
-  explicit Socket(int fd) : fd_(fd) {}
+  /// What `open` returns, none where that is negative.
+  explicit Socket(const std::function<int()>& open);
   ~Socket();
-  Socket(Socket&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  Socket(Socket&& other) noexcept : home_(other.home_), fd_(std::exchange(other.fd_, -1)) {}
   Socket& operator=(Socket&& other) noexcept {
+    std::swap(home_, other.home_);
     std::swap(fd_, other.fd_);
     return *this;
   }
 
   int fd() const noexcept { return fd_; }
-  /// The caller closes it.
-  int release() noexcept { return std::exchange(fd_, -1); }
   explicit operator bool() const noexcept { return fd_ >= 0; }
 
  private:
+  HomeProcess home_;
   int fd_ = -1;
 };
 

@@ -11,6 +11,7 @@
 #include "comm/backend.hpp"
 #include "comm/devices/staged_flight.hpp"
 #include "comm/first_cause.hpp"
+#include "comm/fork.hpp"
 #include "comm/job_queue.hpp"
 
 namespace isobar {
@@ -155,6 +156,11 @@ class StagedCommunicator final : public Communicator {
 
   /// What was issued departs, and what has departed arrives, before the inner one goes.
   ~StagedCommunicator() override {
+    if (first_cause()->is_copy()) {  // a forked child must not call the device's library
+      keep_undestroyed(std::move(staging_));
+      keep_undestroyed(std::move(state_));
+      keep_undestroyed(std::move(returns_));
+    }
     departures_.reset();
     returns_.reset();
   }

@@ -18,6 +18,7 @@
 #include "comm/backend.hpp"
 #include "comm/completion.hpp"
 #include "comm/element_type.hpp"
+#include "comm/fork.hpp"
 #include "comm/gloo/announced_exchange.hpp"
 #include "comm/gloo/stream.hpp"
 #include "comm/job_queue.hpp"
@@ -254,6 +255,10 @@ class GlooCommunicator final : public Communicator {
   /// Gloo's threads cannot be told to stop waiting for a peer: after a failure, and where an
   /// operation is still in flight, they are left behind.
   ~GlooCommunicator() override {
+    if (first_cause()->is_copy()) {
+      keep_undestroyed(std::move(state_));
+      return;
+    }
     if (state_->wait_idle() && !first_cause()->failed()) {
       state_->close();
     } else {

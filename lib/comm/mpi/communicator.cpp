@@ -41,6 +41,7 @@ class MpiCommunicator final : public Communicator {
   }
 
   ~MpiCommunicator() override {
+    if (first_cause()->is_copy()) return;
     link_.comm.reset();
     runtime_.detach();
   }

@@ -2,6 +2,7 @@
 #include "comm/mpi/runtime.hpp"
 
 #include <isobar/core/error.hpp>
+#include <unistd.h>
 
 #include <utility>
 
@@ -83,6 +84,7 @@ struct MpiRuntime::AtExit {
   MpiRuntime& runtime;
 
   ~AtExit() {
+    if (!runtime.home_.is_here()) return;  // a forked child has no progress thread
     {
       const std::lock_guard lock(runtime.mutex_);
       runtime.program_ends_ = true;
@@ -100,6 +102,8 @@ MpiRuntime& MpiRuntime::get(std::chrono::milliseconds timeout) {
 }
 
 void MpiRuntime::wait_ready(std::chrono::milliseconds timeout) {
+  ISOBAR_CHECK(home_.is_here(), "backend mpi: process ", getpid(), " is a fork of process ",
+               home_.pid(), ", which has MPI; start a program of its own that uses it");
   std::unique_lock lock(mutex_);
   ISOBAR_CHECK(!stop_,
                "backend mpi: MPI is finalised at the end of the program; make the "

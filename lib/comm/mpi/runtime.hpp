@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "comm/first_cause.hpp"
+#include "comm/fork.hpp"
 #include "comm/mpi/pace.hpp"
 #include "comm/mpi/requests.hpp"
 #include "comm/mpi/task.hpp"
@@ -112,6 +113,7 @@ class MpiRuntime {
   void nap();
   void finalise();
 
+  HomeProcess home_;
   std::mutex mutex_;
   std::condition_variable new_tasks_;
   std::condition_variable ended_;

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "comm/backend.hpp"
+#include "comm/fork.hpp"
 
 namespace isobar {
 namespace {
@@ -55,6 +56,11 @@ class NcclCommunicator final : public Communicator {
 
   ~NcclCommunicator() override {
     if (!link_) return;
+    if (first_cause()->is_copy()) {
+      keep_undestroyed(std::move(link_));
+      keep_undestroyed(std::move(queue_));
+      return;
+    }
     if (!queue_->drain(*link_, kGoodbye)) link_->abort();
     first_cause()->unsubscribe(subscription_);
     link_->close(kGoodbye);

@@ -5,13 +5,20 @@
 #include <utility>
 #include <vector>
 
+#include "comm/fork.hpp"
+
 namespace isobar {
 namespace {
 
 /// Members whose communicator is gone and whose last operations are not done yet. Others wait for
-/// those, so the program does not end before them.
+/// those, so the program does not end before them. A forked child may: it has none of the threads.
 class Retired {
  public:
+  ~Retired() {
+    if (home_.is_here()) return;
+    for (auto& member : members_) keep_undestroyed(std::move(member));
+  }
+
   static Retired& get() {
     static Retired retired;
     return retired;
@@ -23,6 +30,7 @@ class Retired {
   }
 
  private:
+  HomeProcess home_;
   std::mutex mutex_;
   std::vector<std::unique_ptr<SharedMember>> members_;
 };

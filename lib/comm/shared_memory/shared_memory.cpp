@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "comm/backend.hpp"
+#include "comm/fork.hpp"
 #include "comm/shared_memory/member.hpp"
 
 namespace isobar {
@@ -35,6 +36,10 @@ class SharedMemoryCommunicator final : public Communicator {
   ~SharedMemoryCommunicator() override {
     const bool unwinding = std::uncaught_exceptions() > 0;
     if (!member_) return;
+    if (first_cause()->is_copy()) {
+      keep_undestroyed(std::move(member_));
+      return;
+    }
     SharedMember::retire(std::move(member_),
                          unwinding ? Presence::left_by_exception : Presence::left);
   }
