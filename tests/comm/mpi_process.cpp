@@ -5,6 +5,7 @@
 #include <isobar/comm/make_communicator.hpp>
 #include <isobar/core/error.hpp>
 #include "comm/first_cause.hpp"
+#include "comm/forked.hpp"
 #include "comm/mpi/communicator.hpp"
 #include <ATen/ATen.h>
 #include <mpi.h>
@@ -20,6 +21,9 @@ namespace {
 
 using namespace isobar;
 using namespace std::chrono_literals;
+
+/// MPI_Init takes seconds on a busy machine.
+constexpr auto kStart = 60s;
 
 /// Destroyed after everything that the library keeps until the end of the program.
 std::unique_ptr<Communicator> static_world;
@@ -59,24 +63,24 @@ void join_alone(Communicator& comm) {
 }
 
 int never_joins() {
-  const auto comm = make_mpi_communicator(20s);
+  const auto comm = make_mpi_communicator(kStart);
   std::_Exit(report([&] { join_alone(*comm); }));
 }
 
 int never_joins_and_returns() {
-  const auto comm = make_mpi_communicator(20s);
+  const auto comm = make_mpi_communicator(kStart);
   return report([&] { join_alone(*comm); });
 }
 
 int fails_in_a_group() {
-  const auto comm = make_mpi_communicator(20s);
+  const auto comm = make_mpi_communicator(kStart);
   const auto group = comm->split(0, 0);
   const auto first = report([&] { join_alone(*group); });
   return first == 0 ? 0 : report([&] { (void)comm->barrier(); });
 }
 
 int receives_too_much() {
-  const auto comm = make_mpi_communicator(5s);
+  const auto comm = make_mpi_communicator(kStart);
   if (comm->rank() == 0) {
     comm->send(at::ones({8}), 1).wait();
     return 0;
@@ -85,7 +89,7 @@ int receives_too_much() {
 }
 
 int receives_too_little() {
-  const auto comm = make_mpi_communicator(5s);
+  const auto comm = make_mpi_communicator(kStart);
   if (comm->rank() == 0) {
     comm->send(at::ones({6}), 1).wait();
     return 0;
@@ -106,7 +110,7 @@ int is_told_of_a_failure() {
   const auto start = std::chrono::steady_clock::now();
   const auto result = report([&] { work.wait(); });
   teller.join();
-  return std::chrono::steady_clock::now() - start < 2s ? result : 4;
+  return std::chrono::steady_clock::now() - start < 15s ? result : 4;
 }
 
 /// What the ranks see differs, and one cause is found for both: by a judge, later.
@@ -130,7 +134,8 @@ int asks_the_arbiter() {
 
 /// Ranks that disagree on the length of a stream.
 int streams_of_two_lengths() {
-  const auto comm = make_mpi_communicator(5s);
+  const auto comm = make_mpi_communicator(kStart);
+  comm->set_timeout(5s);
   return report([&] { comm->allreduce(at::ones({100'000 + 8 * comm->rank()})).wait(); });
 }
 
@@ -160,7 +165,7 @@ void use(Communicator& comm) {
 int guest_at_single() {
   int level = 0;
   MPI_Init_thread(nullptr, nullptr, MPI_THREAD_SINGLE, &level);
-  const int result = report([] { make_mpi_communicator(5s); });
+  const int result = report([] { make_mpi_communicator(kStart); });
   MPI_Finalize();
   return result == 3 ? 0 : 1;
 }
@@ -168,26 +173,75 @@ int guest_at_single() {
 int guest_at_multiple() {
   int level = 0;
   MPI_Init_thread(nullptr, nullptr, MPI_THREAD_MULTIPLE, &level);
-  use(*make_mpi_communicator(5s));
+  use(*make_mpi_communicator(kStart));
   MPI_Finalize();
-  return report([] { make_mpi_communicator(5s); }) == 3 ? 0 : 1;
+  return report([] { make_mpi_communicator(kStart); }) == 3 ? 0 : 1;
+}
+
+/// The communicators go after MPI has.
+int finalises_first() {
+  const auto comm = make_mpi_communicator(kStart);
+  const auto part = comm->split(0, 0);
+  use(*part);
+  MPI_Finalize();
+  return 0;
+}
+
+int guest_finalises_first() {
+  int level = 0;
+  MPI_Init_thread(nullptr, nullptr, MPI_THREAD_MULTIPLE, &level);
+  return finalises_first();
+}
+
+int finalises_at_once_after() {
+  for (int i = 0; i < 5; ++i) use(*make_mpi_communicator(kStart)->split(0, 0));
+  MPI_Finalize();
+  return 0;
+}
+
+int finalises_first_under_control() {
+  const auto comm = make_communicator({.backend = "mpi", .timeout = kStart});
+  use(*comm);
+  MPI_Finalize();
+  return 0;
+}
+
+int finalises_and_goes_on() {
+  const auto comm = make_mpi_communicator(kStart);
+  MPI_Finalize();
+  return report([&] { use(*comm); }) == 3 ? report([&] { comm->split(0, 0); }) : 1;
+}
+
+int forks_helpers() {
+  auto comm = make_communicator({.backend = "mpi", .timeout = kStart});
+  const auto wrong = test::what_children_do(comm);
+  std::printf("%s\n", wrong.c_str());
+  return wrong.empty() ? 0 : 1;
+}
+
+int guest_at_serialized() {
+  int level = 0;
+  MPI_Init_thread(nullptr, nullptr, MPI_THREAD_SERIALIZED, &level);
+  use(*make_mpi_communicator(kStart)->split(0, 0));
+  MPI_Finalize();
+  return 0;
 }
 
 int static_communicator() {
-  static_world = make_mpi_communicator(5s);
+  static_world = make_mpi_communicator(kStart);
   use(*static_world);
   return 0;
 }
 
 int drops_its_last_work() {
-  const auto comm = make_mpi_communicator(5s);
+  const auto comm = make_mpi_communicator(kStart);
   if (comm->rank() == 0) std::this_thread::sleep_for(100ms);
   [[maybe_unused]] const auto dropped = comm->allreduce(at::ones({100'000}));
   return 0;
 }
 
 int makes_worlds_in_turn() {
-  for (int i = 0; i < 30; ++i) use(*make_mpi_communicator(5s)->split(0, 0));
+  for (int i = 0; i < 30; ++i) use(*make_mpi_communicator(kStart)->split(0, 0));
   return 0;
 }
 
@@ -205,6 +259,13 @@ const std::map<std::string, int (*)()> kPrograms{
     {"exchanges_of_two_lengths", exchanges_of_two_lengths},
     {"guest_at_single", guest_at_single},
     {"guest_at_multiple", guest_at_multiple},
+    {"finalises_first", finalises_first},
+    {"guest_finalises_first", guest_finalises_first},
+    {"finalises_at_once_after", finalises_at_once_after},
+    {"finalises_first_under_control", finalises_first_under_control},
+    {"finalises_and_goes_on", finalises_and_goes_on},
+    {"forks_helpers", forks_helpers},
+    {"guest_at_serialized", guest_at_serialized},
     {"static_communicator", static_communicator},
     {"drops_its_last_work", drops_its_last_work},
     {"makes_worlds_in_turn", makes_worlds_in_turn},

@@ -50,6 +50,7 @@ class MpiCommunicator final : public Communicator {
   Work do_start(Operation operation) override {
     if (size() == 1) return complete_alone(operation);
     check_on_cpu(operation, backend());
+    runtime_.check_not_finalised(operation, rank(), size());
     const auto limit = operation.timeout;
     return runtime_.launch(make_task({std::move(operation), rank(), size()}, link_), family_,
                            limit);

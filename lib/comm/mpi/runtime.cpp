@@ -4,6 +4,7 @@
 #include <isobar/core/error.hpp>
 #include <unistd.h>
 
+#include <functional>
 #include <utility>
 
 #include "comm/backend.hpp"
@@ -26,11 +27,17 @@ bool is_finalised() {
   return finalised != 0;
 }
 
-/// Nobody waits for it. Collective by the standard, local in Open MPI and MPICH.
+/// Collective by the standard, local in Open MPI and MPICH. A program that has finalised MPI has
+/// freed everything.
 class FreeTask final : public MpiCalls {
  public:
-  explicit FreeTask(MPI_Comm comm)
-      : MpiCalls([comm](auto&) mutable { mpi_check(MPI_Comm_free(&comm), "MPI_Comm_free"); }, {}) {}
+  FreeTask(MPI_Comm comm, std::function<void()> freed)
+      : MpiCalls(
+            [comm, freed = std::move(freed)](auto&) mutable {
+              if (!is_finalised()) mpi_check(MPI_Comm_free(&comm), "MPI_Comm_free");
+              freed();
+            },
+            {}) {}
 
   std::string place() const override { return "MPI_Comm_free"; }
   std::string too_late() const override { return place() + ": no answer"; }
@@ -144,8 +151,10 @@ void MpiRuntime::detach() {
   {
     std::unique_lock lock(mutex_);
     last_after_end = --communicators_ == 0 && program_ends_;
-    // Who initialised MPI may finalise it as soon as the communicators are gone.
-    if (!owns_mpi_) ended_.wait_for(lock, kPatience, [&] { return pending_ == 0; });
+    // Who initialised MPI may finalise it as soon as the communicators are gone; some programs do
+    // although it was isobar.
+    ended_.wait_for(lock, kPatience,
+                    [&] { return !healthy_ || (frees_ == 0 && (owns_mpi_ || pending_ == 0)); });
   }
   if (last_after_end) close();
 }
@@ -154,10 +163,26 @@ std::shared_ptr<MPI_Comm> MpiRuntime::own(MPI_Comm comm, std::shared_ptr<MpiFami
   return {new MPI_Comm(comm), [this, family = std::move(family)](MPI_Comm* owned) {
             constexpr std::chrono::hours kNoLimit{1000};
             if (!family->cause()->failed()) {
-              launch(std::make_shared<FreeTask>(*owned), family, kNoLimit);
+              launch(std::make_shared<FreeTask>(*owned, count_free()), family, kNoLimit);
             }
             delete owned;
           }};
+}
+
+/// What is to be called once a communicator is freed.
+std::function<void()> MpiRuntime::count_free() {
+  const std::lock_guard lock(mutex_);
+  ++frees_;
+  return [this] {
+    const std::lock_guard done(mutex_);
+    --frees_;
+    ended_.notify_all();
+  };
+}
+
+void MpiRuntime::check_not_finalised(const Operation& operation, int rank, int size) const {
+  ISOBAR_CHECK(!is_finalised(), place(operation, rank, size),
+               ": the program has called MPI_Finalize; destroy the communicators before");
 }
 
 void MpiRuntime::wake_failed() {
@@ -243,11 +268,24 @@ bool MpiRuntime::take_new() {
 
 /// True if anything has happened.
 bool MpiRuntime::poll() {
+  const bool may_call = !is_finalised();
+  if (!may_call) give_up();
   bool moved = start_waiting();
-  for (const auto& completion : requests_.test()) moved |= advance(completion);
+  if (may_call) {
+    for (const auto& completion : requests_.test()) moved |= advance(completion);
+  }
   const auto before = flying_.size();
   std::erase_if(flying_, [&](Flight& flight) { return leaves(flight); });
   return moved || flying_.size() < before;
+}
+
+/// The program has finalised MPI while operations were in flight: no call is allowed any more.
+void MpiRuntime::give_up() {
+  for (auto& flight : flying_) {
+    if (dynamic_cast<FreeTask*>(flight.task.get()) || flight.broken) continue;
+    flight.started = flight.broken = true;
+    complain(flight, flight.task->place() + ": the program has called MPI_Finalize meanwhile");
+  }
 }
 
 bool MpiRuntime::start_waiting() {

@@ -7,6 +7,7 @@
 #include <condition_variable>
 #include <deque>
 #include <exception>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -67,6 +68,9 @@ class MpiRuntime {
   /// failed: operations may still be in flight then.
   std::shared_ptr<MPI_Comm> own(MPI_Comm comm, std::shared_ptr<MpiFamily> family);
 
+  /// Throws UsageError where the program has finalised MPI under the communicators' feet.
+  void check_not_finalised(const Operation& operation, int rank, int size) const;
+
   /// Other threads may call MPI too.
   bool is_concurrent() const { return level_ == MPI_THREAD_MULTIPLE; }
 
@@ -96,6 +100,7 @@ class MpiRuntime {
   MpiRuntime() = default;
   void wait_ready(std::chrono::milliseconds timeout);
   void wake_failed();
+  std::function<void()> count_free();
   void close();
 
   // On the progress thread.
@@ -104,6 +109,7 @@ class MpiRuntime {
   void progress();
   bool take_new();
   bool poll();
+  void give_up();
   bool start_waiting();
   bool advance(const MpiRequests::Completion& completion);
   bool leaves(Flight& flight);
@@ -122,6 +128,8 @@ class MpiRuntime {
   /// Tasks launched and not yet ended.
   int pending_ = 0;
   int communicators_ = 0;
+  /// Communicators to be freed.
+  int frees_ = 0;
   bool ready_ = false;
   bool healthy_ = true;
   bool program_ends_ = false;
