@@ -1,18 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
+// How the processes of a launch find rank 0, called once for a world, by the thread that makes it
+// and before there is any other. Whoever is met has shown the same token, which the launch makes;
+// what is made of the meeting (names in shared memory) goes by the session, which no two meetings
+// share.
 #include "comm/rendezvous.hpp"
 
 #include <isobar/core/error.hpp>
 #include <isobar/core/hash.hpp>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cctype>
 #include <charconv>
 #include <cstdlib>
-#include <random>
+#include <filesystem>
+#include <fstream>
 #include <sstream>
 #include <utility>
 
+#include "comm/control/join.hpp"
 #include "comm/mpi/communicator.hpp"
 #include "comm/node_identity.hpp"
 
@@ -22,12 +27,56 @@ namespace {
 /// torchrun's default.
 constexpr int kMasterPort = 29500;
 /// Above the well-known ports and below those that systems hand out.
-constexpr int kFirstStepPort = 20000;
-constexpr int kStepPorts = 10000;
+constexpr int kFirstOwnPort = 20000;
+constexpr int kOwnPorts = 10000;
+/// One may be taken by a program that has nothing to do with us.
+constexpr int kTries = 4;
 
 std::string variable(const char* name) {
   const char* text = std::getenv(name);
   return text ? text : "";
+}
+
+/// Ports that follow from `text`.
+void set_own_ports(Endpoint& endpoint, const std::string& text) {
+  const auto port = [&](int n) {
+    return kFirstOwnPort + static_cast<int>(fnv1a(detail::join(text, ".", n)) % kOwnPorts);
+  };
+  endpoint.port = port(0);
+  for (int n = 1; n < kTries; ++n) endpoint.other_ports.push_back(port(n));
+}
+
+/// Whether the step of Slurm's that this process is in started exactly these ranks.
+bool is_step(const LaunchEnvironment& launch) {
+  return variable("SLURM_PROCID") == std::to_string(launch.rank) &&
+         variable("SLURM_STEP_NUM_TASKS") == std::to_string(launch.size);
+}
+
+bool is_by_hand(const LaunchEnvironment& launch) {
+  return launch.launcher == "torchrun" && variable("TORCHELASTIC_RUN_ID").empty() &&
+         !is_step(launch);
+}
+
+/// The name of this launch, as far as the launcher gives one; ranks that were made by hand may be
+/// in several steps of Slurm's or mpirun's.
+std::string launch_name() {
+  const auto launch = read_launch_environment();
+  if (launch.launcher == "torchrun" && !is_step(launch)) return variable("TORCHELASTIC_RUN_ID");
+  // Of mpirun's ranks, some may be in a step of Slurm's that started its daemons.
+  if (launch.launcher == "openmpi") return variable("PMIX_NAMESPACE");
+  return detail::join(variable("SLURM_JOB_ID"), ".", variable("SLURM_STEP_ID"), " ",
+                      variable("PMIX_NAMESPACE"));
+}
+
+/// Such as "/opt/bin/train a.yaml seed=1 in /scratch/a".
+std::string command_line() {
+  std::error_code none;
+  auto text = std::filesystem::read_symlink("/proc/self/exe", none).string();
+  std::ifstream arguments("/proc/self/cmdline", std::ios::binary);
+  std::string argument;
+  std::getline(arguments, argument, '\0');  // the program by whatever name
+  while (std::getline(arguments, argument, '\0')) text += " " + argument;
+  return text + " in " + std::filesystem::current_path(none).string();
 }
 
 int port_number(const std::string& text) {
@@ -46,13 +95,6 @@ std::vector<std::string> resolved(const std::string& host, const char* source) {
   return addresses;
 }
 
-std::string new_token() {
-  std::random_device random;
-  std::ostringstream text;
-  text << std::hex << random() << random() << '.' << getpid();
-  return text.str();
-}
-
 std::vector<std::string> words_of(const std::string& text) {
   std::istringstream stream(text);
   std::vector<std::string> words;
@@ -64,13 +106,14 @@ std::vector<std::string> words_of(const std::string& text) {
 Endpoint endpoint_by_mpi(const ControlListener* listener, std::chrono::milliseconds timeout) {
   std::string mine;
   if (listener) {
-    mine = detail::join(new_token(), " ", listener->port());
+    mine = detail::join(control::make_session(), " ", listener->port());
     for (const auto& address : own_addresses()) mine += " " + address;
   }
   const auto words = words_of(mpi_gather(mine, timeout).front());
   if (words.size() < 3) throw CommError("rendezvous by MPI: rank 0 has no network address");
   return {.addresses = {words.begin() + 2, words.end()},
           .port = std::stoi(words[1]),
+          .other_ports = {},
           .token = words[0]};
 }
 
@@ -89,15 +132,46 @@ ControlOptions control_options(const LaunchEnvironment& launch, const Communicat
           .host = host_name(),
           .addresses = endpoint.addresses,
           .port = endpoint.port,
+          .other_ports = endpoint.other_ports,
           .token = endpoint.token,
+          .job = job_of(launch),
           .start_timeout = options.start_timeout,
           .silence_limit = options.silence_limit};
 }
 
+bool is_here(const std::string& address) {
+  if (address.starts_with("127.") || address.starts_with("0.") || address == "::") return true;
+  const auto own = own_addresses();
+  return std::find(own.begin(), own.end(), address) != own.end();
+}
+
+/// Where rank 0 is found. A port that is taken may be so by another rank 0 of this job, or by
+/// another job: then UsageError says who.
+std::unique_ptr<ControlListener> listen_as_rank_0(ControlOptions options) {
+  auto ports = options.other_ports;
+  ports.insert(ports.begin(), options.port);
+  for (const int port : ports) {
+    try {
+      return std::make_unique<ControlListener>(port);
+    } catch (const CommError& error) {
+      options.port = port;
+      Control::ask_who_is_there(options);
+      if (port != ports.back()) continue;
+      throw CommError(detail::join("rank 0 of ", options.size, ": ", error.what(),
+                                   "; set MASTER_ADDR, and MASTER_PORT to one that is free"));
+    }
+  }
+  return nullptr;
+}
+
 /// Everybody comes, and says where it is.
-void connect(Rendezvous& found, const ControlOptions& options,
-             std::unique_ptr<ControlListener> listener) {
+void connect(Rendezvous& found, ControlOptions options, std::unique_ptr<ControlListener> listener) {
+  // Ranks look for rank 0 elsewhere: they may find another there.
+  const bool is_found_here =
+      std::any_of(options.addresses.begin(), options.addresses.end(), is_here);
+  if (options.rank == 0 && is_found_here) options.addresses.clear();
   found.control = Control::open(options, std::move(listener), found.cause);
+  found.token = found.control->session();
   found.launch.rank = found.control->rank();
   found.launch.size = found.control->size();
   found.nodes = found.control->gather(node_identity());
@@ -136,9 +210,17 @@ Endpoint master_endpoint() {
   Endpoint endpoint;
   endpoint.addresses = resolved(host, "MASTER_ADDR");
   endpoint.port = port.empty() ? kMasterPort : port_number(port);
-  endpoint.token = detail::join(host, ":", endpoint.port, " ", variable("TORCHELASTIC_RUN_ID"), " ",
-                                variable("SLURM_JOB_ID"), ".", variable("SLURM_STEP_ID"));
+  endpoint.token = detail::join(host, ":", endpoint.port, " ", launch_name());
+  const bool agent_has_it = !variable("TORCHELASTIC_RUN_ID").empty() &&
+                            variable("TORCHELASTIC_USE_AGENT_STORE") == "True";
+  if (agent_has_it) set_own_ports(endpoint, endpoint.token);
   return endpoint;
+}
+
+std::string job_of(const LaunchEnvironment& launch) {
+  const auto name = variable("ISOBAR_JOB");
+  if (!name.empty()) return "ISOBAR_JOB=" + name;
+  return is_by_hand(launch) ? command_line() : std::string();
 }
 
 Endpoint slurm_endpoint() {
@@ -149,7 +231,7 @@ Endpoint slurm_endpoint() {
   Endpoint endpoint;
   endpoint.addresses = resolved(first_host(nodes), "SLURM_STEP_NODELIST");
   endpoint.token = detail::join("slurm ", job, ".", step, " ", variable("SLURM_RESTART_COUNT"));
-  endpoint.port = kFirstStepPort + static_cast<int>(fnv1a(job + "." + step) % kStepPorts);
+  set_own_ports(endpoint, job + "." + step);
   return endpoint;
 }
 
@@ -165,10 +247,9 @@ Rendezvous meet(const LaunchEnvironment& launch, const CommunicatorOptions& opti
     ISOBAR_CHECK(!by_mpi || starts_mpi(launch), "rendezvous on rank ", launch.rank, " of ",
                  launch.size, ": nothing says where rank 0 is; set MASTER_ADDR and MASTER_PORT, ",
                  "or start the program by srun or mpirun");
-    if (launch.rank == 0) listener = std::make_unique<ControlListener>(endpoint.port);
+    if (launch.rank == 0) listener = listen_as_rank_0(control_options(launch, options, endpoint));
     if (by_mpi) endpoint = endpoint_by_mpi(listener.get(), options.start_timeout);
   }
-  found.token = endpoint.token;
   connect(found, control_options(launch, options, endpoint), std::move(listener));
   return found;
 }
@@ -179,16 +260,20 @@ Rendezvous meet_survivors(const LaunchEnvironment& launch, const CommunicatorOpt
   ISOBAR_CHECK(!endpoint.addresses.empty(), "survivors' rendezvous on rank ", launch.rank, " of ",
                launch.size, ": nothing says where rank 0 is; set MASTER_ADDR and MASTER_PORT");
   // The last world may still hold its own port: what a failed transport left behind keeps it.
-  endpoint.port = 1024 + (endpoint.port - 1024 + survivors.generation) % (65536 - 1024);
+  const auto later = [&](int port) {
+    return 1024 + (port - 1024 + survivors.generation) % (65536 - 1024);
+  };
+  endpoint.port = later(endpoint.port);
+  for (int& port : endpoint.other_ports) port = later(port);
   endpoint.token += detail::join(" generation ", survivors.generation);
   Rendezvous found{.launch = launch,
                    .cause = std::make_shared<FirstCause>(),
                    .control = nullptr,
-                   .token = endpoint.token,
+                   .token = {},
                    .nodes = {},
                    .fabrics = {}};
-  auto listener = launch.rank == 0 ? std::make_unique<ControlListener>(endpoint.port) : nullptr;
   auto control = control_options(launch, options, endpoint);
+  auto listener = launch.rank == 0 ? listen_as_rank_0(control) : nullptr;
   control.muster = Muster{.expected = survivors.expected, .settle = survivors.settle};
   connect(found, control, std::move(listener));
   return found;

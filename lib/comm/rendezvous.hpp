@@ -19,7 +19,7 @@ struct Rendezvous {
   LaunchEnvironment launch;
   std::shared_ptr<FirstCause> cause;
   std::shared_ptr<Control> control;
-  /// Of this launch alone; the same on all its ranks.
+  /// Of this world alone, and of no other of the same launch; the same on all its ranks.
   std::string token;
   /// node_identity() and fabric() of every rank.
   std::vector<std::string> nodes;
@@ -33,6 +33,8 @@ struct Rendezvous {
 struct Endpoint {
   std::vector<std::string> addresses;
   int port = 0;
+  /// Where that port is not the user's choice: the next ones to try.
+  std::vector<int> other_ports = {};
   std::string token;
 };
 
@@ -50,8 +52,13 @@ Rendezvous meet(const LaunchEnvironment& launch, const CommunicatorOptions& opti
 Rendezvous meet_survivors(const LaunchEnvironment& launch, const CommunicatorOptions& options,
                           const SurvivorOptions& survivors);
 
-/// MASTER_ADDR and MASTER_PORT; no addresses where they are not set. Throws UsageError.
+/// MASTER_ADDR and MASTER_PORT; no addresses where they are not set. Under a torchrun whose agent
+/// holds that port itself, ports that follow from it. Throws UsageError.
 Endpoint master_endpoint();
+
+/// What tells jobs apart that were started by hand with one MASTER_PORT, for people to read: the
+/// program, its arguments and its folder, or ISOBAR_JOB. Empty where the launcher tells.
+std::string job_of(const LaunchEnvironment& launch);
 
 /// The first node of a Slurm step, at a port that is the step's; no addresses outside of
 /// one. Throws UsageError.

@@ -79,6 +79,94 @@ TEST(ControlStart, NamesBothProcessesThatCallThemselvesTheSame) {
   for (auto* rank : {&rank_1, &one, &other}) EXPECT_EQ(rank->get(), text);
 }
 
+TEST(ControlStart, NamesBothOfTwoThatCallThemselvesRank0) {
+  auto listener = std::make_unique<ControlListener>();
+  const int port = listener->port();
+  auto options = control_options(0, 2, port);
+  options.addresses.clear();
+  auto first = refusal<UsageError>(options, std::move(listener));
+  // On the same machine it finds the port taken, and asks; on another it looks there by itself.
+  options.host = "same";
+  const auto text = error_of<UsageError>([&] { Control::ask_who_is_there(options); });
+  expect_contains(text, "rank 0 of 2 is there twice, on n0 (pid ");
+  expect_contains(text, " and on same (pid ");
+  EXPECT_EQ(first.get(), text);
+}
+
+TEST(ControlStart, FindsAnotherRank0WhereAllLookForOne) {
+  auto listener = std::make_unique<ControlListener>();
+  auto elsewhere = std::make_unique<ControlListener>();
+  auto options = control_options(0, 3, listener->port());
+  options.host = "elsewhere";
+  auto guest = refusal<UsageError>(control_options(1, 3, elsewhere->port()));
+  auto second = refusal<UsageError>(options, std::move(elsewhere));
+  options.host = "n0";
+  options.addresses.clear();
+  auto first = refusal<UsageError>(options, std::move(listener));
+  const auto text = first.get();
+  expect_contains(text, "rank 0 of 3 is there twice, on n0 (pid ");
+  expect_contains(text, " and on elsewhere (pid ");
+  EXPECT_EQ(second.get(), text);
+  EXPECT_EQ(guest.get(), text);
+}
+
+TEST(ControlStart, DoesNotTakeItselfForAnother) {
+  auto listener = std::make_unique<ControlListener>();
+  const int port = listener->port();
+  auto rank_0 = opening(control_options(0, 2, port), std::move(listener));
+  std::this_thread::sleep_for(50ms);  // it has looked by then
+  auto rank_1 = opening(control_options(1, 2, port));
+  EXPECT_TRUE(rank_1.get());
+  EXPECT_TRUE(rank_0.get());
+}
+
+TEST(ControlStart, TellsTwoJobsOnOnePortApart) {
+  auto listener = std::make_unique<ControlListener>();
+  auto options = control_options(0, 2, listener->port());
+  options.job = "/bin/train a.yaml in /a";
+  auto rank_0 = opening(options, std::move(listener));
+  auto other = options;
+  other.job = "/bin/train a.yaml in /b";
+  for (const int rank : {1, 0}) {
+    other.rank = rank;
+    const auto text = rank == 1 ? refusal<UsageError>(other).get()
+                                : error_of<UsageError>([&] { Control::ask_who_is_there(other); });
+    expect_contains(text,
+                    "belongs to another job (/bin/train a.yaml in /b) than rank 0 on n0 (pid ");
+    expect_contains(text,
+                    "(/bin/train a.yaml in /a); give jobs that run at once a MASTER_PORT each");
+  }
+  options.rank = 1;
+  const auto rank_1 = opening(options).get();
+  const auto complete = rank_0.get();
+  EXPECT_EQ(rank_1->session(), complete->session());
+  other.rank = 1;
+  expect_contains(refusal<UsageError>(other).get(), "belongs to another job");
+}
+
+TEST(ControlStart, CutsALongCommandShort) {
+  auto listener = std::make_unique<ControlListener>();
+  auto options = control_options(0, 2, listener->port());
+  options.job = std::string(100'000, 'a');
+  auto rank_0 = opening(options, std::move(listener));
+  options.rank = 1;
+  auto other = options;
+  other.job += "b";
+  EXPECT_LT(refusal<UsageError>(other).get().size(), 2000U);
+  EXPECT_TRUE(opening(options).get());
+  EXPECT_TRUE(rank_0.get());
+}
+
+TEST(ControlStart, LooksForRank0AtEachOfItsPorts) {
+  auto listener = std::make_unique<ControlListener>();
+  const int port = listener->port();
+  auto rank_0 = opening(control_options(0, 2, port), std::move(listener));
+  auto options = control_options(1, 2, 1);  // nobody listens there
+  options.other_ports = {2, port};
+  EXPECT_TRUE(opening(options).get());
+  EXPECT_TRUE(rank_0.get());
+}
+
 TEST(ControlStart, NamesARankOfAnotherWorldSize) {
   auto listener = std::make_unique<ControlListener>();
   const int port = listener->port();

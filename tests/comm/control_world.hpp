@@ -28,6 +28,7 @@ inline ControlOptions control_options(int rank, int size, int port) {
           .port = port,
           .token = "job",
           .start_timeout = std::chrono::seconds(20),
+          .grace = std::chrono::milliseconds(300),
           .silence_limit = std::chrono::seconds(10)};
 }
 

@@ -9,16 +9,21 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <array>
 #include <atomic>
 #include <chrono>
+#include <csignal>
 #include <functional>
 #include <string>
 #include <thread>
 
 #include "comm/expect_error.hpp"
+#include "comm/forked.hpp"
+#include "comm/process_counts.hpp"
 #include "comm/scenarios.hpp"
 #include "comm/shared_memory/segment.hpp"
 #include "comm/shared_memory_sums.hpp"
+#include "comm/signal_flag.hpp"
 
 namespace isobar::test::shared_memory_test {
 namespace {
@@ -71,6 +76,73 @@ void run_attached(int size, const std::string& name, const Body& body) {
 }
 
 bool has_name(const std::string& name) { return access(("/dev/shm/" + name).c_str(), F_OK) == 0; }
+
+TEST(SharedMemory, LeavesNoDescriptorsAndThreadsBehind) {
+  expect_nothing_left(10, [] {
+    run_attached(2, unused_name(), [](Communicator& comm) {
+      auto values = at::ones({100});
+      comm.split(comm.rank(), 0)->allreduce(values).wait();
+      comm.split(0, -comm.rank())->allreduce(values).wait();
+      auto sent = comm.send(values, 1 - comm.rank());
+      comm.receive(at::empty({100}), 1 - comm.rank()).wait();
+      sent.wait();
+    });
+  });
+}
+
+TEST(SharedMemory, MayBeStaticAndEndWithWorkInFlight) {
+  EXPECT_EQ(end_of_child([] {
+              static auto kept = make_shared_memory_threads(2, 20s);
+              static std::array<Work, 2> in_flight{kept[0]->allreduce(at::ones({1 << 20})),
+                                                   kept[1]->allreduce(at::ones({1 << 20}))};
+            }),
+            "");
+}
+
+TEST(SharedMemory, IsLeftAloneByForkedHelpers) {
+  auto world = make_shared_memory_threads(2, 20s);
+  on_threads(2, [&](int rank) { EXPECT_EQ(what_children_do(world[rank]), ""); });
+}
+
+/// A process that is killed while it waits, as rank 0, for the others to attach.
+void kill_a_start(const std::string& name) {
+  const pid_t child = fork();
+  if (child == 0) {
+    try {
+      make_shared_memory_communicator({name, 0, 2, 20s, nullptr});
+    } catch (const std::exception&) {
+    }
+    _exit(0);
+  }
+  for (int i = 0; i < 10'000 && !has_name(name); ++i) std::this_thread::sleep_for(1ms);
+  kill(child, SIGKILL);
+  waitpid(child, nullptr, 0);
+  EXPECT_TRUE(has_name(name));
+}
+
+TEST(SharedMemory, StartsWhereAKilledStartLeftItsName) {
+  const auto name = unused_name();
+  kill_a_start(name);
+  run_attached(2, name, [](Communicator& comm) { comm.barrier().wait(); });
+  EXPECT_FALSE(has_name(name));
+}
+
+TEST(SharedMemory, GivesBackTheMemoryOfKilledStarts) {
+  const auto name = unused_name();
+  kill_a_start(name);
+  run_attached(2, unused_name(), [](Communicator& comm) { comm.barrier().wait(); });
+  EXPECT_FALSE(has_name(name));
+}
+
+TEST(SharedMemory, LeavesTheNameToAStartThatWaits) {
+  const auto name = unused_name();
+  std::thread rank_0([&] { make_shared_memory_communicator({name, 0, 2, 20s, nullptr}); });
+  while (!has_name(name)) std::this_thread::sleep_for(1ms);
+  run_attached(2, unused_name(), [](Communicator& comm) { comm.barrier().wait(); });
+  EXPECT_TRUE(has_name(name));
+  make_shared_memory_communicator({name, 1, 2, 20s, nullptr});
+  rank_0.join();
+}
 
 class OnSharedMemory : public testing::TestWithParam<Scenario> {};
 
@@ -168,24 +240,28 @@ TEST(SharedMemory, TellsBothRanksOfAMessageOfAnotherSize) {
 }
 
 TEST(SharedMemory, NamesTheRanksThatDoNotComeOnAll) {
+  SignalFlag failed;
   run_shared(
       4,
-      [](Communicator& comm) {
-        if (comm.rank() % 2 == 1) std::this_thread::sleep_for(500ms);
+      [&](Communicator& comm) {
+        if (comm.rank() % 2 == 1) failed.await();
         const auto message = error_of<CommError>([&] { comm.barrier().wait(); });
+        failed.raise();
         expect_contains(message, "barrier #0 on rank ");
-        expect_contains(message, " of 4: no answer in 200 ms (barrier); not arrived: ranks 1, 3");
+        expect_contains(message, " of 4: no answer in 300 ms (barrier); not arrived: ranks 1, 3");
       },
-      200ms);
+      300ms);
 }
 
 TEST(SharedMemory, NamesTheSenderThatDoesNotCome) {
+  SignalFlag failed;
   run_shared(
       3,
-      [](Communicator& comm) {
-        if (comm.rank() == 0) std::this_thread::sleep_for(500ms);
+      [&](Communicator& comm) {
+        if (comm.rank() == 0) failed.await();
         if (comm.rank() != 2) return;
         const auto message = error_of<CommError>([&] { comm.receive(at::ones({7}), 0, 5).wait(); });
+        failed.raise();
         EXPECT_EQ(message,
                   "receive #0 from 0 tag 5 on rank 2 of 3: no answer in 100 ms "
                   "(receive float32[7]); not arrived: rank 0");

@@ -3,10 +3,10 @@
 
 #include <isobar/core/error.hpp>
 #include <isobar/core/hash.hpp>
-
 #include <exception>
 #include <utility>
 
+#include "comm/control/join.hpp"
 #include "comm/control/line.hpp"
 #include "comm/control/loop.hpp"
 
@@ -113,6 +113,7 @@ std::shared_ptr<Control> Control::open(const ControlOptions& options,
   auto impl = std::make_unique<Impl>();
   impl->options = options;
   impl->listener = std::move(listener);
+  impl->options.session = control::make_session();
   if (options.size > 1) {
     impl->loop = options.rank == 0
                      ? control::make_coordinator(impl->options, impl->listener->socket_.fd(),
@@ -122,6 +123,8 @@ std::shared_ptr<Control> Control::open(const ControlOptions& options,
   }
   return std::shared_ptr<Control>(new Control(std::move(impl)));
 }
+
+void Control::ask_who_is_there(const ControlOptions& options) { control::ask_rank_0(options); }
 
 // A forked child has no control thread, and the lines in it are closed.
 Control::~Control() {
@@ -150,6 +153,7 @@ std::string Control::own_address() const { return impl_->own_address; }
 
 int Control::rank() const noexcept { return impl_->options.rank; }
 int Control::size() const noexcept { return impl_->options.size; }
+const std::string& Control::session() const noexcept { return impl_->options.session; }
 
 std::unique_ptr<Watch> Control::watch(uint64_t id, int rank, int size) {
   if (!impl_->loop) return std::make_unique<NoWatch>();

@@ -47,19 +47,30 @@ struct ControlOptions {
   int size = 1;
   /// This node's name, for messages.
   std::string host;
-  /// Rank 0's numeric addresses, tried in turn, and its port; unused on rank 0.
+  /// Rank 0's numeric addresses and its port. On rank 0, where somebody else may be who
+  /// calls himself rank 0; empty where nobody can.
   std::vector<std::string> addresses;
   int port = 0;
+  /// Where rank 0 listens when that port is taken; all are tried in turn.
+  std::vector<int> other_ports = {};
   /// The same on all ranks of one job and on no other job's: a rank 0 with another
   /// token is not ours.
   std::string token;
+  /// What tells jobs apart that chose the same port, for people to read: whoever comes with
+  /// another one is told both. Empty for a job that its launcher has named in the token.
+  std::string job = {};
   /// How long all ranks may take to come.
   std::chrono::milliseconds start_timeout{60'000};
+  /// How long after the last newcomer rank 0 stays to tell those who come what mistake was found:
+  /// the processes of a job start within this of each other, mostly.
+  std::chrono::milliseconds grace{2'000};
   /// How long a rank may say nothing before it counts as lost.
   std::chrono::milliseconds silence_limit{60'000};
   /// Then `rank` and `size` are those of the failed world, and the ranks of the new one
   /// follow each other in that order.
   std::optional<Muster> muster = {};
+  /// Comes of open(): a text of this world alone, the same on all its ranks.
+  std::string session = {};
 };
 
 /// The control connection: every rank's line to rank 0, beside the data.
@@ -78,6 +89,11 @@ class Control : public std::enable_shared_from_this<Control> {
                                        std::unique_ptr<ControlListener> listener,
                                        std::shared_ptr<FirstCause> cause);
 
+  /// Who listens at the options' port of this machine, which a rank 0 found taken? Throws
+  /// UsageError where it is a rank 0 too, of this job or of another, in words that name both.
+  /// Returns where it is anything else. Blocks for some seconds at most.
+  static void ask_who_is_there(const ControlOptions& options);
+
   /// Says goodbye, unless the world has failed: afterwards a closed connection is
   /// no failure. Does not wait for the others. In a forked child nothing happens.
   ~Control();
@@ -95,6 +111,9 @@ class Control : public std::enable_shared_from_this<Control> {
   /// This process's place: as in the options, unless it came to a muster.
   int rank() const noexcept;
   int size() const noexcept;
+
+  /// A text of this world alone, the same on all its ranks.
+  const std::string& session() const noexcept;
 
   /// Watches the communicator `id` of `size` ranks, in which this process is `rank`.
   /// Ids are equal on the members and unique in the world at any time.

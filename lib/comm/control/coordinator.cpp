@@ -28,8 +28,9 @@ std::string most_used(const std::vector<Line>& lines) {
 class Coordinator final : public Loop {
  public:
   Coordinator(const ControlOptions& options, std::shared_ptr<FirstCause> cause, Joined joined,
-              Door door)
+              Door door, Hello own)
       : Loop(options, std::move(cause)),
+        own_(std::move(own)),
         diagnosis_(std::move(joined.roster), patience(), now()),
         lines_(std::move(joined.lines)),
         door_(std::move(door)) {
@@ -124,6 +125,7 @@ class Coordinator final : public Loop {
   Refused refusal_of(const Hello& hello) const {
     const auto& roster = diagnosis_.roster();
     const auto where = to_string(hello.process);
+    if (auto text = other_job(hello, own_); !text.empty()) return {.is_usage = 1, .text = text};
     if (hello.size != roster.size() || hello.rank < 0 || hello.rank >= roster.size()) {
       return {.is_usage = 0,
               .text = detail::join("control connection: rank ", hello.rank, " of ", hello.size,
@@ -135,6 +137,7 @@ class Coordinator final : public Loop {
                     " is there already, and another came from " + where};
   }
 
+  Hello own_;
   Diagnosis diagnosis_;
   Shelf shelf_;
   std::vector<Line> lines_;
@@ -151,12 +154,13 @@ std::unique_ptr<Loop> make_coordinator(ControlOptions& options, int listener,
                                        std::shared_ptr<FirstCause> cause,
                                        std::string& own_address) {
   constexpr size_t kStrangers = 64;
+  const auto own = make_hello(options);
   Door door(listener, options.token, static_cast<size_t>(options.size) + kStrangers);
-  auto joined = receive_all(options, door);
+  auto joined = receive_all(options, own, door);
   options.size = joined.roster.size();
   own_address = most_used(joined.lines);
   return std::make_unique<Coordinator>(options, std::move(cause), std::move(joined),
-                                       std::move(door));
+                                       std::move(door), own);
 }
 
 }  // namespace isobar::control

@@ -2,6 +2,7 @@
 #include "comm/control/join.hpp"
 
 #include <isobar/core/error.hpp>
+#include <isobar/core/hash.hpp>
 #include <unistd.h>
 
 #include <algorithm>
@@ -21,6 +22,9 @@ constexpr std::chrono::seconds kAnswerLimit{3};
 constexpr std::chrono::seconds kSlack{5};
 
 constexpr auto kNoMuster = "; survivors cannot go on without rank 0: restart the job";
+
+/// Of a job, what people need to tell it from another.
+constexpr size_t kJobBytes = 400;
 
 uint64_t make_instance() {
   std::random_device device;
@@ -64,18 +68,18 @@ class Joining {
  public:
   explicit Joining(const ControlOptions& options)
       : options_(options),
-        hello_{.token = options.token,
-               .instance = make_instance(),
-               .rank = options.rank,
-               .size = options.size,
-               .process = {options.host, getpid()}},
+        hello_(make_hello(options)),
+        ports_(options.other_ports),
         deadline_(Clock::now() + options.start_timeout) {}
 
   Joined run() {
     Joined joined;
+    ports_.insert(ports_.begin(), options_.port);
     for (auto nap = Milliseconds(10); Clock::now() < deadline_; nap = std::min(2 * nap, kMaxNap)) {
-      for (const auto& address : options_.addresses) {
-        if (try_address(address, joined)) return joined;
+      for (const int port : ports_) {
+        for (const auto& address : options_.addresses) {
+          if (try_address(address, port, joined)) return joined;
+        }
       }
       std::this_thread::sleep_for(nap);
     }
@@ -88,31 +92,36 @@ class Joining {
  private:
   static constexpr Milliseconds kMaxNap{200};
 
-  bool try_address(const std::string& address, Joined& joined) {
+  bool try_address(const std::string& address, int port, Joined& joined) {
     std::string error;
     const auto limit = std::min<Time>(deadline_, Clock::now() + kConnectLimit);
-    Line line(connect_to(address, options_.port, limit, error), kMessageBytes);
-    if (!line.is_open()) return note(address, error);
+    Line line(connect_to(address, port, limit, error), kMessageBytes);
+    const auto note = [&](const std::string& what) {
+      last_ = detail::join(address, " port ", port, ": ", what);
+      return false;
+    };
+    if (!line.is_open()) return note(error);
     line.send(hello_);
     Conversation talk(line);
     Accepted accepted;
     if (!talk.await(Clock::now() + kAnswerLimit, accepted)) {
-      return note(address, "who answers there is not this job's rank 0");
+      return note("who answers there is not this job's rank 0");
     }
     Survivors survivors;
     if (options_.muster && !talk.await(Clock::now() + options_.start_timeout + kSlack, survivors)) {
-      return note(address, "rank 0 was there and is gone");
+      return note("rank 0 was there and is gone");
     }
     Welcome welcome;
     if (!talk.await(Clock::now() + options_.start_timeout + kSlack, welcome)) {
-      return note(address, "rank 0 was there and is gone");
+      return note("rank 0 was there and is gone");
     }
     joined.rank = options_.muster ? place_among(survivors.ranks) : options_.rank;
     const auto size = options_.muster ? survivors.ranks.size() : static_cast<size_t>(options_.size);
     if (welcome.processes.size() != size || std::cmp_greater_equal(joined.rank, size)) {
-      return note(address, "rank 0 has a world of another size");
+      return note("rank 0 has a world of another size");
     }
     joined.roster = Roster(std::move(welcome.processes));
+    joined.session = std::move(welcome.session);
     joined.early = talk.rest();
     joined.lines.push_back(std::move(line));
     return true;
@@ -122,19 +131,50 @@ class Joining {
     return static_cast<int>(std::find(ranks.begin(), ranks.end(), options_.rank) - ranks.begin());
   }
 
-  bool note(const std::string& address, const std::string& error) {
-    last_ = detail::join(address, " port ", options_.port, ": ", error);
-    return false;
-  }
-
   const ControlOptions& options_;
   Hello hello_;
+  std::vector<int> ports_;
   Time deadline_;
   std::string last_ = "no address was given";
 };
 
 }  // namespace
 
+Hello make_hello(const ControlOptions& options) {
+  return {.token = options.token,
+          .instance = make_instance(),
+          .rank = options.rank,
+          .size = options.size,
+          .process = {options.host, getpid()},
+          .job_hash = fnv1a(options.job),
+          .job = options.job.substr(0, kJobBytes)};
+}
+
+std::string make_session() {
+  return detail::join(std::hex, make_instance(), ".", std::dec, getpid());
+}
+
+std::string other_job(const Hello& hello, const Hello& own) {
+  if (hello.job_hash == own.job_hash) return {};
+  return detail::join("control connection: rank ", hello.rank, " of ", hello.size, " on ",
+                      to_string(hello.process), " belongs to another job (", hello.job,
+                      ") than rank 0 on ", to_string(own.process), " (", own.job,
+                      "); give jobs that run at once a MASTER_PORT each, or, if it is one job, set "
+                      "ISOBAR_JOB to one name on all its ranks");
+}
+
 Joined join_rank_0(const ControlOptions& options) { return Joining(options).run(); }
+
+void ask_rank_0(const ControlOptions& options) {
+  std::string error;
+  const auto limit = Clock::now() + kAnswerLimit;
+  Line line(connect_to("127.0.0.1", options.port, limit, error), kMessageBytes);
+  line.send(make_hello(options));
+  Conversation talk(line);
+  Accepted accepted;
+  Welcome welcome;
+  // A rank 0 knows this one, and refuses it: thrown here.
+  if (talk.await(limit, accepted)) talk.await(Clock::now() + kAnswerLimit, welcome);
+}
 
 }  // namespace isobar::control

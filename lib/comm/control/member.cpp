@@ -162,6 +162,7 @@ std::unique_ptr<Loop> make_member(ControlOptions& options, std::shared_ptr<First
   auto joined = join_rank_0(options);
   options.rank = joined.rank;
   options.size = joined.roster.size();
+  options.session = joined.session;
   own_address = local_address(joined.lines.front().socket());
   return std::make_unique<Member>(options, std::move(cause), std::move(joined));
 }

@@ -9,7 +9,7 @@ namespace isobar::control {
 namespace {
 
 /// "isb" and the version.
-constexpr uint32_t kMagic = 0x02627369;
+constexpr uint32_t kMagic = 0x03627369;
 constexpr size_t kHeaderBytes = 8;
 
 class Writer {

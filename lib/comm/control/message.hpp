@@ -17,15 +17,18 @@
 namespace isobar::control {
 
 /// A process introduces itself to rank 0. `instance` tells two processes apart that
-/// call themselves the same, and the second attempt of one from a second process.
+/// call themselves the same, and the second attempt of one from a second process. `job` is the
+/// beginning of ControlOptions::job, `job_hash` the hash of all of it.
 struct Hello {
   std::string token;
   uint64_t instance = 0;
   int32_t rank = 0;
   int32_t size = 0;
   Process process;
+  uint64_t job_hash = 0;
+  std::string job = {};
   static void fields(auto& m, auto&& visit) {
-    visit(m.token, m.instance, m.rank, m.size, m.process);
+    visit(m.token, m.instance, m.rank, m.size, m.process, m.job_hash, m.job);
   }
 };
 
@@ -34,10 +37,11 @@ struct Accepted {
   static void fields(auto&, auto&& visit) { visit(); }
 };
 
-/// All are there.
+/// All are there; `session` is a text of this world alone.
 struct Welcome {
   std::vector<Process> processes;
-  static void fields(auto& m, auto&& visit) { visit(m.processes); }
+  std::string session = {};
+  static void fields(auto& m, auto&& visit) { visit(m.processes, m.session); }
 };
 
 /// The world will not start; UsageError or CommError.

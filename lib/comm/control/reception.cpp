@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Rank 0's side of control/join.hpp.
 #include <isobar/core/error.hpp>
-#include <unistd.h>
 
 #include <algorithm>
 #include <optional>
@@ -9,6 +8,7 @@
 
 #include "comm/backend.hpp"
 #include "comm/control/join.hpp"
+#include "comm/control/rival.hpp"
 
 namespace isobar::control {
 namespace {
@@ -16,17 +16,15 @@ namespace {
 constexpr Milliseconds kTurn{5};
 /// How often those who came are looked at for having left again.
 constexpr Milliseconds kRound{100};
-/// The processes of a job start within this of each other, mostly: who comes later
-/// than it after a mistake was found is not told what it was.
-constexpr Milliseconds kGrace{2000};
 
 class Reception {
  public:
-  Reception(const ControlOptions& options, Door& door)
-      : options_(options), door_(door), guests_(static_cast<size_t>(options.size)) {
-    Hello own;
-    own.process = {options.host, getpid()};
-    guests_[0] = Guest{Line(Socket()), std::move(own)};
+  Reception(const ControlOptions& options, const Hello& own, Door& door)
+      : options_(options),
+        door_(door),
+        rival_(options, own),
+        guests_(static_cast<size_t>(options.size)) {
+    guests_[0] = Guest{Line(Socket()), own};
   }
 
   Joined run() {
@@ -35,12 +33,13 @@ class Reception {
     while (!(is_complete() && !mistake_)) {
       const auto now = Clock::now();
       if (now >= deadline) refuse_latecomers();
-      if (mistake_ && now - last_came_ >= kGrace) throw UsageError(*mistake_);
+      if (mistake_ && now - last_came_ >= options_.grace) throw UsageError(*mistake_);
       for (auto& newcomer : door_.newcomers(now)) {
         last_came_ = now;
         admit(std::move(newcomer));
       }
       notice_leavers(now);
+      look_for_rival(now);
       door_.wait(now + kTurn);
     }
     return welcome();
@@ -50,7 +49,15 @@ class Reception {
   using Guest = Newcomer;
 
   void admit(Newcomer newcomer) {
+    const auto& own = guests_[0]->hello;
+    if (newcomer.hello.instance == own.instance) return;  // this one, by a detour
     newcomer.line.send(Accepted{});
+    if (auto text = other_job(newcomer.hello, own); !text.empty()) {
+      newcomer.line.send(Refused{.is_usage = 1, .text = std::move(text)});
+      newcomer.line.finish();
+      turned_away_ = std::move(newcomer.line);
+      return;
+    }
     if (!mistake_) mistake_ = mistake_of(newcomer.hello);
     if (!mistake_) {
       auto& place = guests_[static_cast<size_t>(newcomer.hello.rank)];
@@ -60,6 +67,14 @@ class Reception {
     auto lines = lines_of_guests();
     lines.push_back(&newcomer.line);
     refuse(lines, {.is_usage = 1, .text = *mistake_});
+  }
+
+  /// Another rank 0, at the address where all look for one, refuses this one and all its guests.
+  void look_for_rival(Time now) {
+    auto refusal = mistake_ ? std::nullopt : rival_.look(now);
+    if (!refusal) return;
+    mistake_ = std::move(refusal);
+    refuse(lines_of_guests(), {.is_usage = 1, .text = *mistake_});
   }
 
   std::vector<Line*> lines_of_guests() {
@@ -79,7 +94,7 @@ class Reception {
                           "; start all ranks by one launch");
     }
     const auto& there = guests_[static_cast<size_t>(hello.rank)];
-    if (!there || (there->hello.instance == hello.instance && hello.rank != 0)) return std::nullopt;
+    if (!there || there->hello.instance == hello.instance) return std::nullopt;
     return detail::join("control connection: rank ", hello.rank, " of ", hello.size,
                         " is there twice, on ", to_string(there->hello.process), " and on ", where,
                         "; give every process a rank of its own");
@@ -132,7 +147,8 @@ class Reception {
       survivors.ranks.push_back(guest->hello.rank);
       message.processes.push_back(guest->hello.process);
     }
-    Joined joined{.roster = Roster(message.processes), .lines = {}};
+    message.session = options_.session;
+    Joined joined{.roster = Roster(message.processes), .lines = {}, .session = options_.session};
     const auto frame = (options_.muster ? encode(survivors) : std::string()) + encode(message);
     for (auto& guest : guests_) {
       guest->line.send_frame(frame);
@@ -143,7 +159,10 @@ class Reception {
 
   const ControlOptions& options_;
   Door& door_;
+  Rival rival_;
   std::vector<std::optional<Guest>> guests_;
+  /// Kept until the next, so that the refusal arrives.
+  Line turned_away_{Socket()};
   std::optional<std::string> mistake_;
   Time next_round_;
   Time last_came_;
@@ -151,8 +170,8 @@ class Reception {
 
 }  // namespace
 
-Joined receive_all(const ControlOptions& options, Door& door) {
-  return Reception(options, door).run();
+Joined receive_all(const ControlOptions& options, const Hello& own, Door& door) {
+  return Reception(options, own, door).run();
 }
 
 }  // namespace isobar::control

@@ -3,6 +3,7 @@
 
 #include <isobar/core/error.hpp>
 
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <fcntl.h>
@@ -12,9 +13,11 @@
 #include <bit>
 #include <cerrno>
 #include <cstring>
+#include <filesystem>
 #include <thread>
 
 #include "comm/backend.hpp"
+#include "comm/fork.hpp"
 
 namespace isobar {
 namespace {
@@ -24,6 +27,8 @@ using Clock = std::chrono::steady_clock;
 constexpr uint32_t kReady = 0x69736f32;
 constexpr std::chrono::microseconds kAttachNap{100};
 constexpr int64_t kPage = 4096;
+/// Of all names that make_communicator() gives.
+constexpr auto kNamePrefix = "isobar-";
 
 int64_t rounded_up(int64_t bytes, int64_t to) { return (bytes + to - 1) / to * to; }
 
@@ -55,12 +60,12 @@ std::string where(const SharedSegment::Place& place) {
 
 std::string path_of(const SharedSegment::Place& place) { return "/" + place.name; }
 
-/// A descriptor that is closed at the end of its scope.
+/// A descriptor that is closed at the end of its scope; a forked child has none.
 class Descriptor {
  public:
-  explicit Descriptor(int number) : number_(number) {}
+  explicit Descriptor(int number) : number_(open_unshared([number] { return number; })) {}
   ~Descriptor() {
-    if (number_ >= 0) close(number_);
+    if (number_ >= 0) close_unshared(number_);
   }
   Descriptor(const Descriptor&) = delete;
   Descriptor& operator=(const Descriptor&) = delete;
@@ -69,6 +74,46 @@ class Descriptor {
  private:
   int number_;
 };
+
+bool is_named(const std::string& path, int descriptor) {
+  struct stat entry {};
+  struct stat named {};
+  const Descriptor there(shm_open(path.c_str(), O_RDONLY, 0));
+  return there.number() >= 0 && fstat(descriptor, &entry) == 0 &&
+         fstat(there.number(), &named) == 0 && entry.st_ino == named.st_ino;
+}
+
+/// Removes the name where the process that made it has ended; false where it lives.
+bool remove_left_behind(const std::string& path) {
+  const Descriptor there(shm_open(path.c_str(), O_RDWR, 0));
+  if (there.number() < 0) return errno == ENOENT;
+  if (flock(there.number(), LOCK_EX | LOCK_NB) != 0) return false;
+  if (is_named(path, there.number())) shm_unlink(path.c_str());
+  return true;
+}
+
+/// Gives back the memory of starts that were killed; of this user's, since others' cannot be
+/// opened.
+void remove_all_left_behind() {
+  std::error_code none;
+  for (const auto& entry : std::filesystem::directory_iterator("/dev/shm", none)) {
+    const auto name = entry.path().filename().string();
+    if (name.starts_with(kNamePrefix)) remove_left_behind("/" + name);
+  }
+}
+
+/// A new name and the lock on it. Who looks for names left behind may be between the two: then
+/// the name is gone again.
+int make_locked(const SharedSegment::Place& place) {
+  const auto path = path_of(place);
+  for (;;) {
+    const int made = shm_open(path.c_str(), O_CREAT | O_EXCL | O_RDWR, 0600);
+    if (made < 0 && errno == EEXIST && remove_left_behind(path)) continue;
+    if (made < 0) throw_system(place, "shm_open", errno);
+    if (flock(made, LOCK_EX) == 0 && is_named(path, made)) return made;
+    close(made);
+  }
+}
 
 /// Removes the name at the end of its scope: rank 0 once all have attached, and whoever gives up.
 class Unlink {
@@ -90,8 +135,11 @@ class Unlink {
 SharedSegment::SharedSegment(int size)
     : size_(size), slot_bytes_(slot_bytes_for(size)), ring_bytes_(ring_bytes_for(size)) {}
 
-SharedSegment::~SharedSegment() {
+SharedSegment::~SharedSegment() { unmap(); }
+
+void SharedSegment::unmap() noexcept {
   if (memory_) munmap(memory_, static_cast<size_t>(total_bytes()));
+  memory_ = nullptr;
 }
 
 std::shared_ptr<SharedSegment> SharedSegment::attach(const Place& place,
@@ -109,8 +157,10 @@ std::shared_ptr<SharedSegment> SharedSegment::attach(const Place& place,
     }
     std::this_thread::sleep_for(kAttachNap);
   };
-  if (place.rank == 0) segment->create(place);
+  if (place.rank == 0) remove_all_left_behind();
+  const Descriptor lock(place.rank == 0 ? make_locked(place) : -1);
   const Unlink unlink(place, place.rank == 0);
+  if (place.rank == 0) segment->create(place, lock.number());
   while (place.rank != 0 && !segment->open(place)) nap();
   is_open = true;
   segment->arrive(place);
@@ -131,22 +181,20 @@ std::shared_ptr<SharedSegment> SharedSegment::anonymous(int size) {
   return segment;
 }
 
-void SharedSegment::create(const Place& place) {
-  const Descriptor descriptor(shm_open(path_of(place).c_str(), O_CREAT | O_EXCL | O_RDWR, 0600));
-  if (descriptor.number() < 0) throw_system(place, "shm_open", errno);
-  const Unlink on_error(place, false);
-  if (ftruncate(descriptor.number(), total_bytes()) != 0) throw_system(place, "ftruncate", errno);
-  commit(descriptor.number(), 0, rank_offset(0), place);
-  map(descriptor.number(), place);
+void SharedSegment::create(const Place& place, int descriptor) {
+  if (ftruncate(descriptor, total_bytes()) != 0) throw_system(place, "ftruncate", errno);
+  commit(descriptor, 0, rank_offset(0), place);
+  map(descriptor, place);
   header().size = size_;
   header().ready.store(kReady, std::memory_order_release);
-  commit(descriptor.number(), rank_offset(0), rank_bytes(), place);
+  commit(descriptor, rank_offset(0), rank_bytes(), place);
 }
 
 bool SharedSegment::open(const Place& place) {
   const Descriptor descriptor(shm_open(path_of(place).c_str(), O_RDWR, 0600));
   if (descriptor.number() < 0 && errno == ENOENT) return false;
   if (descriptor.number() < 0) throw_system(place, "shm_open", errno);
+  if (flock(descriptor.number(), LOCK_SH | LOCK_NB) == 0) return false;  // of a rank 0 that ended
   struct stat entry {};
   if (fstat(descriptor.number(), &entry) != 0) throw_system(place, "fstat", errno);
   if (entry.st_size == 0) return false;  // rank 0 is between two calls
@@ -155,8 +203,11 @@ bool SharedSegment::open(const Place& place) {
                                  " bytes, wanted ", total_bytes(),
                                  "; all ranks must give the same size"));
   }
-  if (!memory_) map(descriptor.number(), place);
-  if (header().ready.load(std::memory_order_acquire) != kReady) return false;
+  map(descriptor.number(), place);
+  if (header().ready.load(std::memory_order_acquire) != kReady) {
+    unmap();
+    return false;
+  }
   commit(descriptor.number(), rank_offset(place.rank), rank_bytes(), place);
   return true;
 }

@@ -76,7 +76,8 @@ struct SegmentHeader {
 
 /// A piece of memory that the ranks of one communicator map, each at an address
 /// of its own. It has no name once all have attached, so it ends with the last of
-/// them, however they end.
+/// them, however they end. Until then rank 0 holds a lock on it, which ends with the process:
+/// a name without one was left by a start that was killed.
 class SharedSegment {
  public:
   struct Place {
@@ -119,9 +120,10 @@ class SharedSegment {
 
  private:
   explicit SharedSegment(int size);
-  void create(const Place& place);
+  void create(const Place& place, int descriptor);
   bool open(const Place& place);
   void map(int descriptor, const Place& place);
+  void unmap() noexcept;
   void commit(int descriptor, int64_t first, int64_t count, const Place& place);
   void arrive(const Place& place);
   std::string absent() const;
