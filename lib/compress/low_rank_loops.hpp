@@ -313,7 +313,8 @@ ISOBAR_INLINE bool project_column_block(const Part<T>& part, int64_t i, const T*
 template <typename T>
 ISOBAR_INLINE bool project_column_range(const Matrix<T>& m, const T* left, T* right, T* memory,
                                         int64_t begin, int64_t end) {
-  const Part<T> part{m, begin, end - begin, m.pending_right + begin, m.columns};
+  const Part<T> part{m, begin, end - begin, m.pending_right ? m.pending_right + begin : nullptr,
+                     m.columns};
   const int64_t stride = spaced<T>(part.width);
   for (int64_t n = 0; n < m.rank * stride; ++n) memory[n] = 0;
   bool finite = true;
