@@ -6,6 +6,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 
 # Paths below the repository count as relative: a fresh clone finds what another one has compiled.
 export CCACHE_BASEDIR=$PWD CCACHE_NOHASHDIR=1
+# What ccache wants to be allowed for headers that are kept precompiled.
+export CCACHE_SLOPPINESS=pch_defines,time_macros
 
 say() { printf '== %s\n' "$*"; }
 

@@ -3,7 +3,7 @@
 #   one layer of the design: the target isobar::<name>, its public headers in include/isobar/<name>, its sources beside
 #   the call. A layer with public headers is installed; one without (the command line) is not.
 # isobar_add_test(<name> SOURCES <x_test.cpp...> [DEPENDS <target...>] [LABELS <label...>] [TIMEOUT <seconds>])
-#   one test program of GoogleTest, every test of it known to ctest and labelled with its folder's name. (Ninja builds a
+#   one test program of GoogleTest, known to ctest by its name and labelled with its folder's name. (Ninja builds a
 #   folder's programs by the target tests/<folder>/all.)
 
 include_guard(GLOBAL)
@@ -15,6 +15,34 @@ if(ISOBAR_SANITIZE)
   target_compile_options(isobar_settings INTERFACE -fsanitize=${ISOBAR_SANITIZE} -fno-omit-frame-pointer)
   target_link_options(isobar_settings INTERFACE -fsanitize=${ISOBAR_SANITIZE})
 endif()
+
+# isobar_share_headers(<target>): with ISOBAR_PRECOMPILE, the target's files begin with LibTorch's headers as the compiler
+# has kept them. Reading them is most of what compiling a file takes without optimisation. Libraries and programs have
+# a set each (position-independent code or not).
+function(isobar_share_headers target)
+  if(NOT ISOBAR_PRECOMPILE)
+    return()
+  endif()
+  get_target_property(type ${target} TYPE)
+  set(first isobar_headers_of_programs)
+  if(type MATCHES LIBRARY)
+    set(first isobar_headers_of_libraries)
+  endif()
+  if(NOT TARGET ${first})
+    file(WRITE ${PROJECT_BINARY_DIR}/${first}.cpp "")
+    add_library(${first} OBJECT ${PROJECT_BINARY_DIR}/${first}.cpp)
+    target_compile_features(${first} PUBLIC cxx_std_20)
+    target_link_libraries(${first} PRIVATE isobar::torch fmt::fmt-header-only isobar_settings)
+    # Without the time of its making, a kept header of the same contents is the same to ccache.
+    target_compile_options(${first} PRIVATE $<$<CXX_COMPILER_ID:Clang>:SHELL:-Xclang -fno-pch-timestamp>)
+    target_precompile_headers(${first} PRIVATE <ATen/ATen.h> <ATen/Parallel.h> <torch/nn/module.h> <torch/optim/sgd.h>)
+    set_target_properties(${first} PROPERTIES UNITY_BUILD OFF)
+    if(type MATCHES LIBRARY)
+      set_target_properties(${first} PROPERTIES POSITION_INDEPENDENT_CODE ON)
+    endif()
+  endif()
+  target_precompile_headers(${target} REUSE_FROM ${first})
+endfunction()
 
 # ISOBAR_CPU_CLONES: a compile definition of the macro of that name, the attribute for functions that makes a version of
 # them for each generation of processors; of nothing where the compiler or the system has no such choice.
@@ -43,6 +71,9 @@ function(isobar_add_layer name)
                                              VERIFY_INTERFACE_HEADER_SETS ${ISOBAR_TESTS})
   list(TRANSFORM arg_DEPENDS PREPEND isobar::)
   target_link_libraries(${target} PUBLIC ${arg_DEPENDS} ${arg_PUBLIC} PRIVATE ${arg_PRIVATE})
+  if(NOT name STREQUAL core)
+    isobar_share_headers(${target})
+  endif()
   # Options alone: linking isobar_settings would make it a part of the exported package.
   target_compile_options(${target} PRIVATE $<TARGET_PROPERTY:isobar_settings,INTERFACE_COMPILE_OPTIONS>)
   if(ISOBAR_SANITIZE)
@@ -57,7 +88,10 @@ endfunction()
 function(isobar_add_test name)
   cmake_parse_arguments(arg "" "TIMEOUT" "SOURCES;DEPENDS;LABELS" ${ARGN})
   if(NOT arg_TIMEOUT)
-    set(arg_TIMEOUT 60)
+    set(arg_TIMEOUT 300)
+  endif()
+  if(ISOBAR_SANITIZE)
+    math(EXPR arg_TIMEOUT "4 * ${arg_TIMEOUT}")
   endif()
   get_filename_component(folder ${CMAKE_CURRENT_SOURCE_DIR} NAME)
   list(APPEND arg_LABELS ${folder})
@@ -66,21 +100,9 @@ function(isobar_add_test name)
   add_executable(${name} ${arg_SOURCES})
   target_link_libraries(${name} PRIVATE ${arg_DEPENDS} isobar_settings isobar_test_support GTest::gtest_main)
   target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR}/tests ${PROJECT_SOURCE_DIR}/lib)
-  # Tests run beside each other, so each takes one thread for LibTorch's operators. A process for each test is what shows
-  # that none needs another; under a sanitizer, which takes seconds to start, one process runs all.
-  if(ISOBAR_SANITIZE)
-    add_test(NAME ${name} COMMAND ${name})
-    set_tests_properties(${name} PROPERTIES TIMEOUT 1200 LABELS "${arg_LABELS}" ENVIRONMENT OMP_NUM_THREADS=1
-                                            RUN_SERIAL ON)
-    return()
-  endif()
-  gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60 TEST_LIST ${name}_TESTS
-    PROPERTIES TIMEOUT ${arg_TIMEOUT} ENVIRONMENT OMP_NUM_THREADS=1)
-  # Labels apart: among the properties above, a list of several is taken to pieces.
-  set(labels_file ${CMAKE_CURRENT_BINARY_DIR}/${name}_labels.cmake)
-  file(WRITE ${labels_file} "if(${name}_TESTS)
-  set_tests_properties(\${${name}_TESTS} PROPERTIES LABELS \"${arg_LABELS}\")
-endif()
-")
-  set_property(DIRECTORY APPEND PROPERTY TEST_INCLUDE_FILES ${labels_file})
+  isobar_share_headers(${name})
+  # Programs run beside each other, so each takes one thread for LibTorch's operators. One process runs all tests of a
+  # program: a start with LibTorch takes a third of a second, under a sanitizer one to three.
+  add_test(NAME ${name} COMMAND ${name})
+  set_tests_properties(${name} PROPERTIES TIMEOUT ${arg_TIMEOUT} LABELS "${arg_LABELS}" ENVIRONMENT OMP_NUM_THREADS=1)
 endfunction()
