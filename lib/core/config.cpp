@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cmath>
 #include <cstring>
 #include <fstream>
 #include <sstream>
@@ -34,6 +35,22 @@ std::string read_text(const std::filesystem::path& path) {
   text << file.rdbuf();
   if (text.bad()) fail("reading failed");
   return text.str();
+}
+
+std::string describe_limits(const Limits& limits) {
+  std::vector<std::string> parts;
+  const auto add = [&](const char* words, double end) {
+    if (std::isfinite(end)) parts.push_back(fmt::format(fmt::runtime(words), end));
+  };
+  if (std::isfinite(limits.least) && std::isfinite(limits.most)) {
+    parts.push_back(fmt::format("from {} to {}", limits.least, limits.most));
+  } else {
+    add("{} or more", limits.least);
+    add("{} or less", limits.most);
+  }
+  add("above {}", limits.above);
+  add("below {}", limits.below);
+  return join_words(parts, " and ");
 }
 
 std::int64_t checked_bytes(const ConfigDocument& document, const ConfigNode& node,
@@ -72,6 +89,23 @@ std::int64_t Config::get_bytes(const std::string& key) const {
 std::int64_t Config::get_bytes(const std::string& key, std::int64_t fallback) const {
   const auto text = get<std::string>(key, std::to_string(fallback));
   return checked_bytes(*document_, section_->entry(key), text);
+}
+
+std::int64_t Config::get_bytes(const std::string& key, std::int64_t fallback,
+                               const Limits& limits) const {
+  const auto bytes = get_bytes(key, fallback);
+  check(key, static_cast<double>(bytes), limits);
+  return bytes;
+}
+
+void Config::check(const std::string& key, double value, const Limits& limits) const {
+  if (value >= limits.least && value <= limits.most && value > limits.above &&
+      value < limits.below) {
+    return;
+  }
+  const ConfigNode& node = section_->entry(key);
+  throw UsageError(fmt::format("{}: '{}' must be {}, got {}", place_of(*document_, node), node.path,
+                               describe_limits(limits), node.text));
 }
 
 std::string Config::one_of(const std::string& key, const std::vector<std::string>& choices) const {

@@ -178,14 +178,19 @@ T checked_value(const ConfigDocument& document, const ConfigNode& node) {
 std::string misspelt(const ConfigNode& section, const std::string& key) {
   std::vector<std::string> unread;
   for (const auto& entry : section.children) {
-    if (!entry->known) unread.push_back(entry->key);
+    if (!entry->known && entry->key != key) unread.push_back(entry->key);
   }
   const auto near = nearest(key, unread);
   return near ? fmt::format("; is it what '{}' was meant to be?", *near) : "";
 }
 
 [[noreturn]] void fail_missing(const ConfigDocument& document, const ConfigNode& section,
-                               const std::string& key) {
+                               const std::string& key, const std::string& wanted) {
+  const ConfigNode* empty = section.find(key);
+  if (empty != nullptr && !empty->is_default && (empty->line > 0 || !empty->override_key.empty())) {
+    throw UsageError(fmt::format("{}: '{}' has no value; it must be {}", place_of(document, *empty),
+                                 empty->path, wanted));
+  }
   const std::string in = section.path.empty() ? "" : fmt::format(" in section '{}'", section.path);
   throw UsageError(fmt::format("{}: required key '{}' is missing{}{}", place_of(document, section),
                                key, in, misspelt(section, key)));
@@ -197,7 +202,8 @@ template <typename T>
 T ConfigAccess<T>::required(const Config& section, const std::string& key) {
   ConfigNode& parent = *section.section_;
   const ConfigNode* node = parent.find(key);
-  if (node == nullptr || !is_given(*node)) fail_missing(*section.document_, parent, key);
+  if (node == nullptr || !is_given(*node))
+    fail_missing(*section.document_, parent, key, type_name<T>());
   parent.entry(key).known = true;
   return checked_value<T>(*section.document_, *node);
 }

@@ -95,6 +95,29 @@ TEST(ConfigError, NamesSectionAndKeyOfAMissingValue) {
             "experiment.yaml: required key 'seed' is missing");
 }
 
+TEST(ConfigError, NamesARequiredKeyWithoutAValue) {
+  const Config config = parse("run:\n  name:\ndata: {path: a}\n", {"data.path="});
+  EXPECT_EQ(error_of([&] { config.child("run").get<std::string>("name"); }),
+            "experiment.yaml:2: 'run.name' has no value; it must be a string");
+  EXPECT_EQ(error_of([&] { config.child("data").get<std::string>("path"); }),
+            "command line: 'data.path' has no value; it must be a string");
+}
+
+TEST(ConfigError, NamesTheLimitsOfANumber) {
+  const Config config = parse("a: 0\nb: -1\nc: 1.0\nd: 11\ne: 0B\n");
+  EXPECT_EQ(error_of([&] { config.get<std::int64_t>("a", at_least(1)); }),
+            "experiment.yaml:1: 'a' must be 1 or more, got 0");
+  EXPECT_EQ(error_of([&] { config.get<int>("b", 3, {.above = 0}); }),
+            "experiment.yaml:2: 'b' must be above 0, got -1");
+  EXPECT_EQ(error_of([&] { config.get<double>("c", {.least = 0, .below = 1}); }),
+            "experiment.yaml:3: 'c' must be 0 or more and below 1, got 1.0");
+  EXPECT_EQ(error_of([&] { config.get<std::int64_t>("d", {.least = 0, .most = 10}); }),
+            "experiment.yaml:4: 'd' must be from 0 to 10, got 11");
+  EXPECT_EQ(error_of([&] { config.get_bytes("e", 4, at_least(1)); }),
+            "experiment.yaml:5: 'e' must be 1 or more, got 0B");
+  EXPECT_EQ(config.get<int>("f", 3, at_least(3)), 3);
+}
+
 TEST(ConfigError, NamesWhatASizeAndAnEnumerationMayBe) {
   const Config config = parse("cap: 25 mib\nkind: shard\n");
   EXPECT_EQ(error_of([&] { config.get_bytes("cap"); }),

@@ -4,6 +4,7 @@
 #include <concepts>
 #include <cstdint>
 #include <filesystem>
+#include <limits>
 #include <map>
 #include <memory>
 #include <string>
@@ -35,12 +36,26 @@ concept ConfigValue = detail::ConfigScalar<T> ||
                       (detail::ConfigScalar<typename T::mapped_type> &&
                        std::same_as<T, std::map<std::string, typename T::mapped_type>>);
 
+template <typename T>
+concept ConfigNumber =
+    std::same_as<T, int> || std::same_as<T, std::int64_t> || std::same_as<T, double>;
+
+/// The numbers that a key may have, ends included but for `above` and `below`. Messages say them.
+struct Limits {
+  double least = -std::numeric_limits<double>::infinity();
+  double most = std::numeric_limits<double>::infinity();
+  double above = -std::numeric_limits<double>::infinity();
+  double below = std::numeric_limits<double>::infinity();
+};
+
+constexpr Limits at_least(double least) { return {.least = least}; }
+
 /// A section of a YAML configuration, read by type.
 ///
 /// Every key that is asked for is known from then on; finish() rejects those in
 /// the file that nobody asked for. A key without a value (`key:` or `key: ~`)
-/// counts as absent. Numbers must be plain (`5`, not `"5"`) and finite; a
-/// string is any scalar, in the file's own spelling, so a date is one.
+/// counts as absent; where it is required, the error says so. Numbers must be plain (`5`, not
+/// `"5"`) and finite; a string is any scalar, in the file's own spelling, so a date is one.
 ///
 /// Copies refer to the same document. Not for use from several threads. All
 /// errors are UsageError, one line with file and line, or 'command line' where
@@ -65,9 +80,25 @@ class Config {
     return detail::ConfigAccess<T>::optional(*this, key, fallback);
   }
 
+  /// A number within limits; others are an error that names key, value and limits.
+  template <ConfigNumber T>
+  T get(const std::string& key, const Limits& limits) const {
+    const T value = get<T>(key);
+    check(key, static_cast<double>(value), limits);
+    return value;
+  }
+  template <ConfigNumber T>
+  T get(const std::string& key, const std::type_identity_t<T>& fallback,
+        const Limits& limits) const {
+    const T value = get<T>(key, fallback);
+    check(key, static_cast<double>(value), limits);
+    return value;
+  }
+
   /// A size, with a unit or without ("25MiB", see parse_bytes()).
   std::int64_t get_bytes(const std::string& key) const;
   std::int64_t get_bytes(const std::string& key, std::int64_t fallback) const;
+  std::int64_t get_bytes(const std::string& key, std::int64_t fallback, const Limits& limits) const;
 
   /// A string that is one of `choices`.
   std::string one_of(const std::string& key, const std::vector<std::string>& choices) const;
@@ -94,6 +125,8 @@ class Config {
  private:
   template <typename T>
   friend struct detail::ConfigAccess;
+
+  void check(const std::string& key, double value, const Limits& limits) const;
 
   Config(std::shared_ptr<detail::ConfigDocument> document, detail::ConfigNode* section)
       : document_(std::move(document)), section_(section) {}
