@@ -2,11 +2,12 @@
 #include <isobar/core/error.hpp>
 #include <isobar/core/log.hpp>
 
+#include "core/terminal.hpp"
+
 #include <fmt/format.h>
 #include <spdlog/logger.h>
 #include <spdlog/sinks/basic_file_sink.h>
 #include <spdlog/sinks/stdout_sinks.h>
-#include <unistd.h>
 
 #include <atomic>
 
@@ -32,7 +33,7 @@ namespace {
 std::shared_ptr<spdlog::sinks::sink> console_sink() {
   auto sink = std::make_shared<spdlog::sinks::stderr_sink_mt>();
   // A progress bar may stand on the terminal's line: go to its start, clear it.
-  sink->set_pattern(::isatty(STDERR_FILENO) != 0 ? "\r\x1b[K%T %v" : "%T %v");
+  sink->set_pattern(detail::standard_error_terminal() ? "\r\x1b[K%T %v" : "%T %v");
   return sink;
 }
 

@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <isobar/core/progress.hpp>
 
+#include "core/terminal.hpp"
+
 #include <isobar/core/text.hpp>
 
 #include <fmt/format.h>
-#include <sys/ioctl.h>
-#include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
+#include <ctime>
 #include <iostream>
-#include <iterator>
 #include <limits>
 #include <utility>
 
@@ -19,19 +20,26 @@ namespace {
 
 constexpr double kRedrawIntervalS = 0.1;
 constexpr int kBarColumns = 24;
+constexpr int kLeastBarColumns = 5;
 
-int terminal_columns() {
-  winsize size{};
-  const bool known = ::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0;
-  return known ? size.ws_col : 80;
+std::string local_time() {
+  const std::time_t now = std::time(nullptr);
+  std::tm parts{};
+  ::localtime_r(&now, &parts);
+  std::array<char, 16> text{};
+  std::strftime(text.data(), text.size(), "%H:%M:%S", &parts);
+  return text.data();
 }
 
 }  // namespace
 
 Progress::Progress(ProgressOptions options) : options_(std::move(options)) {
   if (options_.out == nullptr) options_.out = &std::cerr;
-  if (!options_.terminal) options_.terminal = ::isatty(STDERR_FILENO) != 0;
-  if (options_.columns == 0) options_.columns = terminal_columns();
+  if (!options_.terminal || options_.columns == 0) {
+    const auto found = detail::standard_error_terminal();
+    if (!options_.terminal) options_.terminal = found.has_value();
+    if (options_.columns == 0) options_.columns = found.value_or(detail::Terminal{}).columns;
+  }
   start_s_ = now_s();
   // A bar appears at the first update, a plain line once there is something to tell.
   shown_s_ = *options_.terminal ? -std::numeric_limits<double>::infinity() : start_s_;
@@ -71,38 +79,51 @@ double Progress::now_s() const {
 void Progress::show(double now) {
   shown_s_ = now;
   if (!*options_.terminal) {
-    *options_.out << status(now) << std::endl;
+    const auto time = options_.time_of_day ? options_.time_of_day() : local_time();
+    *options_.out << time << ' ' << join_words(status(now)) << std::endl;
     return;
   }
   // One column stays free: a full line would wrap, and '\r' then not return.
   const auto width = static_cast<std::size_t>(std::max(options_.columns - 1, 0));
-  *options_.out << "\r\x1b[K" << (bar() + status(now)).substr(0, width) << std::flush;
+  auto parts = status(now);
+  // What does not fit is left out whole, from the end; the bar takes what is left.
+  while (parts.size() > 1 && join_words(parts).size() > width) parts.pop_back();
+  const auto text = join_words(parts);
+  const auto line = bar(static_cast<int>(width) - static_cast<int>(text.size())) + text;
+  *options_.out << "\r\x1b[K" << line.substr(0, width) << std::flush;
   line_open_ = true;
 }
 
-std::string Progress::bar() const {
-  if (options_.total <= 0) return "";
+std::string Progress::bar(int columns) const {
+  columns = std::min(columns - 3, kBarColumns);  // without its brackets and a space
+  if (options_.total <= 0 || columns < kLeastBarColumns) return "";
   const double share = static_cast<double>(done_) / static_cast<double>(options_.total);
-  const int filled = std::clamp(static_cast<int>(share * kBarColumns), 0, kBarColumns);
+  const int filled = std::clamp(static_cast<int>(share * columns), 0, columns);
   return fmt::format("[{}{}] ", std::string(static_cast<std::size_t>(filled), '='),
-                     std::string(static_cast<std::size_t>(kBarColumns - filled), ' '));
+                     std::string(static_cast<std::size_t>(columns - filled), ' '));
 }
 
-std::string Progress::status(double now) const {
-  std::string text = fmt::format("{} {}", options_.label, done_);
-  auto out = std::back_inserter(text);
+/// In the order of what is missed most.
+std::vector<std::string> Progress::status(double now) const {
+  std::vector<std::string> parts{fmt::format("{} {}", options_.label, done_)};
   if (options_.total > 0) {
-    fmt::format_to(out, "/{} ({} %)", options_.total, 100 * done_ / options_.total);
+    parts[0] += fmt::format("/{} ({} %)", options_.total, 100 * done_ / options_.total);
   }
+  const auto add_field = [&](std::size_t i) {
+    if (i < fields_.size()) {
+      parts.push_back(fmt::format("{} {:.4g}", fields_[i].first, fields_[i].second));
+    }
+  };
+  add_field(0);
   const auto progressed = static_cast<double>(done_ - options_.start);
   if (progressed > 0 && now > start_s_) {
     const double rate = progressed / (now - start_s_);
-    fmt::format_to(out, ", {:.3g} {}/s", rate, options_.unit);
+    parts.push_back(fmt::format("{:.3g} {}/s", rate, options_.unit));
     const auto left = static_cast<double>(options_.total - done_);
-    if (left > 0) fmt::format_to(out, ", {} left", format_duration(left / rate));
+    if (left > 0) parts.push_back(format_duration(left / rate) + " left");
   }
-  for (const auto& [name, value] : fields_) fmt::format_to(out, ", {} {:.4g}", name, value);
-  return text;
+  for (std::size_t i = 1; i < fields_.size(); ++i) add_field(i);
+  return parts;
 }
 
 }  // namespace isobar

@@ -17,7 +17,8 @@ class ProgressTest : public testing::Test {
             .terminal = terminal,
             .columns = 120,
             .out = &out,
-            .clock_s = [this] { return now_s; }};
+            .clock_s = [this] { return now_s; },
+            .time_of_day = [] { return "12:00:01"; }};
   }
 
   std::string take() {
@@ -37,11 +38,11 @@ TEST_F(ProgressTest, WritesPlainLinesAtIntervalsAndTheLast) {
   EXPECT_EQ(take(), "");
   now_s += 5;
   progress.update(20, {{"loss", 0.53125}});
-  EXPECT_EQ(take(), "train 20/100 (20 %), 2 step/s, 40 s left, loss 0.5312\n");
+  EXPECT_EQ(take(), "12:00:01 train 20/100 (20 %), loss 0.5312, 2 step/s, 40 s left\n");
   progress.update(100, {{"loss", 0.25}});
   EXPECT_EQ(take(), "");
   progress.finish();
-  EXPECT_EQ(take(), "train 100/100 (100 %), 10 step/s, loss 0.25\n");
+  EXPECT_EQ(take(), "12:00:01 train 100/100 (100 %), loss 0.25, 10 step/s\n");
   progress.finish();
   EXPECT_EQ(take(), "");
 }
@@ -76,12 +77,34 @@ TEST_F(ProgressTest, LeavesTheLineOfABarThatWasNotFinished) {
   EXPECT_EQ(take(), "\n");
 }
 
-TEST_F(ProgressTest, KeepsABarWithinTheTerminal) {
+TEST_F(ProgressTest, ShowsLossRateAndTimeLeftOnEightyColumns) {
   ProgressOptions narrow = options(true);
-  narrow.columns = 20;
+  narrow.columns = 80;
+  narrow.label = "training";
+  narrow.total = 260000;
   Progress progress(narrow);
-  progress.update(50);
-  EXPECT_EQ(take(), "\r\x1b[K[============      ");
+  now_s += 36000;
+  progress.update(123456, {{"loss", 0.0123456}, {"samples/s", 123.456}});
+  EXPECT_EQ(take(),
+            "\r\x1b[Ktraining 123456/260000 (47 %), loss 0.01235, "
+            "3.43 step/s, 11 h 03 min left");
+}
+
+TEST_F(ProgressTest, LeavesOutWholePartsWhereColumnsAreFew) {
+  for (const auto& [columns, line] : {std::pair(40, "train 50/100 (50 %), loss 0.25, 5 step/s"),
+                                      {36, "train 50/100 (50 %), loss 0.25"},
+                                      {20, "train 50/100 (50 %)"},
+                                      {8, "train 50"}}) {
+    ProgressOptions narrow = options(true);
+    narrow.columns = columns + 1;
+    now_s = 1000;
+    Progress progress(narrow);
+    now_s += 10;
+    progress.update(50, {{"loss", 0.25}});
+    EXPECT_EQ(take(), std::string("\r\x1b[K") + line);
+    progress.finish();
+    take();
+  }
 }
 
 TEST_F(ProgressTest, CountsTheRateFromWhereAResumedRunBegan) {
@@ -90,7 +113,7 @@ TEST_F(ProgressTest, CountsTheRateFromWhereAResumedRunBegan) {
   Progress progress(resumed);
   now_s += 10;
   progress.update(90);
-  EXPECT_EQ(take(), "train 90/100 (90 %), 1 step/s, 10 s left\n");
+  EXPECT_EQ(take(), "12:00:01 train 90/100 (90 %), 1 step/s, 10 s left\n");
 }
 
 TEST_F(ProgressTest, DoesWithoutATotal) {
@@ -99,7 +122,7 @@ TEST_F(ProgressTest, DoesWithoutATotal) {
   Progress progress(endless);
   now_s += 10;
   progress.update(5);
-  EXPECT_EQ(take(), "train 5, 0.5 step/s\n");
+  EXPECT_EQ(take(), "12:00:01 train 5, 0.5 step/s\n");
 }
 
 TEST_F(ProgressTest, IsSilentOnOtherRanks) {

@@ -23,7 +23,8 @@ struct ProgressOptions {
   std::string unit = "step";
   /// Where no terminal is: seconds between lines.
   double line_interval_s = 10;
-  /// Whether `out` is a terminal; unset, standard error is asked.
+  /// Whether `out` is a terminal; unset, standard error is asked, or that of the launcher which
+  /// copies it.
   std::optional<bool> terminal = {};
   /// Columns of the terminal; 0 asks it.
   int columns = 0;
@@ -31,15 +32,18 @@ struct ProgressOptions {
   std::ostream* out = nullptr;
   /// Monotonic seconds, for tests; empty is the steady clock.
   std::function<double()> clock_s = {};
+  /// What a plain line begins with, for tests; empty is the local time of day.
+  std::function<std::string()> time_of_day = {};
 };
 
-/// Values shown after a count, such as {"loss", 0.53}.
+/// Values shown after a count, such as {"loss", 0.53}. The first one is shown before rate and time
+/// left, and so on narrow terminals too.
 using ProgressFields = std::vector<std::pair<std::string, double>>;
 
 /// Shows how far a loop has come: on a terminal a bar on one line, redrawn at
-/// most ten times a second; elsewhere plain lines, at most one in
-/// `line_interval_s`. The rate is the mean since construction. Not for use from
-/// several threads.
+/// most ten times a second, without what its columns do not hold; elsewhere plain
+/// lines with the time of day, at most one in `line_interval_s`. The rate is the mean since
+/// construction. Not for use from several threads.
 class Progress {
  public:
   explicit Progress(ProgressOptions options);
@@ -58,8 +62,8 @@ class Progress {
  private:
   double now_s() const;
   void show(double now);
-  std::string bar() const;
-  std::string status(double now) const;
+  std::string bar(int columns) const;
+  std::vector<std::string> status(double now) const;
 
   ProgressOptions options_;
   double start_s_ = 0;
