@@ -8,20 +8,22 @@
 namespace isobar {
 namespace {
 
-void move_aside(const std::filesystem::path& path) {
-  if (!std::filesystem::exists(path)) return;
+/// Where an earlier run was moved; empty where there was none.
+std::filesystem::path move_aside(const std::filesystem::path& path) {
+  if (!std::filesystem::exists(path)) return {};
   for (int n = 1;; ++n) {
-    const std::filesystem::path aside = path.string() + "." + std::to_string(n);
+    std::filesystem::path aside = path.string() + "." + std::to_string(n);
     if (std::filesystem::exists(aside)) continue;
     std::filesystem::rename(path, aside);
-    return;
+    return aside;
   }
 }
 
-void make(const std::filesystem::path& path) {
+std::filesystem::path make(const std::filesystem::path& path) {
   try {
-    move_aside(path);
+    auto aside = move_aside(path);
     std::filesystem::create_directories(path / "log");
+    return aside;
   } catch (const std::filesystem::filesystem_error& error) {
     throw Error(
         detail::join("run folder '", path.string(), "' cannot be made: ", error.code().message()));
@@ -36,16 +38,39 @@ RunFolder::RunFolder(Communicator& world, const std::filesystem::path& parent,
   run_agreed(world, [&] {
     ISOBAR_CHECK(!name.empty() && name.find('/') == std::string::npos && name[0] != '.',
                  "run.name must be a plain folder name, got '", name, "'");
-    if (world.rank() == 0) make(path_);
+    if (world.rank() != 0) return;
+    makes_parent_ = !std::filesystem::exists(parent);
+    aside_ = make(path_);
+    is_maker_ = true;
   });
-  run_agreed(world, [&] {
-    log_ = std::make_unique<Logger>(
-        LogOptions{.rank = world.rank(), .size = world.size(), .folder = path_ / "log"});
-    if (world.rank() == 0) metrics_ = std::make_unique<JsonLines>(path_ / "metrics.jsonl");
-  });
+  try {
+    run_agreed(world, [&] {
+      log_ = std::make_unique<Logger>(
+          LogOptions{.rank = world.rank(), .size = world.size(), .folder = path_ / "log"});
+      if (world.rank() == 0) metrics_ = std::make_unique<JsonLines>(path_ / "metrics.jsonl");
+    });
+  } catch (...) {
+    discard();
+    throw;
+  }
+}
+
+RunFolder::~RunFolder() { discard(); }
+
+void RunFolder::discard() noexcept {
+  if (!is_maker_ || is_kept_) return;
+  metrics_.reset();
+  log_.reset();
+  std::error_code ignored;  // a folder that cannot go stays
+  std::filesystem::remove_all(path_, ignored);
+  if (!aside_.empty() && !std::filesystem::exists(path_, ignored)) {
+    std::filesystem::rename(aside_, path_, ignored);
+  }
+  if (makes_parent_) std::filesystem::remove(path_.parent_path(), ignored);  // if it is empty
 }
 
 void RunFolder::metric(const nlohmann::json& event) {
+  keep();
   if (metrics_) metrics_->append(event);
 }
 

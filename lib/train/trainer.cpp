@@ -127,6 +127,7 @@ TrainingSummary Trainer::run(RunFolder& folder) {
   while (t.step < t.options.steps) {
     t.log_rollout(folder);
     t.update(loader);
+    folder.keep();
     const bool last = t.step == t.options.steps;
     if (last || t.step % t.options.log_every == 0) t.log_step(folder, loader, progress);
     const bool due = t.options.validate_every > 0 && t.step % t.options.validate_every == 0;

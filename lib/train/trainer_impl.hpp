@@ -49,6 +49,7 @@ struct Trainer::Impl {
   bool left_out = false;  ///< the last step, by the scaler
   Stopwatch since_log;
   int64_t logged_step = 0;
+  double logged_wait_s = 0, logged_exposed_s = 0;  ///< totals at the last log line
   TrainingSummary summary;
 };
 

@@ -31,6 +31,7 @@ void Trainer::Impl::log_step(RunFolder& folder, const Loader& loader, Progress& 
                              "; try a smaller learning rate or clip_norm"));
   }
   const double seconds = since_log.restart();
+  const double waited = loader.stalled() - logged_wait_s;
   const auto samples = steps * options.batch * options.accumulate * grid.data().size();
   const double rate = options.schedule.at(step - 1);
   const auto& counters = parallel->reducer().counters();
@@ -41,8 +42,8 @@ void Trainer::Impl::log_step(RunFolder& folder, const Loader& loader, Progress& 
                        {"gradient_norm", norm},
                        {"step_s", seconds / steps},
                        {"samples_per_s", samples / seconds},
-                       {"data_wait_s", loader.stalled()},
-                       {"exposed_comm_s", counters.exposed_seconds},
+                       {"data_wait_s", waited / steps},
+                       {"exposed_comm_s", (counters.exposed_seconds - logged_exposed_s) / steps},
                        {"payload_bytes", counters.payload_bytes}};
   if (options.rollout) event["rollout"] = options.rollout->at(step - 1);
   if (scaler) {
@@ -54,6 +55,8 @@ void Trainer::Impl::log_step(RunFolder& folder, const Loader& loader, Progress& 
   progress.update(step, {{"loss", loss}, {"samples/s", samples / seconds}});
   loss_sum = at::Tensor();
   logged_step = step;
+  logged_wait_s += waited;
+  logged_exposed_s = counters.exposed_seconds;
 }
 
 void Trainer::Impl::log_rollout(RunFolder& folder) {

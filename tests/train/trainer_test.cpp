@@ -243,6 +243,47 @@ TEST(Trainer, SavesTheMeanOfItsCompressorsResiduals) {
   });
 }
 
+TEST(Trainer, GivesTimesOfAStepThatAddUpToTheRuns) {
+  const test::TemporaryFolder folder;
+  TrainingSummary summary;
+  run_ranks(2, [&](Communicator& comm) {
+    ProcessGrid grid(comm, 1);
+    RunFolder run(comm, folder.path(), "line");
+    auto task = line_task();
+    Trainer trainer(task, data(), grid, options());
+    const auto ranks = trainer.run(run);
+    if (comm.rank() == 0) summary = ranks;
+  });
+  double waited = 0, exposed = 0;
+  for (const auto& event : events(folder.path() / "line")) {
+    if (event["event"] != "step") continue;
+    waited += 2 * event["data_wait_s"].get<double>();  // log_every is 2
+    exposed += 2 * event["exposed_comm_s"].get<double>();
+  }
+  EXPECT_GT(summary.data_wait_seconds, 0);
+  EXPECT_NEAR(waited, summary.data_wait_seconds, 1e-9);
+  EXPECT_NEAR(exposed, summary.reducer.exposed_seconds, 1e-9);
+}
+
+TEST(Trainer, LeavesNoFolderOfARunWithoutAStep) {
+  const test::TemporaryFolder folder;
+  auto comm = make_self_communicator();
+  const auto runs = folder.path() / "runs";
+  { RunFolder(*comm, runs, "run").log().info("never trained"); }
+  EXPECT_FALSE(std::filesystem::exists(runs));
+  { RunFolder(*comm, runs, "run").keep(); }
+  EXPECT_TRUE(std::filesystem::exists(runs / "run" / "metrics.jsonl"));
+}
+
+TEST(Trainer, BringsBackAnEarlierRunWhenTheNextMakesNoStep) {
+  const test::TemporaryFolder folder;
+  auto comm = make_self_communicator();
+  { RunFolder(*comm, folder.path(), "run").metric({{"event", "first"}}); }
+  { RunFolder(*comm, folder.path(), "run").log().info("never trained"); }
+  EXPECT_EQ(events(folder.path() / "run").at(0)["event"], "first");
+  EXPECT_FALSE(std::filesystem::exists(folder.path() / "run.1"));
+}
+
 TEST(Trainer, MovesAnEarlierRunAside) {
   const test::TemporaryFolder folder;
   auto comm = make_self_communicator();

@@ -13,7 +13,8 @@
 namespace isobar {
 
 /// Where a run leaves what it has to say: `<parent>/<name>/` with
-/// metrics.jsonl, record.json, checkpoints/ and log/.
+/// metrics.jsonl, record.json, checkpoints/ and log/. A run that ends before its first step leaves
+/// nothing: its folder goes, and an earlier run of that name comes back to its place.
 class RunFolder {
  public:
   /// Makes an empty folder; an earlier run of that name is moved aside, to
@@ -21,7 +22,15 @@ class RunFolder {
   /// thrown on every rank.
   RunFolder(Communicator& world, const std::filesystem::path& parent, const std::string& name);
 
+  /// Removes the folder unless it is kept. Never communicates.
+  ~RunFolder();
+  RunFolder(const RunFolder&) = delete;
+  RunFolder& operator=(const RunFolder&) = delete;
+
   const std::filesystem::path& path() const noexcept { return path_; }
+
+  /// There is something worth keeping: a step was made. A metric keeps the folder too.
+  void keep() noexcept { is_kept_ = true; }
 
   /// Every rank's own.
   Logger& log() noexcept { return *log_; }
@@ -30,7 +39,13 @@ class RunFolder {
   void metric(const nlohmann::json& event);
 
  private:
+  void discard() noexcept;
+
   std::filesystem::path path_;
+  std::filesystem::path aside_;  ///< where an earlier run of this name is now; empty for none
+  bool is_maker_ = false;        ///< rank 0
+  bool makes_parent_ = false;
+  bool is_kept_ = false;
   std::unique_ptr<Logger> log_;
   std::unique_ptr<JsonLines> metrics_;
 };
