@@ -4,8 +4,11 @@
 #include <c10/core/CPUAllocator.h>
 #include <c10/core/CachingDeviceAllocator.h>
 
+#include <array>
 #include <atomic>
+#include <cstdint>
 #include <mutex>
+#include <unordered_map>
 #include <utility>
 
 namespace isobar {
@@ -35,30 +38,74 @@ struct TensorMemory::Counts {
   }
 };
 
-struct CountingAllocator final : c10::Allocator {
+/// Who counts which block, for all threads. Blocks are spread over parts, each with a lock of its
+/// own; a part that holds none, which is all that threads without a count ever see, costs a
+/// comparison.
+class CountedBlocks {
+ public:
   using Counts = TensorMemory::Counts;
 
+  void add(const void* data, int64_t bytes, const std::shared_ptr<Counts>& counts) {
+    Part& part = part_of(data);
+    const std::scoped_lock lock(part.mutex);
+    part.blocks.insert_or_assign(data, Block{bytes, counts});
+    part.size = part.blocks.size();
+    counts->add(bytes);
+  }
+
+  /// What is not counted is left alone. Called before the block is freed, so that no other can
+  /// have its address.
+  void remove(const void* data) {
+    Part& part = part_of(data);
+    if (part.size == 0) return;
+    const std::scoped_lock lock(part.mutex);
+    const auto found = part.blocks.find(data);
+    if (found == part.blocks.end()) return;
+    found->second.counts->live -= found->second.bytes;
+    part.blocks.erase(found);
+    part.size = part.blocks.size();
+  }
+
+ private:
   struct Block {
-    c10::DataPtr data;
     int64_t bytes;
     std::shared_ptr<Counts> counts;
   };
+  struct Part {
+    std::mutex mutex;
+    std::atomic<size_t> size{0};
+    std::unordered_map<const void*, Block> blocks;
+  };
+  static constexpr size_t kParts = 64;
+  static constexpr unsigned kAlignmentBits = 6;  // of LibTorch's blocks
+
+  Part& part_of(const void* data) {
+    return parts_[(reinterpret_cast<uintptr_t>(data) >> kAlignmentBits) % kParts];
+  }
+
+  std::array<Part, kParts> parts_;
+};
+
+/// Its blocks are those of the allocator below, data and context alike: LibTorch and oneDNN ask for
+/// some by raw_allocate(), which allows no other context, and give back by raw_deallocate() what
+/// may be older than the hook. What is known of a block therefore lies beside it, in a table.
+struct CountingAllocator final : c10::Allocator {
+  using Counts = TensorMemory::Counts;
 
   c10::DataPtr allocate(size_t bytes) override {
-    if (!counts()) return below->allocate(bytes);
-    auto held = std::make_unique<Block>(
-        Block{below->allocate(bytes), static_cast<int64_t>(bytes), counts()});
-    held->counts->add(held->bytes);
-    void* const data = held->data.get();
-    return {data, held.release(), &release, c10::Device(c10::kCPU)};
+    void* const data = below->raw_allocate(bytes);
+    const auto& counting = counts();
+    if (counting && data) blocks().add(data, static_cast<int64_t>(bytes), counting);
+    return {data, data, &release, c10::Device(c10::kCPU)};
   }
+  c10::DeleterFnPtr raw_deleter() const override { return &release; }
   void copy_data(void* to, const void* from, std::size_t bytes) const override {
     default_copy_data(to, from, bytes);
   }
 
-  static void release(void* context) {
-    const std::unique_ptr<Block> block(static_cast<Block*>(context));
-    block->counts->live -= block->bytes;
+  static void release(void* data) {
+    blocks().remove(data);
+    installed->below->raw_deallocate(data);
   }
 
   /// This thread's.
@@ -67,18 +114,30 @@ struct CountingAllocator final : c10::Allocator {
     return counts;
   }
 
-  /// Never taken away again: tensors of any thread may be on their way through it.
-  static void install() {
+  /// Never destroyed: tensors may outlive all other objects.
+  static CountedBlocks& blocks() {
+    static auto* const blocks = new CountedBlocks;
+    return *blocks;
+  }
+
+  /// Never taken away again: tensors of any thread may be on their way through it. False where a
+  /// program has an allocator of its own whose blocks are not their own context.
+  static bool install() {
     static std::once_flag once;
-    std::call_once(once, [] { c10::SetCPUAllocator(new CountingAllocator, kHookPriority); });
+    std::call_once(once, [] {
+      if (!c10::GetCPUAllocator()->raw_deleter()) return;
+      installed = new CountingAllocator;
+      c10::SetCPUAllocator(installed, kHookPriority);
+    });
+    return installed != nullptr;
   }
 
   c10::Allocator* const below = c10::GetCPUAllocator();
+  static inline CountingAllocator* installed = nullptr;
 };
 
 TensorMemory::TensorMemory(c10::Device device) : device_(device) {
-  if (device.is_cpu()) {
-    CountingAllocator::install();
+  if (device.is_cpu() && CountingAllocator::install()) {
     counts_ = std::make_shared<Counts>();
     outer_ = std::exchange(CountingAllocator::counts(), counts_);
   }

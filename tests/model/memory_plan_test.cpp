@@ -4,6 +4,7 @@
 #include <isobar/model/memory_plan.hpp>
 #include <isobar/model/tensor_memory.hpp>
 #include <ATen/ATen.h>
+#include <c10/core/CPUAllocator.h>
 #include <gtest/gtest.h>
 
 #include <thread>
@@ -103,6 +104,29 @@ TEST(TensorMemory, IsOutlivedByTensors) {
   const TensorMemory next(at::kCPU);
   kept.reset();
   EXPECT_EQ(next.live(), 0) << "what another one counted";
+}
+
+/// oneDNN's scratch memory comes so where a processor multiplies 16-bit values.
+TEST(TensorMemory, CountsBlocksThatAreAskedForWithoutATensor) {
+  auto& allocator = *c10::GetCPUAllocator();
+  void* const older = allocator.raw_allocate(50);
+  const TensorMemory memory(at::kCPU);
+  auto& counting = *c10::GetCPUAllocator();
+  void* const block = counting.raw_allocate(100);
+  EXPECT_EQ(memory.live(), 100);
+  counting.raw_deallocate(block);
+  counting.raw_deallocate(older);
+  counting.raw_deallocate(counting.raw_allocate(0));
+  EXPECT_EQ(memory.live(), 0);
+}
+
+TEST(TensorMemory, CountsProductsOf16Bits) {
+  const TensorMemory memory(at::kCPU);
+  for (const auto type : {at::kBFloat16, at::kHalf}) {
+    const auto a = at::ones({96, 64}, type);
+    EXPECT_TRUE(at::equal(a.mm(a.t()), at::full({96, 96}, 64, type))) << type;
+  }
+  EXPECT_GT(memory.peak(), 96 * 64 * 2);
 }
 
 TEST(MemoryPlan, CountsTheAifsNetwork) {

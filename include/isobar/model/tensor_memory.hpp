@@ -34,6 +34,7 @@ class TensorMemory {
  private:
   struct Counts;
   friend struct CountingAllocator;
+  friend class CountedBlocks;
 
   c10::Device device_;
   std::shared_ptr<Counts> counts_;  ///< on the CPU
