@@ -25,12 +25,12 @@ MessagePass::MessagePass(MessageInputs inputs, const EdgeIndex& index, HaloExcha
       exchange_(exchange),
       options_(options),
       like_(in_.destinations.options()),
-      core_(in_.edge_mlp, in_.destinations.scalar_type()),
+      core_(in_.edge_mlp, in_.destinations),
       samples_(std::max({in_.sources.size(0), in_.destinations.size(0),
                          in_.embedding.empty() ? in_.edges[0].size(0) : 1})),
       edges_(index_.source().size(0)),
       chunk_edges_(index_.largest_chunk()) {
-  if (!in_.embedding.empty()) embedding_.emplace(in_.embedding, in_.destinations.scalar_type());
+  if (!in_.embedding.empty()) embedding_.emplace(in_.embedding, in_.destinations);
   int64_t most = 0;
   for (const EdgeChunk& chunk : index_.chunks()) most = std::max(most, chunk.destinations);
   near_ = at::empty({most, channels()}, like_);
@@ -53,10 +53,10 @@ MlpTape MessagePass::rows_of(const MlpTape& kept, const MlpTape& scratch, const 
 /// [B, own + halo, C], the halo still empty.
 at::Tensor MessagePass::project_sources() const {
   at::Tensor far = at::empty({in_.sources.size(0), own() + halo_rows(), channels()}, like_);
-  const at::Tensor weight = core_.first_weight(channels(), channels()).t();
+  const Matrix& weight = core_.first_forward(channels(), channels());
   for (int64_t sample = 0; sample < far.size(0); ++sample) {
     at::Tensor rows = far[sample].narrow(0, 0, own());
-    at::mm_out(rows, in_.sources[sample], weight);
+    linear({in_.sources[sample], weight}, {}, rows);
   }
   return far;
 }
@@ -99,11 +99,12 @@ void MessagePass::start(const EdgeChunk& chunk, int64_t sample, const at::Tensor
   at::Tensor near = near_.narrow(0, 0, chunk.destinations);
   const at::Tensor destinations =
       sample_of(in_.destinations, sample).narrow(0, chunk.first_destination, chunk.destinations);
-  at::addmm_out(near, core_.first_bias().to(like_), destinations, core_.first_weight(0, c).t());
-  at::mm_out(rows, state_of(chunk, sample), core_.first_weight(2 * c, c).t());
-  gather_gelu(rows, near, index_.destination().narrow(0, chunk.first_edge, chunk.edges),
-              chunk.first_destination, sample_of(far, sample),
-              index_.source().narrow(0, chunk.first_edge, chunk.edges), activated, leaves);
+  linear({destinations, core_.first_forward(0, c)}, core_.first_bias(), near);
+  linear_gather_gelu(
+      {state_of(chunk, sample), core_.first_forward(2 * c, c)},
+      {near, index_.destination().narrow(0, chunk.first_edge, chunk.edges), chunk.first_destination,
+       sample_of(far, sample), index_.source().narrow(0, chunk.first_edge, chunk.edges)},
+      rows, activated, leaves);
 }
 
 void MessagePass::make_scratch() {
@@ -189,39 +190,33 @@ void MessagePass::sample_backward(const EdgeChunk& chunk, int64_t sample, const 
   const at::Tensor state = state_of(chunk, sample);
   MlpScratch scratch = scratch_.first_rows(chunk.edges);
   at::Tensor at_message = message_.narrow(0, 0, chunk.edges);
-  if (g.at_messages.defined()) {
-    at_message.copy_(of_chunk(sample_of(g.at_messages, sample)));
-  } else {
-    at_message.zero_();
-  }
-  add_gathered(at_message, of_nodes(g.at_sums[sample]), of_chunk(index_.destination()),
-               chunk.first_destination);
+  add_gathered(g.at_messages.defined() ? of_chunk(sample_of(g.at_messages, sample)) : at::Tensor(),
+               of_nodes(g.at_sums[sample]), of_chunk(index_.destination()), chunk.first_destination,
+               at_message);
+  const std::vector<MlpCore::FirstInput> of_state{{scratch.at_first, state, 2 * c}};
   if (keeps()) {
-    core_.backward(rows_of(kept, kept, chunk, sample), at_message, scratch);
+    core_.backward(rows_of(kept, kept, chunk, sample), at_message, scratch, of_state);
   } else {
     MlpAgain again = again_.first_rows(chunk.edges);
     at::Tensor unwanted;
     start(chunk, sample, far, again.first_slope, again.first, GeluLeaves::slope);
     core_.finish_again(again, unwanted);
-    core_.backward(again, at_message, scratch);
+    core_.backward(again, at_message, scratch, of_state);
   }
 
-  core_.add_first_gradient(scratch.at_first, state, 2 * c);
   if (g.state.defined()) {
     at::Tensor to =
         embedding_ ? g.state.narrow(0, 0, chunk.edges) : of_chunk(sample_of(g.parts[0], sample));
-    if (shares_state()) {
-      to.add_(at_message).addmm_(scratch.at_first, core_.first_weight(2 * c, c));
-    } else {
-      at::addmm_out(to, at_message, scratch.at_first, core_.first_weight(2 * c, c));
-    }
+    if (shares_state()) to.add_(at_message);
+    linear({scratch.at_first, core_.first_backward(2 * c, c)}, shares_state() ? to : at_message,
+           to);
   }
   at::Tensor near = near_.narrow(0, 0, chunk.destinations);
   sum_segments(scratch.at_first,
                index_.offsets().narrow(0, chunk.first_destination, chunk.destinations + 1), near);
-  core_.add_first_gradient(near, of_nodes(sample_of(in_.destinations, sample)), 0);
+  core_.add_first_gradient({near, of_nodes(sample_of(in_.destinations, sample)), 0});
   at::Tensor at_destinations = of_nodes(sample_of(g.destinations, sample));
-  at_destinations.addmm_(near, core_.first_weight(0, c));
+  linear({near, core_.first_backward(0, c)}, at_destinations, at_destinations);
   at::Tensor at_far = sample_of(g.far, sample);
   add_segments(scratch.at_first, of_chunk(index_.source_order()), chunk.first_edge,
                index_.chunk_source_offsets().narrow(0, chunk.first_source, chunk.sources + 1),
@@ -232,14 +227,13 @@ void MessagePass::embedding_backward(const EdgeChunk& chunk, Gradients& g) {
   MlpScratch scratch = scratch_.first_rows(chunk.edges);
   const auto parts = parts_of(chunk);
   embedding_->backward(embedding_again_.first_rows(chunk.edges), g.state.narrow(0, 0, chunk.edges),
-                       scratch);
-  embedding_->add_first_gradients(scratch.at_first, parts);
+                       scratch, MlpCore::first_inputs(scratch.at_first, parts));
   int64_t column = 0;
   for (size_t i = 0; i < parts.size(); ++i) {
     const int64_t width = parts[i].size(1);
     if (g.parts[i].defined()) {
       at::Tensor to = g.parts[i][0].narrow(0, chunk.first_edge, chunk.edges);
-      at::mm_out(to, scratch.at_first, embedding_->first_weight(column, width));
+      linear({scratch.at_first, embedding_->first_backward(column, width)}, {}, to);
     }
     column += width;
   }
@@ -260,9 +254,9 @@ void MessagePass::finish_sources(Gradients& g) {
   const int64_t c = channels();
   for (int64_t sample = 0; sample < g.far.size(0); ++sample) {
     const at::Tensor own_rows = g.far[sample].narrow(0, 0, own()).to(like_.dtype());
-    core_.add_first_gradient(own_rows, in_.sources[sample], c);
+    core_.add_first_gradient({own_rows, in_.sources[sample], c});
     at::Tensor to = g.sources[sample];
-    at::mm_out(to, own_rows, core_.first_weight(c, c));
+    linear({own_rows, core_.first_backward(c, c)}, {}, to);
   }
 }
 

@@ -5,9 +5,15 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
+#include <type_traits>
 
 #include "model/mlp_loops.hpp"
+#include "model/mlp_operations.hpp"
 
+// Called by MlpCore and MessagePass, on the thread of the pass. Each function is one parallel
+// region over blocks of rows: a product of the block, where products.hpp has one, and at once the
+// loops that follow it. For bfloat16 LibTorch makes the product of all rows first.
+//
 // ISOBAR_CPU_CLONES comes from CMake: the attribute for functions, not for templates, that makes a
 // version for each generation of processors. Loops run over a block of rows; threads share blocks
 // out, and what is summed over rows is summed by block first, so that neither depends on them.
@@ -15,14 +21,17 @@
 namespace isobar::detail {
 namespace {
 
+/// 128 channels of so many rows, before and after a product, are a fraction of a second-level
+/// cache.
 constexpr int64_t kBlockRows = 64;
 
-/// Runs body(first, last, block) over blocks of rows.
+int64_t blocks_of(int64_t rows) { return (rows + kBlockRows - 1) / kBlockRows; }
+
+/// Runs body(first, last, block) over blocks of rows, each of `work` operations or so a row.
 template <typename Body>
-void for_blocks(int64_t rows, int64_t width, const Body& body) {
-  const int64_t blocks = (rows + kBlockRows - 1) / kBlockRows;
-  const int64_t grain = std::max<int64_t>(1, 32768 / (kBlockRows * std::max<int64_t>(1, width)));
-  at::parallel_for(0, blocks, grain, [&](int64_t begin, int64_t end) {
+void for_blocks(int64_t rows, int64_t work, const Body& body) {
+  const int64_t grain = std::max<int64_t>(1, 32768 / (kBlockRows * std::max<int64_t>(1, work)));
+  at::parallel_for(0, blocks_of(rows), grain, [&](int64_t begin, int64_t end) {
     for (int64_t block = begin; block < end; ++block) {
       body(block * kBlockRows, std::min(rows, (block + 1) * kBlockRows), block);
     }
@@ -34,14 +43,20 @@ template <typename W>
 class BlockSums {
  public:
   BlockSums(int64_t rows, int64_t sums, int64_t width)
-      : values_(at::zeros({(rows + kBlockRows - 1) / kBlockRows, sums, width},
-                          c10::CppTypeToScalarType<W>::value)),
+      : values_(at::zeros({blocks_of(rows), sums, width}, c10::CppTypeToScalarType<W>::value)),
         data_(values_.mutable_data_ptr<W>()) {}
 
   W* of(int64_t block, int64_t sum) const {
     return data_ + (block * values_.size(1) + sum) * values_.size(2);
   }
-  at::Tensor total() const { return values_.sum(0, false, at::kDouble); }
+  /// total [width] += this sum's, of all blocks.
+  void add_to(const at::Tensor& total, int64_t sum) const {
+    double* const to = total.mutable_data_ptr<double>();
+    for (int64_t block = 0; block < values_.size(0); ++block) {
+      const W* const from = of(block, sum);
+      for (int64_t c = 0; c < values_.size(2); ++c) to[c] += static_cast<double>(from[c]);
+    }
+  }
 
  private:
   at::Tensor values_;
@@ -71,8 +86,11 @@ class BlockSums {
       }                                                                                            \
     }                                                                                              \
   }                                                                                                \
-  ISOBAR_CPU_CLONES void gelu_slope_rows(int64_t count, const T* from, T* value, T* slope) {       \
-    gelu_and_slope_row<T>(count, from, value, slope);                                              \
+  ISOBAR_CPU_CLONES void gelu_backward_rows(int64_t rows, int64_t width, const T* from, T* value,  \
+                                            T* gradient, Wide<T>* sums) {                          \
+    for (int64_t i = 0; i < rows * width; i += width) {                                            \
+      gelu_backward_row<T>(width, from + i, value + i, gradient + i, sums);                        \
+    }                                                                                              \
   }                                                                                                \
   ISOBAR_CPU_CLONES void scale_sum_rows(int64_t rows, int64_t width, const T* slope, T* gradient,  \
                                         Wide<T>* sums) {                                           \
@@ -99,8 +117,19 @@ class BlockSums {
                            input_sums);                                                            \
     }                                                                                              \
   }                                                                                                \
-  ISOBAR_CPU_CLONES void add_row(int64_t width, const T* from, T* to) {                            \
-    for (int64_t c = 0; c < width; ++c) to[c] = narrow<T>(widen(to[c]) + widen(from[c]));          \
+  ISOBAR_CPU_CLONES void gather_rows(int64_t rows, int64_t width, const T* base, const T* nodes,   \
+                                     const int64_t* row, T* to) {                                  \
+    for (int64_t r = 0; r < rows; ++r, to += width) {                                              \
+      const T* from = nodes + row[r] * width;                                                      \
+      if (base) {                                                                                  \
+        for (int64_t c = 0; c < width; ++c) {                                                      \
+          to[c] = narrow<T>(widen(base[c]) + widen(from[c]));                                      \
+        }                                                                                          \
+        base += width;                                                                             \
+      } else {                                                                                     \
+        for (int64_t c = 0; c < width; ++c) to[c] = from[c];                                       \
+      }                                                                                            \
+    }                                                                                              \
   }
 ISOBAR_FOR_TYPES(ISOBAR_LOOP)
 #undef ISOBAR_LOOP
@@ -112,41 +141,130 @@ const T* data(const at::Tensor& tensor) {
   return tensor.defined() ? tensor.const_data_ptr<T>() : nullptr;
 }
 
-at::Tensor slope_by_operations(const at::Tensor& rows) {
-  return at::gelu_backward(at::ones_like(rows), rows);
-}
+/// The products of all operands, by block where there are such, or at once before.
+class RowProducts {
+ public:
+  RowProducts(const std::vector<Operand>& operands, at::Tensor& rows) : operands_(operands) {
+    if (!operands.empty() && !has_products(rows)) operations::multiply(operands, {}, rows);
+    for (const Operand& operand : operands) work_ += operand.matrix.depth();
+    work_ *= rows.size(1);
+  }
 
-void gelu_by_operations(at::Tensor& rows, at::Tensor& activated, GeluLeaves leaves) {
-  activated.copy_(at::gelu(rows));
-  if (leaves == GeluLeaves::slope) rows.copy_(slope_by_operations(rows));
-}
+  template <typename T>
+  void make(int64_t first, int64_t last, T* rows) const {
+    if constexpr (!std::is_same_v<T, c10::BFloat16>) {
+      for (const Operand& operand : operands_) {
+        operand.matrix.multiply(last - first, data<T>(operand.x) + first * operand.matrix.depth(),
+                                rows + first * operand.matrix.columns(),
+                                &operand != &operands_.front());
+      }
+    }
+  }
+  int64_t work() const { return work_; }
 
-/// What LibTorch's operations compute layer_norm's gradients from.
-struct Normalised {
-  explicit Normalised(const at::Tensor& rows)
-      : wide(rows.to(wide_type(rows.scalar_type()))),
-        off(wide - wide.mean(1, true)),
-        scale((off.square().mean(1, true) + 1e-5).rsqrt()) {}
-  at::Tensor wide, off, scale;
+ private:
+  const std::vector<Operand>& operands_;
+  int64_t work_ = 0;
 };
 
+/// Calls body(T{}) for the type of `rows`, one of has_products.
+template <typename Body>
+void with_float(const at::Tensor& rows, const Body& body) {
+  rows.scalar_type() == at::kFloat ? body(float{}) : body(double{});
+}
+
+/// The rows [first, last) of `out` as a product begins with them.
+template <typename T>
+bool begin_rows(const at::Tensor& start, const at::Tensor& out, int64_t first, int64_t last,
+                T* to) {
+  const int64_t width = out.size(1);
+  if (!start.defined()) return false;
+  if (start.is_same(out)) return true;
+  if (start.dim() == 2) {
+    std::copy_n(data<T>(start) + first * width, (last - first) * width, to + first * width);
+  } else {
+    for (int64_t r = first; r < last; ++r) std::copy_n(data<T>(start), width, to + r * width);
+  }
+  return true;
+}
+
+/// gather_gelu of the rows as they are, or of the operands' products.
+void gather_gelu_blocks(const std::vector<Operand>& operands, const Gathered& gathered,
+                        at::Tensor& rows, at::Tensor& activated, GeluLeaves leaves) {
+  const RowProducts products(operands, rows);
+  with_type(rows, [&]<typename T>(T) {
+    const int64_t width = rows.size(1);
+    const T *near = data<T>(gathered.near) - gathered.first_near * width,
+            *far = data<T>(gathered.far);
+    T *from = rows.mutable_data_ptr<T>(), *to = activated.mutable_data_ptr<T>();
+    for_blocks(rows.size(0), products.work() + width, [&](int64_t first, int64_t last, int64_t) {
+      products.make(first, last, from);
+      gather_gelu_rows(last - first, width, near, indices(gathered.near_row) + first, far,
+                       indices(gathered.far_row) + first, from + first * width, to + first * width,
+                       leaves);
+    });
+  });
+}
+
+template <typename T>
+void norm_block(const at::Tensor& rows, const NormWeights& norm, const at::Tensor& residual, T* to,
+                int64_t first, int64_t last) {
+  const int64_t width = rows.size(1);
+  const T* const added = data<T>(residual);
+  norm_rows(last - first, width, data<T>(rows) + first * width, data<Wide<T>>(norm.weight),
+            data<Wide<T>>(norm.shift), added ? added + first * width : nullptr, to + first * width);
+}
+
 }  // namespace
+
+bool& OperationsAlone::on() {
+  static thread_local bool on = false;
+  return on;
+}
+
+bool on_processor(const at::Tensor& rows) { return rows.is_cpu() && !OperationsAlone::on(); }
+
+bool has_loops(const at::Tensor& rows) {
+  return on_processor(rows) && (has_products(rows) || rows.scalar_type() == at::kBFloat16);
+}
 
 c10::ScalarType wide_type(c10::ScalarType compute) {
   return compute == at::kDouble ? at::kDouble : at::kFloat;
 }
 
-void add_bias_gelu(at::Tensor& rows, const at::Tensor& bias, at::Tensor& activated,
-                   GeluLeaves leaves) {
-  if (!has_loops(rows)) {
-    rows.add_(bias.to(rows.scalar_type()));
-    gelu_by_operations(rows, activated, leaves);
+c10::ScalarType vector_type(const at::Tensor& rows) {
+  return has_loops(rows) ? wide_type(rows.scalar_type()) : rows.scalar_type();
+}
+
+void linear(const Operand& operand, const at::Tensor& start, at::Tensor& out) {
+  if (!has_products(out)) {
+    operations::linear(operand, start, out);
     return;
   }
+  const Matrix& matrix = operand.matrix;
+  with_float(out, [&]<typename T>(T) {
+    T* const to = out.mutable_data_ptr<T>();
+    for_blocks(out.size(0), matrix.depth() * matrix.columns(),
+               [&](int64_t first, int64_t last, int64_t) {
+                 const bool add = begin_rows(start, out, first, last, to);
+                 matrix.multiply(last - first, data<T>(operand.x) + first * matrix.depth(),
+                                 to + first * matrix.columns(), add);
+               });
+  });
+}
+
+void linear_gelu(const std::vector<Operand>& operands, const at::Tensor& bias, at::Tensor& rows,
+                 at::Tensor& activated, GeluLeaves leaves) {
+  if (!has_loops(rows)) {
+    operations::linear_gelu(operands, bias, rows, activated);
+    return;
+  }
+  const RowProducts products(operands, rows);
   with_type(rows, [&]<typename T>(T) {
     const int64_t width = rows.size(1);
     T *from = rows.mutable_data_ptr<T>(), *to = activated.mutable_data_ptr<T>();
-    for_blocks(rows.size(0), width, [&](int64_t first, int64_t last, int64_t) {
+    for_blocks(rows.size(0), products.work(), [&](int64_t first, int64_t last, int64_t) {
+      products.make(first, last, from);
       bias_gelu_rows(last - first, width, data<Wide<T>>(bias), from + first * width,
                      to + first * width, leaves);
     });
@@ -157,88 +275,64 @@ void gather_gelu(at::Tensor& rows, const at::Tensor& near, const at::Tensor& nea
                  int64_t first_near, const at::Tensor& far, const at::Tensor& far_row,
                  at::Tensor& activated, GeluLeaves leaves) {
   if (!has_loops(rows)) {
-    rows.add_(near.index_select(0, near_row - first_near) + far.index_select(0, far_row));
-    gelu_by_operations(rows, activated, leaves);
+    operations::gather_gelu(rows, {near, near_row, first_near, far, far_row}, activated);
     return;
   }
-  with_type(rows, [&]<typename T>(T) {
-    const int64_t width = rows.size(1);
-    const T* base = data<T>(near) - first_near * width;
-    T *from = rows.mutable_data_ptr<T>(), *to = activated.mutable_data_ptr<T>();
-    for_blocks(rows.size(0), width, [&](int64_t first, int64_t last, int64_t) {
-      gather_gelu_rows(last - first, width, base, indices(near_row) + first, data<T>(far),
-                       indices(far_row) + first, from + first * width, to + first * width, leaves);
-    });
-  });
+  gather_gelu_blocks({}, {near, near_row, first_near, far, far_row}, rows, activated, leaves);
 }
 
-void gelu_and_slope(const at::Tensor& rows, at::Tensor& activated, at::Tensor& slope) {
-  if (!has_loops(rows)) {
-    activated.copy_(at::gelu(rows));
-    slope.copy_(slope_by_operations(rows));
+void linear_gather_gelu(const Operand& operand, const Gathered& gathered, at::Tensor& rows,
+                        at::Tensor& activated, GeluLeaves leaves) {
+  if (has_loops(rows)) {
+    gather_gelu_blocks({operand}, gathered, rows, activated, leaves);
     return;
   }
-  with_type(rows, [&]<typename T>(T) {
-    const int64_t width = rows.size(1);
-    T *value = activated.mutable_data_ptr<T>(), *derivative = slope.mutable_data_ptr<T>();
-    for_blocks(rows.size(0), width, [&](int64_t first, int64_t last, int64_t) {
-      gelu_slope_rows((last - first) * width, data<T>(rows) + first * width, value + first * width,
-                      derivative + first * width);
-    });
-  });
-}
-
-void scale_and_sum(const at::Tensor& slope, at::Tensor& gradient, at::Tensor& sums) {
-  if (!has_loops(gradient)) {
-    gradient.mul_(slope);
-    sums.add_(gradient.to(sums.scalar_type()).sum(0));
-    return;
-  }
-  with_type(gradient, [&]<typename T>(T) {
-    const int64_t rows = gradient.size(0), width = gradient.size(1);
-    const BlockSums<Wide<T>> blocks(rows, 1, width);
-    T* to = gradient.mutable_data_ptr<T>();
-    for_blocks(rows, width, [&](int64_t first, int64_t last, int64_t block) {
-      scale_sum_rows(last - first, width, data<T>(slope) + first * width, to + first * width,
-                     blocks.of(block, 0));
-    });
-    sums.add_(blocks.total()[0]);
-  });
+  operations::linear(operand, {}, rows);
+  operations::gather_gelu(rows, gathered, activated);
 }
 
 void layer_norm(const at::Tensor& rows, const at::Tensor& weight, const at::Tensor& shift,
                 const at::Tensor& residual, at::Tensor& out) {
   if (!has_loops(rows)) {
-    const Normalised norm(rows);
-    const at::Tensor result = norm.off * norm.scale * weight + shift;
-    out.copy_(residual.defined() ? result + residual : result);
+    operations::layer_norm(rows, {weight, shift}, residual, out);
     return;
   }
   with_type(rows, [&]<typename T>(T) {
     const int64_t width = rows.size(1);
     T* to = out.mutable_data_ptr<T>();
-    const T* added = data<T>(residual);
     for_blocks(rows.size(0), width, [&](int64_t first, int64_t last, int64_t) {
-      norm_rows(last - first, width, data<T>(rows) + first * width, data<Wide<T>>(weight),
-                data<Wide<T>>(shift), added ? added + first * width : nullptr, to + first * width);
+      norm_block<T>(rows, {weight, shift}, residual, to, first, last);
+    });
+  });
+}
+
+void linear_norm(const Operand& operand, const at::Tensor& bias, const NormWeights& norm,
+                 const at::Tensor& residual, at::Tensor& rows, at::Tensor& out) {
+  if (!has_products(rows)) {
+    operations::linear(operand, bias, rows);
+    layer_norm(rows, norm.weight, norm.shift, residual, out);
+    return;
+  }
+  with_float(rows, [&]<typename T>(T) {
+    const int64_t width = rows.size(1), depth = operand.matrix.depth();
+    T *from = rows.mutable_data_ptr<T>(), *to = out.mutable_data_ptr<T>();
+    for_blocks(rows.size(0), depth * width, [&](int64_t first, int64_t last, int64_t) {
+      begin_rows(bias, rows, first, last, from);
+      operand.matrix.multiply(last - first, data<T>(operand.x) + first * depth,
+                              from + first * width, true);
+      norm_block<T>(rows, norm, residual, to, first, last);
     });
   });
 }
 
 void layer_norm_backward(const at::Tensor& rows, const at::Tensor& weight,
                          const at::Tensor& gradient, at::Tensor& out, NormSums& sums) {
-  const int64_t count = rows.size(0), width = rows.size(1);
   if (!has_loops(rows)) {
-    const Normalised norm(rows);
-    const at::Tensor wide = gradient.to(norm.wide.scalar_type()), scaled = wide * weight;
-    const at::Tensor along = (scaled * norm.off).mean(1, true) * norm.scale.square();
-    out.copy_(norm.scale * (scaled - scaled.mean(1, true) - norm.off * along));
-    sums.weight.add_((wide * norm.off * norm.scale).sum(0));
-    sums.shift.add_(wide.sum(0));
-    sums.input.add_(out.to(wide.scalar_type()).sum(0));
+    operations::layer_norm_backward(rows, weight, gradient, out, sums);
     return;
   }
   with_type(rows, [&]<typename T>(T) {
+    const int64_t count = rows.size(0), width = rows.size(1);
     const BlockSums<Wide<T>> blocks(count, 3, width);
     T* to = out.mutable_data_ptr<T>();
     for_blocks(count, width, [&](int64_t first, int64_t last, int64_t block) {
@@ -246,25 +340,68 @@ void layer_norm_backward(const at::Tensor& rows, const at::Tensor& weight,
                          data<T>(gradient) + first * width, to + first * width, blocks.of(block, 0),
                          blocks.of(block, 1), blocks.of(block, 2));
     });
-    const at::Tensor total = blocks.total();
-    sums.weight.add_(total[0]);
-    sums.shift.add_(total[1]);
-    sums.input.add_(total[2]);
+    blocks.add_to(sums.weight, 0);
+    blocks.add_to(sums.shift, 1);
+    blocks.add_to(sums.input, 2);
   });
 }
 
-void add_gathered(at::Tensor& rows, const at::Tensor& nodes, const at::Tensor& row, int64_t first) {
-  if (!has_loops(rows)) {
-    rows.add_(nodes.index_select(0, row - first));
+void linear_backward(const Operand& above, const at::Tensor& slope, at::Tensor& below,
+                     at::Tensor& sums) {
+  if (!has_loops(below)) {
+    operations::linear_backward(above, slope, below, sums);
     return;
   }
-  with_type(rows, [&]<typename T>(T) {
-    const int64_t width = rows.size(1);
-    const T* from = data<T>(nodes) - first * width;
-    T* to = rows.mutable_data_ptr<T>();
-    const int64_t* at = indices(row);
-    for_blocks(rows.size(0), width, [&](int64_t begin, int64_t end, int64_t) {
-      for (int64_t r = begin; r < end; ++r) add_row(width, from + at[r] * width, to + r * width);
+  const std::vector<Operand> operands{above};
+  const RowProducts products(operands, below);
+  with_type(below, [&]<typename T>(T) {
+    const int64_t rows = below.size(0), width = below.size(1);
+    const BlockSums<Wide<T>> blocks(rows, 1, width);
+    T* to = below.mutable_data_ptr<T>();
+    for_blocks(rows, products.work(), [&](int64_t first, int64_t last, int64_t block) {
+      products.make(first, last, to);
+      scale_sum_rows(last - first, width, data<T>(slope) + first * width, to + first * width,
+                     blocks.of(block, 0));
+    });
+    blocks.add_to(sums, 0);
+  });
+}
+
+void linear_backward_gelu(const Operand& above, const at::Tensor& rows, at::Tensor& activated,
+                          at::Tensor& below, at::Tensor& sums) {
+  if (!has_loops(below)) {
+    at::gelu_out(activated, rows);
+    operations::linear_backward(above, rows, below, sums);
+    return;
+  }
+  const std::vector<Operand> operands{above};
+  const RowProducts products(operands, below);
+  with_type(below, [&]<typename T>(T) {
+    const int64_t count = below.size(0), width = below.size(1);
+    const BlockSums<Wide<T>> blocks(count, 1, width);
+    T *value = activated.mutable_data_ptr<T>(), *to = below.mutable_data_ptr<T>();
+    for_blocks(count, products.work(), [&](int64_t first, int64_t last, int64_t block) {
+      products.make(first, last, to);
+      gelu_backward_rows(last - first, width, data<T>(rows) + first * width, value + first * width,
+                         to + first * width, blocks.of(block, 0));
+    });
+    blocks.add_to(sums, 0);
+  });
+}
+
+void add_gathered(const at::Tensor& rows, const at::Tensor& nodes, const at::Tensor& row,
+                  int64_t first_node, at::Tensor& out) {
+  if (!has_loops(out)) {
+    operations::add_gathered(rows, nodes, row, first_node, out);
+    return;
+  }
+  with_type(out, [&]<typename T>(T) {
+    const int64_t width = out.size(1);
+    const T *base = data<T>(rows), *from = data<T>(nodes) - first_node * width;
+    T* to = out.mutable_data_ptr<T>();
+    for_blocks(out.size(0), width, [&](int64_t first, int64_t last, int64_t) {
+      gather_rows(last - first, width, base ? base + first * width : nullptr, from,
+                  indices(row) + first, to + first * width);
     });
   });
 }

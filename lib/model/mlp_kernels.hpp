@@ -4,38 +4,86 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <vector>
 
-// What an Mlp does to rows between its matrix products, each in one pass. Rows are [R, C],
-// contiguous, of the computing type; vectors [C] are of the wide one: float64 for float64, float32
-// otherwise. Nothing here is differentiable. float32, float64 and bfloat16 on the CPU have loops;
-// LibTorch's operations serve everything else. Results do not depend on the number of threads.
+#include "model/products.hpp"
+
+// What an Mlp does to rows: products, and what follows each in the same pass over a block of rows,
+// while it is in the nearest cache. Rows are [R, C], contiguous, of the computing type; vectors [C]
+// are of vector_type. Nothing here is differentiable. float32, float64 and bfloat16 on the CPU have
+// loops, for bfloat16 beside LibTorch's products; LibTorch's operations (mlp_operations.hpp) serve
+// everything else. Results do not depend on the number of threads.
 
 namespace isobar::detail {
 
+/// While one lives, this thread takes LibTorch's operations on the CPU too, as other devices do:
+/// for tests of that way, where there is no device.
+class OperationsAlone {
+ public:
+  OperationsAlone() : outer_(on()) { on() = true; }
+  ~OperationsAlone() { on() = outer_; }
+  OperationsAlone(const OperationsAlone&) = delete;
+  OperationsAlone& operator=(const OperationsAlone&) = delete;
+
+  static bool& on();
+
+ private:
+  bool outer_;
+};
+
+/// On the CPU, by loops.
+bool on_processor(const at::Tensor& rows);
+bool has_loops(const at::Tensor& rows);
+
 /// float64 for float64, float32 for the others.
 c10::ScalarType wide_type(c10::ScalarType compute);
+/// Of biases and norms beside such rows: the wide type for loops, the rows' own for operations.
+c10::ScalarType vector_type(const at::Tensor& rows);
 
-/// What is left in the rows that went into a GELU: themselves, or its derivative there.
+/// Rows and what they are multiplied with.
+struct Operand {
+  at::Tensor x;  ///< [R, depth]
+  const Matrix& matrix;
+};
+
+/// What a GELU leaves in the rows that went into it: themselves, or what a backward pass alone
+/// needs, its derivative there. By operations it is the rows too, whose derivative is part of
+/// LibTorch's.
 enum class GeluLeaves { rows, slope };
 
-/// rows += bias; activated = gelu(rows).
-void add_bias_gelu(at::Tensor& rows, const at::Tensor& bias, at::Tensor& activated,
-                   GeluLeaves leaves);
+/// out = start + x · matrix; `start` is [C] or [R, C], perhaps `out` itself, or undefined for zero.
+void linear(const Operand& operand, const at::Tensor& start, at::Tensor& out);
+
+/// rows = the operands' products + bias; activated, which may be an operand's x, = gelu(rows).
+void linear_gelu(const std::vector<Operand>& operands, const at::Tensor& bias, at::Tensor& rows,
+                 at::Tensor& activated, GeluLeaves leaves);
 
 /// rows += near[near_row - first_near] + far[far_row]; activated = gelu(rows). Indices are [R].
 void gather_gelu(at::Tensor& rows, const at::Tensor& near, const at::Tensor& near_row,
                  int64_t first_near, const at::Tensor& far, const at::Tensor& far_row,
                  at::Tensor& activated, GeluLeaves leaves);
 
-/// gelu(rows) and its derivative there.
-void gelu_and_slope(const at::Tensor& rows, at::Tensor& activated, at::Tensor& slope);
-
-/// gradient *= slope; sums [C], float64, += its columns' sums.
-void scale_and_sum(const at::Tensor& slope, at::Tensor& gradient, at::Tensor& sums);
+/// What gather_gelu adds to the rows of edges.
+struct Gathered {
+  const at::Tensor& near;
+  at::Tensor near_row;
+  int64_t first_near;
+  at::Tensor far, far_row;
+};
+/// The same of rows = x · matrix.
+void linear_gather_gelu(const Operand& operand, const Gathered& gathered, at::Tensor& rows,
+                        at::Tensor& activated, GeluLeaves leaves);
 
 /// out = residual + LayerNorm(rows), epsilon 1e-5; an undefined residual counts as zero.
 void layer_norm(const at::Tensor& rows, const at::Tensor& weight, const at::Tensor& shift,
                 const at::Tensor& residual, at::Tensor& out);
+
+struct NormWeights {
+  at::Tensor weight, shift;
+};
+/// The same of rows = x · matrix + bias.
+void linear_norm(const Operand& operand, const at::Tensor& bias, const NormWeights& norm,
+                 const at::Tensor& residual, at::Tensor& rows, at::Tensor& out);
 
 /// Gradients of LayerNorm: at its input, out; of weight and shift, and the columns' sums of `out`,
 /// added to the sums [C], of float64.
@@ -45,8 +93,17 @@ struct NormSums {
 void layer_norm_backward(const at::Tensor& rows, const at::Tensor& weight,
                          const at::Tensor& gradient, at::Tensor& out, NormSums& sums);
 
-/// rows += nodes[row - first].
-void add_gathered(at::Tensor& rows, const at::Tensor& nodes, const at::Tensor& row, int64_t first);
+/// The gradient at a GELU's input, below = (above · matrix) * slope, from that at the next product;
+/// sums [C], float64, += its columns' sums. `slope` is what GeluLeaves::slope left.
+void linear_backward(const Operand& above, const at::Tensor& slope, at::Tensor& below,
+                     at::Tensor& sums);
+/// The same from what GeluLeaves::rows left; activated = gelu(rows).
+void linear_backward_gelu(const Operand& above, const at::Tensor& rows, at::Tensor& activated,
+                          at::Tensor& below, at::Tensor& sums);
+
+/// out = rows + nodes[row - first]; undefined rows count as zero.
+void add_gathered(const at::Tensor& rows, const at::Tensor& nodes, const at::Tensor& row,
+                  int64_t first, at::Tensor& out);
 
 /// sums[i] = the sum of rows offsets[i] - offsets[0] to offsets[i + 1] - offsets[0], in their
 /// order.

@@ -17,11 +17,6 @@
 namespace isobar::detail {
 namespace {
 
-inline bool has_loops(const at::Tensor& rows) {
-  const auto type = rows.scalar_type();
-  return rows.is_cpu() && (type == at::kFloat || type == at::kDouble || type == at::kBFloat16);
-}
-
 /// Calls body(T{}) for the type of `rows`, one of has_loops.
 template <typename Body>
 void with_type(const at::Tensor& rows, const Body& body) {
@@ -138,14 +133,19 @@ ISOBAR_INLINE void add_bias_gelu_row(int64_t width, const Wide<T>* bias, T* from
   }
 }
 
+/// value = gelu(from); gradient *= its slope there; sums += gradient.
 template <typename T>
-ISOBAR_INLINE void gelu_and_slope_row(int64_t width, const T* from, T* value, T* slope) {
+ISOBAR_INLINE void gelu_backward_row(int64_t width, const T* from, T* value, T* gradient,
+                                     Wide<T>* sums) {
 #pragma omp simd
   for (int64_t c = 0; c < width; ++c) {
     const Wide<T> x = widen(from[c]);
     const Wide<T> bell = bell_at(x), cumulative = cumulative_at(x, bell);
     value[c] = narrow<T>(x * cumulative);
-    slope[c] = narrow<T>(slope_of(x, bell, cumulative));
+    const T product =
+        narrow<T>(widen(gradient[c]) * widen(narrow<T>(slope_of(x, bell, cumulative))));
+    gradient[c] = product;
+    sums[c] += widen(product);
   }
 }
 

@@ -8,7 +8,6 @@
 #include <algorithm>
 
 #include "model/mlp_core.hpp"
-#include "model/mlp_kernels.hpp"
 
 namespace isobar::detail {
 namespace {
@@ -95,14 +94,12 @@ class PartGradients {
         at::Tensor to = Rows::of(wanted_[i], chunk);
         const bool shared = rows.parts[i].size(0) < rows.samples;
         const bool add = i == 0 && residual.defined();
-        if (add && !shared) to.copy_(residual);
         if (add && shared) to.add_(residual);
-        const at::Tensor weight = core.first_weight(column, width);
-        if (add || shared) {
-          to.addmm_(at_first, weight);
-        } else {
-          at::mm_out(to, at_first, weight);
-        }
+        linear({at_first, core.first_backward(column, width)},
+               shared ? to
+               : add  ? residual
+                      : at::Tensor(),
+               to);
       }
       column += width;
     }
@@ -121,7 +118,7 @@ class MlpRows : public Function<MlpRows> {
     const auto middle = tensors.begin() + static_cast<std::ptrdiff_t>(plan->parts);
     const Rows rows(variable_list(tensors.begin(), middle));
     const at::TensorOptions options = rows.parts.front().options();
-    const MlpCore core(variable_list(middle, tensors.end()), options.dtype().toScalarType());
+    const MlpCore core(variable_list(middle, tensors.end()), rows.parts.front());
     const int64_t chunk = chunk_rows(plan->options, core, rows);
     const bool keep = plan->options.activations == Activations::keep;
     const MlpTape kept = keep ? core.make_tape(rows.samples * rows.count, options) : MlpTape{};
@@ -149,7 +146,7 @@ class MlpRows : public Function<MlpRows> {
     const variable_list parameters(saved.begin() + parts, parameters_end);
     const MlpTape kept{*parameters_end, *(parameters_end + 1), *(parameters_end + 2)};
     const at::TensorOptions like = rows.parts.front().options();
-    MlpCore core(parameters, like.dtype().toScalarType());
+    MlpCore core(parameters, rows.parts.front());
     core.start_gradients();
     const int64_t chunk = chunk_rows(options, core, rows);
     const bool recompute = options.activations == Activations::recompute;
@@ -166,11 +163,11 @@ class MlpRows : public Function<MlpRows> {
         at::Tensor unwanted;
         core.start_again(inputs, again);
         core.finish_again(again, unwanted);
-        core.backward(again, gradient, part);
+        core.backward(again, gradient, part, MlpCore::first_inputs(part.at_first, inputs));
       } else {
-        core.backward(tape_of(kept, rows, range, kept), gradient, part);
+        core.backward(tape_of(kept, rows, range, kept), gradient, part,
+                      MlpCore::first_inputs(part.at_first, inputs));
       }
-      core.add_first_gradients(part.at_first, inputs);
       at_parts.take(rows, range, core, part.at_first, options.residual ? gradient : at::Tensor());
     });
     variable_list result = at_parts.tensors();
