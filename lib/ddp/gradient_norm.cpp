@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <isobar/ddp/gradient_norm.hpp>
 
+#include <isobar/core/error.hpp>
+
 #include <ATen/ATen.h>
 #include <ATen/Dispatch.h>
 #include <ATen/Parallel.h>
@@ -14,7 +16,7 @@ namespace isobar {
 namespace {
 
 /// Values that one thread adds up. Fixed, so that rounding does not depend on their number.
-constexpr int64_t kChunk = 64 * 1024;
+constexpr int64_t kNormChunk = 64 * 1024;
 
 std::vector<at::Tensor> gradients_of(const std::vector<NamedParameter>& parameters) {
   std::vector<at::Tensor> result;
@@ -48,15 +50,15 @@ double sum_of_squares(const T* values, int64_t count) {
 double sum_of_squares_on_cpu(const at::Tensor& gradient, std::vector<double>& partial) {
   const auto dense = gradient.is_non_overlapping_and_dense() ? gradient : gradient.contiguous();
   const int64_t count = dense.is_complex() ? 2 * dense.numel() : dense.numel();
-  const int64_t chunks = (count + kChunk - 1) / kChunk;
+  const int64_t chunks = (count + kNormChunk - 1) / kNormChunk;
   partial.assign(chunks, 0);
   const auto type = c10::toRealValueType(dense.scalar_type());
   AT_DISPATCH_FLOATING_TYPES_AND2(at::kHalf, at::kBFloat16, type, "gradient_norm", [&] {
     const auto* values = static_cast<const scalar_t*>(dense.const_data_ptr());
     at::parallel_for(0, chunks, 1, [&](int64_t begin, int64_t end) {
       for (int64_t c = begin; c < end; ++c) {
-        const int64_t from = c * kChunk;
-        partial[c] = sum_of_squares(values + from, std::min(kChunk, count - from));
+        const int64_t from = c * kNormChunk;
+        partial[c] = sum_of_squares(values + from, std::min(kNormChunk, count - from));
       }
     });
   });
@@ -84,6 +86,24 @@ double sum_of_squares(const std::vector<NamedParameter>& parameters, bool sharde
   return sum + norms.square().sum().item<double>();
 }
 
+/// Looks for the culprit only now: a pass over all gradients that nobody pays for otherwise.
+[[noreturn]] void refuse(const std::vector<NamedParameter>& parameters, double norm) {
+  std::string where =
+      "all values of this rank are finite, so that another has the culprit or squares are too "
+      "large";
+  for (const auto& parameter : parameters) {
+    const auto& gradient = parameter.tensor.grad();
+    if (!gradient.defined()) continue;
+    const auto count = gradient.numel() - at::isfinite(gradient).sum().item<int64_t>();
+    if (count == 0) continue;
+    where = detail::join("the gradient of '", parameter.name, "' has ", count, " of ",
+                         gradient.numel(), " values that are not finite");
+    break;
+  }
+  throw DataError(detail::join("clip_by_norm: the gradients' norm is ", norm, ": ", where,
+                               "; leave the step out on every rank, or find what makes them"));
+}
+
 }  // namespace
 
 double gradient_norm(const std::vector<NamedParameter>& parameters, const ProcessGrid& grid) {
@@ -95,7 +115,9 @@ double gradient_norm(const std::vector<NamedParameter>& parameters, const Proces
   return std::sqrt(shared + owned.item<double>());
 }
 
-void clip_by_norm(const std::vector<NamedParameter>& parameters, double norm, double max_norm) {
+void clip_by_norm(const std::vector<NamedParameter>& parameters, double norm, double max_norm,
+                  NonFinite non_finite) {
+  if (non_finite == NonFinite::refused && !std::isfinite(norm)) refuse(parameters, norm);
   const auto gradients = gradients_of(parameters);
   if (!(norm > max_norm) || gradients.empty()) return;
   c10::NoGradGuard no_grad;

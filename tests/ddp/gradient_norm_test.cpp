@@ -1,10 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <isobar/ddp/gradient_norm.hpp>
 
+#include "core/message_of.hpp"
+
 #include <isobar/comm/thread_world.hpp>
+#include <isobar/core/error.hpp>
 #include <isobar/ddp/reducer.hpp>
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
 
 namespace isobar::gradient_norm_test {
 namespace {
@@ -91,6 +97,27 @@ SplitModel in_one_process() {
     (whole.partial_loss(replica_input(replica)) / 2).backward();
   }
   return whole;
+}
+
+TEST(ClipByNorm, RefusesANormThatIsNotFiniteWhereItIsAskedTo) {
+  constexpr double kInf = std::numeric_limits<double>::infinity();
+  const auto plain = at::ones({2}).set_requires_grad(true);
+  const auto culprit = at::ones({3}).set_requires_grad(true);
+  plain.mutable_grad() = at::ones({2});
+  culprit.mutable_grad() = at::tensor({1.0F, static_cast<float>(kInf), 2.0F});
+  const std::vector<NamedParameter> parameters{{"plain", plain}, {"culprit", culprit}};
+  const auto self = make_self_communicator();
+  const double norm = gradient_norm(parameters, ProcessGrid(*self, 1));
+  EXPECT_EQ(
+      test::message_of<DataError>([&] { clip_by_norm(parameters, norm, 1, NonFinite::refused); }),
+      "clip_by_norm: the gradients' norm is inf: the gradient of 'culprit' has 1 of 3 values "
+      "that are not finite; leave the step out on every rank, or find what makes them");
+  EXPECT_TRUE(at::equal(plain.grad(), at::ones({2})));
+  clip_by_norm({parameters[0]}, std::sqrt(2.0), 5, NonFinite::refused);
+  EXPECT_TRUE(at::equal(plain.grad(), at::ones({2})));
+  clip_by_norm(parameters, norm, 1);  // as PyTorch
+  EXPECT_TRUE(at::equal(plain.grad(), at::zeros({2})));
+  EXPECT_TRUE(culprit.grad()[1].isnan().item<bool>());
 }
 
 class GradientNormGrids : public testing::TestWithParam<int> {};
