@@ -73,4 +73,6 @@ std::string hash_text(std::string_view text) {
   return hash.result().xxh3_128;
 }
 
+std::uint64_t hash_bytes(std::string_view bytes) { return XXH3_64bits(bytes.data(), bytes.size()); }
+
 }  // namespace isobar

@@ -39,4 +39,7 @@ FileHash hash_file(const std::filesystem::path& path);
 
 std::string hash_text(std::string_view text);
 
+/// XXH3-64. For telling values apart within a run.
+std::uint64_t hash_bytes(std::string_view bytes);
+
 }  // namespace isobar

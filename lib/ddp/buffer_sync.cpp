@@ -2,13 +2,11 @@
 #include "ddp/buffer_sync.hpp"
 
 #include "ddp/broadcast.hpp"
+#include "ddp/tensor_bits.hpp"
 
 #include <isobar/comm/agreement.hpp>
 #include <isobar/core/error.hpp>
-#include <isobar/core/hash.hpp>
 #include <isobar/core/stopwatch.hpp>
-#include <ATen/ops/empty.h>
-#include <ATen/ops/tensor.h>
 #include <torch/nn/module.h>
 
 namespace isobar {
@@ -18,20 +16,6 @@ std::vector<std::string> buffer_names(const torch::nn::Module& module) {
   std::vector<std::string> names;
   for (const auto& item : module.named_buffers()) names.push_back(item.key());
   return names;
-}
-
-/// Of type, shape and bits: a buffer reassigned to another shape differs too.
-int64_t hash_of(const at::Tensor& buffer) {
-  const auto bits = buffer.detach().cpu().contiguous();
-  const auto kind = detail::join(at::toString(bits.scalar_type()), bits.sizes());
-  const std::string_view bytes(static_cast<const char*>(bits.const_data_ptr()), bits.nbytes());
-  return static_cast<int64_t>(splitmix64(fnv1a(kind)) ^ fnv1a(bytes));
-}
-
-std::string listed(const std::vector<int>& ranks) {
-  std::string text = ranks.size() == 1 ? "rank " : "ranks ";
-  for (size_t i = 0; i < ranks.size(); ++i) text += detail::join(i > 0 ? ", " : "", ranks[i]);
-  return text;
 }
 
 }  // namespace
@@ -64,42 +48,28 @@ void BufferSync::end_step(int64_t step) {
 }
 
 void BufferSync::compare(int64_t step) {
-  std::vector<int64_t> mine;
+  std::vector<NamedHash> mine;
   run_agreed(world_, [&] { mine = hashes(); });
   if (mine.empty()) return;
-  const auto count = static_cast<int64_t>(mine.size());
-  auto gathered = at::empty({count * data_.size()}, at::kLong);
-  data_.all_gather(gathered, at::tensor(mine, at::kLong)).synchronize();
-  const auto* first = gathered.const_data_ptr<int64_t>();
-  const std::vector<int64_t> all(first, first + gathered.numel());
-  // Only the ranks of one data-parallel group see a difference in it: the world is told.
-  run_agreed(world_, [&] { require_same(all, step); });
+  require_same_hashes(
+      world_, data_, mine, [&](const std::string& name, const std::string& difference) {
+        return detail::join("DataParallel: step ", step, ": buffer '", name, "' of ", difference,
+                            "; find what changes it on one rank only, or let buffers.action "
+                            "broadcast it");
+      });
 }
 
-std::vector<int64_t> BufferSync::hashes() const {
+std::vector<NamedHash> BufferSync::hashes() const {
   const auto names = buffer_names(module_);
   ISOBAR_CHECK(names == names_, "DataParallel: rank ", world_.rank(), " has ", names.size(),
                " buffers, ", names_.size(),
                " when the module was wrapped, or others; register "
                "buffers before that");
-  std::vector<int64_t> result;
-  for (const auto& buffer : module_.buffers()) result.push_back(hash_of(buffer));
-  return result;
-}
-
-void BufferSync::require_same(const std::vector<int64_t>& all, int64_t step) const {
-  const int model_size = world_.size() / data_.size();
-  const int first = world_.rank() % model_size;
-  for (size_t b = 0; b < names_.size(); ++b) {
-    std::vector<int> others;
-    for (int replica = 1; replica < data_.size(); ++replica) {
-      if (all[replica * names_.size() + b] == all[b]) continue;
-      others.push_back(first + replica * model_size);
-    }
-    ISOBAR_CHECK(others.empty(), "DataParallel: step ", step, ": buffer '", names_[b], "' of ",
-                 listed(others), " of ", world_.size(), " differs from that of rank ", first,
-                 "; find what changes it on one rank only, or let buffers.action broadcast it");
+  std::vector<NamedHash> result;
+  for (const auto& item : module_.named_buffers()) {
+    result.push_back({item.key(), hash_of(item.value())});
   }
+  return result;
 }
 
 }  // namespace isobar

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <isobar/comm/communicator.hpp>
+#include "ddp/bit_comparison.hpp"
+
 #include <isobar/ddp/buffer_policy.hpp>
 
 #include <string>
@@ -33,8 +34,7 @@ class BufferSync {
 
  private:
   void compare(int64_t step);
-  std::vector<int64_t> hashes() const;
-  void require_same(const std::vector<int64_t>& all, int64_t step) const;
+  std::vector<NamedHash> hashes() const;
 
   const torch::nn::Module& module_;
   Communicator& world_;

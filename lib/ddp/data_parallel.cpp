@@ -3,6 +3,7 @@
 
 #include "ddp/broadcast.hpp"
 #include "ddp/buffer_sync.hpp"
+#include "ddp/tensor_bits.hpp"
 
 #include <isobar/comm/agreement.hpp>
 #include <isobar/core/error.hpp>
@@ -31,9 +32,7 @@ std::vector<NamedParameter> trainable_parameters(const torch::nn::Module& module
 std::vector<std::string> describe_rest(const torch::nn::Module& module, bool buffers) {
   std::vector<std::string> lines;
   const auto add = [&](const std::string& kind, const auto& item) {
-    lines.push_back(detail::join(kind, " ", item.key(), " ",
-                                 at::toString(item.value().scalar_type()), " ",
-                                 item.value().sizes()));
+    lines.push_back(detail::join(kind, " ", item.key(), " ", describe_layout(item.value())));
   };
   if (buffers) {
     for (const auto& item : module.named_buffers()) add("buffer", item);
@@ -43,6 +42,17 @@ std::vector<std::string> describe_rest(const torch::nn::Module& module, bool buf
     }
   }
   return lines;
+}
+
+/// What the constructor copies from rank 0 must be something that it can copy.
+void check_kinds(const torch::nn::Module& module) {
+  const auto check = [](std::string_view kind, const auto& item) {
+    const auto obstacle = obstacle_to_copying(item.value());
+    ISOBAR_CHECK(obstacle.empty(), "DataParallel: ", kind, " '", item.key(), "' ", obstacle,
+                 ", and cannot be copied from rank 0; keep it as a member that is not registered");
+  };
+  for (const auto& item : module.named_parameters()) check("parameter", item);
+  for (const auto& item : module.named_buffers()) check("buffer", item);
 }
 
 ReducerOptions reducer_options(const DataParallelOptions& options) {
@@ -75,6 +85,7 @@ struct DataParallel::Impl {
         data(data),
         reducer(std::move(made)),
         buffers(module, world, data, options.buffers) {
+    run_agreed(world, [&] { check_kinds(module); });
     require_equal(world, "DataParallel: frozen parameters", describe_rest(module, false));
     require_equal(data, "DataParallel: buffers", describe_rest(module, true));
     broadcast_parameters();

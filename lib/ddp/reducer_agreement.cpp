@@ -46,6 +46,18 @@ std::string describe(const NamedParameter& parameter, bool with_shape) {
   return text;
 }
 
+bool is_reducible(const at::Tensor& tensor) {
+  switch (c10::toRealValueType(tensor.scalar_type())) {
+    case at::kHalf:
+    case at::kBFloat16:
+    case at::kFloat:
+    case at::kDouble:
+      return true;
+    default:
+      return false;
+  }
+}
+
 void check_parameter(const NamedParameter& parameter) {
   const auto& tensor = parameter.tensor;
   ISOBAR_CHECK(tensor.defined() && tensor.is_leaf() && tensor.requires_grad(),
@@ -53,6 +65,9 @@ void check_parameter(const NamedParameter& parameter) {
                "' must be a defined leaf tensor that requires a gradient");
   ISOBAR_CHECK(tensor.layout() == at::kStrided, "Reducer: parameter '", parameter.name,
                "' has layout ", tensor.layout(), ", only strided ones are reduced");
+  ISOBAR_CHECK(is_reducible(tensor) && !tensor.is_meta(), "Reducer: parameter '", parameter.name,
+               "' is ", tensor.scalar_type(), " on ", tensor.device(),
+               "; only half, bfloat16, float, double and complex ones with memory are reduced");
 }
 
 // Two slots would fight for one .grad.

@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <isobar/comm/communicator.hpp>
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace isobar {
+
+/// A tensor's name and its hash_of().
+struct NamedHash {
+  std::string name;
+  int64_t hash = 0;
+};
+
+/// Compares hashes, of the same names on every rank, over `group`, one of those into which
+/// `world` divides by taking every k-th rank. Where they differ in any group, every rank of the
+/// world throws the same UsageError: `message` of the first name that differs and "ranks 1, 2 of
+/// 4 differs from that of rank 0". What travels is eight bytes a rank unless they differ.
+/// Collective over the world; blocks.
+void require_same_hashes(Communicator& world, Communicator& group,
+                         const std::vector<NamedHash>& mine,
+                         const std::function<std::string(const std::string& name,
+                                                         const std::string& difference)>& message);
+
+}  // namespace isobar
