@@ -17,9 +17,10 @@ namespace {
 
 /// How large a bucket is; of everything else, what it is.
 std::string contents(const Operation& operation) {
-  if (operation.bucket < 0) return operation.signature();
+  const int32_t bucket = operation.mark.bucket;
+  if (bucket < 0) return operation.signature();
   const auto& buffer = operation.output;
-  return detail::join("bucket ", operation.bucket, ", ", type_name(buffer.scalar_type()), ", ",
+  return detail::join("bucket ", bucket, ", ", type_name(buffer.scalar_type()), ", ",
                       format_bytes(static_cast<int64_t>(buffer.nbytes())));
 }
 
@@ -63,8 +64,13 @@ std::string in_words(std::chrono::milliseconds time) {
   return detail::join(static_cast<double>(time.count()) / 1000.0, " s");
 }
 
-std::string of_bucket(int32_t bucket) {
-  return bucket < 0 ? std::string() : detail::join(" of bucket ", bucket);
+std::string of_bucket(const BucketMark& mark) {
+  if (mark.bucket < 0) return {};
+  auto text = detail::join(" of bucket ", mark.bucket);
+  if (mark.reducer >= 0) text += detail::join(", reducer ", mark.reducer);
+  if (mark.step >= 0) text += detail::join(", step ", mark.step);
+  if (mark.frozen > 0) text += detail::join(", ", mark.frozen, " of its parameters frozen");
+  return text;
 }
 
 std::string timed_out(const Operation& operation, int rank, int size) {

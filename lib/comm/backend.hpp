@@ -37,8 +37,9 @@ struct BackendAccess {
 /// "allreduce #41 on rank 3 of 8".
 std::string place(const Operation& operation, int rank, int size);
 
-/// " of bucket 2"; empty for a negative number.
-std::string of_bucket(int32_t bucket);
+/// " of bucket 2, reducer 0, step 7, 1 of its parameters frozen", as far as it is known; empty
+/// for what is no bucket.
+std::string of_bucket(const BucketMark& mark);
 
 /// "allreduce #41 on rank 3 of 8: no answer in 30 s (allreduce sum float32[1024])"; of a
 /// bucket "... (bucket 2, float32, 1.0 MiB)".

@@ -79,7 +79,7 @@ Work Communicator::allreduce(at::Tensor buffer, const AllreduceOptions& options)
   Operation operation;
   operation.kind = OperationKind::allreduce;
   operation.reduce = options.op;
-  operation.bucket = std::max(options.bucket, -1);
+  operation.mark = options.mark;
   operation.output = std::move(buffer);
   return start(std::move(operation));
 }
@@ -97,7 +97,7 @@ Work Communicator::reduce_scatter(at::Tensor output, at::Tensor input, ReduceOp 
   return start(std::move(operation));
 }
 
-Work Communicator::all_gather(at::Tensor output, at::Tensor input) {
+Work Communicator::all_gather(at::Tensor output, at::Tensor input, const BucketMark& mark) {
   constexpr auto kKind = OperationKind::all_gather;
   check_pair(kKind, output, input);
   ISOBAR_CHECK(output.numel() == size_ * input.numel(), prefix(kKind, rank_, size_), "output has ",
@@ -106,11 +106,12 @@ Work Communicator::all_gather(at::Tensor output, at::Tensor input) {
   operation.kind = kKind;
   operation.input = std::move(input);
   operation.output = std::move(output);
+  operation.mark = mark;
   return start(std::move(operation));
 }
 
 Work Communicator::all_to_all(at::Tensor output, at::Tensor input, std::vector<int64_t> output_rows,
-                              std::vector<int64_t> input_rows) {
+                              std::vector<int64_t> input_rows, const BucketMark& mark) {
   constexpr auto kKind = OperationKind::all_to_all;
   const auto where = prefix(kKind, rank_, size_);
   check_pair(kKind, output, input);
@@ -126,6 +127,7 @@ Work Communicator::all_to_all(at::Tensor output, at::Tensor input, std::vector<i
   operation.output = std::move(output);
   operation.input_rows = std::move(input_rows);
   operation.output_rows = std::move(output_rows);
+  operation.mark = mark;
   return start(std::move(operation));
 }
 

@@ -39,12 +39,12 @@ std::string_view to_string(OperationKind kind) noexcept {
   return "unknown";
 }
 
-std::string Operation::signature() const {
+std::string Operation::signature() const { return signature_of_values() + of_bucket(mark); }
+
+std::string Operation::signature_of_values() const {
   const auto kind_name = to_string(kind);
   switch (kind) {
     case OperationKind::allreduce:
-      return detail::join(kind_name, " ", to_string(reduce), " ", elements(output),
-                          of_bucket(bucket));
     case OperationKind::reduce_scatter:
       return detail::join(kind_name, " ", to_string(reduce), " ", elements(output));
     case OperationKind::all_gather:

@@ -22,7 +22,7 @@ Work BucketChannel::allreduce(at::Tensor buffer, int64_t payload_bytes) {
   const int64_t bytes = payload_bytes < 0 ? bytes_of(buffer) : payload_bytes;
   traffic_.payload_bytes += bytes;
   traffic_.sent_bytes += 2 * (size() - 1) * bytes / size();
-  return group_.allreduce(std::move(buffer), {.bucket = bucket_});
+  return group_.allreduce(std::move(buffer), {.mark = {.bucket = bucket_}});
 }
 
 Work BucketChannel::all_to_all(at::Tensor output, at::Tensor input) {

@@ -96,8 +96,13 @@ TEST(Communicator, NamesItsOperations) {
   operation.sequence = 41;
   EXPECT_EQ(operation.name(), "allreduce #41");
   EXPECT_EQ(operation.signature(), "allreduce sum float32[1024]");
-  operation.bucket = 2;
+  operation.mark.bucket = 2;
   EXPECT_EQ(operation.signature(), "allreduce sum float32[1024] of bucket 2");
+  operation.mark = {.bucket = 2, .reducer = 1, .frozen = 3, .step = 7};
+  EXPECT_EQ(
+      operation.signature(),
+      "allreduce sum float32[1024] of bucket 2, reducer 1, step 7, 3 of its parameters frozen");
+  operation.mark = {};
 
   operation.kind = OperationKind::all_to_all;
   operation.input = at::ones({7, 3, 5}, at::kDouble);
@@ -120,7 +125,7 @@ TEST(Communicator, SaysWhichBucketGotNoAnswer) {
   operation.timeout = std::chrono::seconds(30);
   const std::string where = "allreduce #41 on rank 3 of 8: no answer in 30 s ";
   EXPECT_EQ(timed_out(operation, 3, 8), where + "(allreduce sum float32[262144])");
-  operation.bucket = 2;
+  operation.mark.bucket = 2;
   EXPECT_EQ(timed_out(operation, 3, 8), where + "(bucket 2, float32, 1.0 MiB)");
 }
 

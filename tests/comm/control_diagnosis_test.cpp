@@ -196,7 +196,7 @@ TEST(Diagnosis, NamesBothBucketsThatDiffer) {
   World world(2);
   for (const int rank : {0, 1}) {
     auto call = allreduce(1024);
-    call.bucket = 3 + rank;
+    call.mark.bucket = 3 + rank;
     world.says(rank, Calls{kWorld, 0, {call}});
   }
   expect_contains(world.after(milliseconds(200)),

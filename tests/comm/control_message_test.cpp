@@ -14,8 +14,12 @@ constexpr size_t kLimit = 1 << 16;
 
 /// Every message of the protocol, with fields that are not zero.
 std::vector<Message> all_messages() {
-  const Call call{
-      .count = int64_t{1} << 40, .peer = 3, .bucket = 70'000, .kind = 4, .reduce = 1, .type = 6};
+  const Call call{.count = int64_t{1} << 40,
+                  .peer = 3,
+                  .mark = {.bucket = 70'000, .reducer = 3, .frozen = 2, .step = int64_t{1} << 33},
+                  .kind = 4,
+                  .reduce = 1,
+                  .type = 6};
   const Process process{"n3", 123};
   return {Hello{"token", 7, 2, 4, process},
           Accepted{},
@@ -129,7 +133,7 @@ TEST(ControlCall, SaysTheSignatureOfItsOperation) {
     EXPECT_EQ(signature(call_of(made)), made.signature());
   }
   auto bucket = operation(allreduce);
-  bucket.bucket = 2;
+  bucket.mark.bucket = 2;
   EXPECT_EQ(signature(call_of(bucket)), "allreduce maximum float64[24] of bucket 2");
   EXPECT_EQ(bucket.signature(), "allreduce maximum float64[24] of bucket 2");
   EXPECT_EQ(signature(call_of(operation(all_to_all))), "all_to_all float64 rows of 3");
@@ -147,8 +151,16 @@ TEST(ControlCall, DiffersWhereTheRanksMustAgree) {
   other.output = at::empty({8, 4}, at::kDouble);
   EXPECT_NE(call_of(other), call);
   auto bucket = operation(OperationKind::allreduce);
-  bucket.bucket = 0;
+  bucket.mark.bucket = 0;
   EXPECT_NE(call_of(bucket), call);
+  for (const BucketMark& mark :
+       {BucketMark{.bucket = 0, .reducer = 1}, BucketMark{.bucket = 0, .frozen = 1},
+        BucketMark{.bucket = 0, .step = 1}}) {
+    auto marked = operation(OperationKind::allreduce);
+    marked.mark = mark;
+    EXPECT_NE(call_of(marked), call_of(bucket));
+    EXPECT_EQ(signature(call_of(marked)), marked.signature());
+  }
   auto root = operation(OperationKind::broadcast);
   root.peer = 0;
   EXPECT_NE(call_of(root), call_of(operation(OperationKind::broadcast)));

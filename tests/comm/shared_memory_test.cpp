@@ -214,6 +214,19 @@ TEST(SharedMemory, NamesBothCallsOnEveryRank) {
   EXPECT_LT(seconds, 10);
 }
 
+TEST(SharedMemory, TellsBucketsAndReducersApart) {
+  for (const bool by_bucket : {true, false}) {
+    run_shared(2, [&](Communicator& comm) {
+      const int rank = comm.rank();
+      const BucketMark mark{.bucket = by_bucket ? rank : 0, .reducer = by_bucket ? 0 : rank};
+      const auto message =
+          error_of<CommError>([&] { comm.allreduce(at::ones({4}), {.mark = mark}).wait(); });
+      expect_contains(message, "of bucket 0, reducer 0'");
+      expect_contains(message, by_bucket ? "of bucket 1, reducer 0'" : "of bucket 0, reducer 1'");
+    });
+  }
+}
+
 TEST(SharedMemory, RefusesRowsOnWhichTwoRanksDisagree) {
   run_shared(2, [](Communicator& comm) {
     const int64_t rows = comm.rank() == 0 ? 3 : 5;

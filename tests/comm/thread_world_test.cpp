@@ -47,11 +47,33 @@ TEST(ThreadWorld, SumsSixteenBitFloatsInFloat32) {
 TEST(ThreadWorld, TellsBucketsOfOneSizeApart) {
   const auto text = error_of<CommError>([] {
     run_ranks(2, [](Communicator& comm) {
-      comm.allreduce(at::ones({8}), {.bucket = 3 + comm.rank()}).wait();
+      comm.allreduce(at::ones({8}), {.mark = {.bucket = 3 + comm.rank()}}).wait();
     });
   });
   expect_contains(text, "'allreduce sum float32[8] of bucket 3'");
   expect_contains(text, "'allreduce sum float32[8] of bucket 4'");
+}
+
+TEST(ThreadWorld, TellsReducersApartInEveryCollectiveOfACompressor) {
+  const std::vector<std::function<Work(Communicator&, const BucketMark&)>> collectives{
+      [](Communicator& comm, const BucketMark& mark) {
+        return comm.allreduce(at::ones({8}), {.mark = mark});
+      },
+      [](Communicator& comm, const BucketMark& mark) {
+        return comm.all_gather(at::ones({8}), at::ones({4}), mark);
+      },
+      [](Communicator& comm, const BucketMark& mark) {
+        return comm.all_to_all(at::ones({8}), at::ones({8}), {4, 4}, {4, 4}, mark);
+      }};
+  for (const auto& collective : collectives) {
+    const auto text = error_of<CommError>([&] {
+      run_ranks(2, [&](Communicator& comm) {
+        collective(comm, {.bucket = 0, .reducer = comm.rank()}).wait();
+      });
+    });
+    expect_contains(text, " of bucket 0, reducer 0'");
+    expect_contains(text, " of bucket 0, reducer 1'");
+  }
 }
 
 TEST(ThreadWorld, StartsWithoutWaitingForOthers) {

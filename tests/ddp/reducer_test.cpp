@@ -54,7 +54,7 @@ TEST(Reducer, NamesItsBucketWhereAnotherRankSendsAnother) {
     run_ranks(2, [](Communicator& comm) {
       auto weight = leaf({4});
       Reducer reducer({{"weight", weight}}, comm);
-      if (comm.rank() == 1) return comm.allreduce(at::ones({4}), {.bucket = 5}).wait();
+      if (comm.rank() == 1) return comm.allreduce(at::ones({4}), {.mark = {.bucket = 5}}).wait();
       backward(weight, 0);
       reducer.finish();
     });

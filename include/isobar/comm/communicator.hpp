@@ -23,9 +23,7 @@ class Watch;
 /// What an allreduce does, and what it carries.
 struct AllreduceOptions {
   ReduceOp op = ReduceOp::sum;
-  /// The buffer's number in a plan of gradient buckets. The ranks have to agree on it as on
-  /// the size, and errors name it. Negative for whatever is no bucket.
-  int32_t bucket = -1;
+  BucketMark mark{};
 };
 
 /// A fixed, ordered set of ranks that exchange tensors.
@@ -74,14 +72,15 @@ class Communicator {
 
   /// Puts every rank's `input` (n elements) into `output` (size() · n elements),
   /// in the order of ranks.
-  [[nodiscard]] Work all_gather(at::Tensor output, at::Tensor input);
+  [[nodiscard]] Work all_gather(at::Tensor output, at::Tensor input, const BucketMark& mark = {});
 
   /// Sends the first input_rows[0] rows of `input` to rank 0, the next
   /// input_rows[1] to rank 1, and so on; `output` receives output_rows[r] rows
   /// from rank r, in the order of ranks. A row is an entry of dimension 0.
   /// Zero rows are allowed.
   [[nodiscard]] Work all_to_all(at::Tensor output, at::Tensor input,
-                                std::vector<int64_t> output_rows, std::vector<int64_t> input_rows);
+                                std::vector<int64_t> output_rows, std::vector<int64_t> input_rows,
+                                const BucketMark& mark = {});
 
   /// Copies the root's `buffer` into everyone's.
   [[nodiscard]] Work broadcast(at::Tensor buffer, int root);

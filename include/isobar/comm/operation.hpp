@@ -25,6 +25,17 @@ enum class OperationKind {
 
 std::string_view to_string(OperationKind kind) noexcept;
 
+/// What of a Reducer's gradients a collective carries. The ranks have to agree on it as on the
+/// size, and errors name it.
+struct BucketMark {
+  int32_t bucket = -1;   ///< its number in the plan; negative for whatever is no bucket
+  int32_t reducer = -1;  ///< tells the reducers of one communicator apart; negative for none
+  int32_t frozen = 0;    ///< parameters of the bucket that are frozen in this step
+  int64_t step = -1;     ///< negative for none
+
+  bool operator==(const BucketMark&) const = default;
+};
+
 /// One checked call on a Communicator, as a backend gets it.
 ///
 /// Tensors are contiguous and keep their memory alive; `input` may be undefined
@@ -37,8 +48,8 @@ struct Operation {
   /// broadcast: the root; send and receive: the other rank.
   int peer = 0;
   int tag = 0;
-  /// allreduce: the gradient bucket that it carries; negative for none.
-  int32_t bucket = -1;
+  /// The gradients that it carries, if it does.
+  BucketMark mark;
   /// all_to_all: rows (entries of dimension 0) sent to and received from each rank.
   std::vector<int64_t> input_rows;
   std::vector<int64_t> output_rows;
@@ -47,13 +58,16 @@ struct Operation {
   int64_t sequence = 0;
   std::chrono::milliseconds timeout{0};
 
-  /// What the ranks must agree on, such as "allreduce sum float32[1024]" or "allreduce
-  /// sum float32[1024] of bucket 2"; equal strings on all ranks are necessary for a
+  /// What the ranks must agree on, such as "allreduce sum float32[1024]" or "allreduce sum
+  /// float32[1024] of bucket 2, reducer 0, step 7"; equal strings on all ranks are necessary for a
   /// collective to be the same.
   std::string signature() const;
 
   /// How messages name it, such as "allreduce #41".
   std::string name() const;
+
+ private:
+  std::string signature_of_values() const;
 };
 
 }  // namespace isobar

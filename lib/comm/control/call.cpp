@@ -22,6 +22,26 @@ const at::Tensor& agreed(const Operation& operation) {
   return by_input ? operation.input : operation.output;
 }
 
+std::string signature_of_values(const Call& call) {
+  const auto kind = static_cast<OperationKind>(call.kind);
+  const auto type = type_name(static_cast<at::ScalarType>(call.type));
+  const auto elements = detail::join(type, "[", call.count, "]");
+  switch (kind) {
+    case OperationKind::allreduce:
+    case OperationKind::reduce_scatter:
+      return detail::join(to_string(kind), " ", to_string(static_cast<ReduceOp>(call.reduce)), " ",
+                          elements);
+    case OperationKind::all_to_all:
+      return detail::join(to_string(kind), " ", type, " rows of ", call.count);
+    case OperationKind::broadcast:
+      return detail::join(to_string(kind), " from ", call.peer, " ", elements);
+    case OperationKind::barrier:
+      return std::string(to_string(kind));
+    default:
+      return detail::join(to_string(kind), " ", elements);
+  }
+}
+
 }  // namespace
 
 Call call_of(const Operation& operation) noexcept {
@@ -29,7 +49,7 @@ Call call_of(const Operation& operation) noexcept {
   Call call;
   call.kind = static_cast<uint8_t>(kind);
   if (kind == OperationKind::broadcast) call.peer = operation.peer;
-  if (kind == OperationKind::allreduce) call.bucket = operation.bucket;
+  call.mark = operation.mark;
   if (kind == OperationKind::allreduce || kind == OperationKind::reduce_scatter) {
     call.reduce = static_cast<uint8_t>(operation.reduce);
   }
@@ -41,31 +61,13 @@ Call call_of(const Operation& operation) noexcept {
 }
 
 bool is_valid(const Call& call) noexcept {
-  return call.count >= 0 && call.peer >= 0 && call.bucket >= -1 &&
+  return call.count >= 0 && call.peer >= 0 && call.mark.bucket >= -1 && call.mark.frozen >= 0 &&
          call.kind <= static_cast<uint8_t>(OperationKind::barrier) &&
          call.reduce <= static_cast<uint8_t>(ReduceOp::maximum) &&
          call.type < static_cast<uint8_t>(at::ScalarType::Undefined);
 }
 
-std::string signature(const Call& call) {
-  const auto kind = static_cast<OperationKind>(call.kind);
-  const auto type = type_name(static_cast<at::ScalarType>(call.type));
-  const auto elements = detail::join(type, "[", call.count, "]");
-  switch (kind) {
-    case OperationKind::allreduce:
-    case OperationKind::reduce_scatter:
-      return detail::join(to_string(kind), " ", to_string(static_cast<ReduceOp>(call.reduce)), " ",
-                          elements, of_bucket(call.bucket));
-    case OperationKind::all_to_all:
-      return detail::join(to_string(kind), " ", type, " rows of ", call.count);
-    case OperationKind::broadcast:
-      return detail::join(to_string(kind), " from ", call.peer, " ", elements);
-    case OperationKind::barrier:
-      return std::string(to_string(kind));
-    default:
-      return detail::join(to_string(kind), " ", elements);
-  }
-}
+std::string signature(const Call& call) { return signature_of_values(call) + of_bucket(call.mark); }
 
 std::string name(const Call& call, int64_t sequence) {
   return detail::join(to_string(static_cast<OperationKind>(call.kind)), " #", sequence);

@@ -8,14 +8,13 @@
 
 namespace isobar::control {
 
-/// What the ranks must agree on of one collective, in 24 bytes.
+/// What the ranks must agree on of one collective, in 48 bytes.
 struct Call {
   /// Elements a rank; for all_to_all those of one row.
   int64_t count = 0;
   /// A broadcast's root, 0 otherwise.
   int32_t peer = 0;
-  /// An allreduce's, -1 for none.
-  int32_t bucket = -1;
+  BucketMark mark{};
   uint8_t kind = 0;
   uint8_t reduce = 0;
   uint8_t type = 0;
@@ -23,10 +22,11 @@ struct Call {
   bool operator==(const Call&) const = default;
 
   static void fields(auto& call, auto&& visit) {
-    visit(call.count, call.peer, call.bucket, call.kind, call.reduce, call.type);
+    visit(call.count, call.peer, call.mark.bucket, call.mark.reducer, call.mark.frozen,
+          call.mark.step, call.kind, call.reduce, call.type);
   }
 };
-static_assert(sizeof(Call) == 24);
+static_assert(sizeof(Call) == 48);
 
 Call call_of(const Operation& operation) noexcept;
 

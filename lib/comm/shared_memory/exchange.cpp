@@ -21,6 +21,7 @@ Announcement announcement_of(const Operation& operation) {
   call.reduce = static_cast<int32_t>(operation.reduce);
   call.type = static_cast<int32_t>(tensor.scalar_type());
   call.peer = operation.peer;
+  call.mark = operation.mark;
   // The rows of an all_to_all are each rank's own; only their shape is common.
   call.extent = operation.kind == OperationKind::all_to_all
                     ? static_cast<int64_t>(fnv1a(operation.signature()))

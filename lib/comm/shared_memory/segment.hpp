@@ -3,6 +3,8 @@
 // since a rank may be killed at any instruction.
 #pragma once
 
+#include <isobar/comm/operation.hpp>
+
 #include <array>
 #include <atomic>
 #include <chrono>
@@ -29,6 +31,7 @@ struct Announcement {
   int32_t peer = 0;
   /// Elements, or a hash of the signature where they do not tell it.
   int64_t extent = 0;
+  BucketMark mark;
 
   bool operator==(const Announcement&) const = default;
 };
