@@ -64,7 +64,8 @@ class DryRun {
     const bool in_place = compressor_ && compressor_->reads_in_place();
     if (in_place && stage == 0) sources = sources_of(bucket);
     auto& piece = pieces_[bucket];
-    BucketChannel channel(group_, static_cast<int32_t>(bucket), traffic, sources);
+    BucketChannel channel(group_, {.bucket = static_cast<int32_t>(bucket)}, traffic,
+                          std::move(sources));
     const double spent_s = group_.spent_s();
     const Stopwatch watch;
     if (!compressor_) {

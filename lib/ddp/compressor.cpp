@@ -22,20 +22,20 @@ Work BucketChannel::allreduce(at::Tensor buffer, int64_t payload_bytes) {
   const int64_t bytes = payload_bytes < 0 ? bytes_of(buffer) : payload_bytes;
   traffic_.payload_bytes += bytes;
   traffic_.sent_bytes += 2 * (size() - 1) * bytes / size();
-  return group_.allreduce(std::move(buffer), {.mark = {.bucket = bucket_}});
+  return group_.allreduce(std::move(buffer), {.mark = mark_});
 }
 
 Work BucketChannel::all_to_all(at::Tensor output, at::Tensor input) {
   traffic_.payload_bytes += bytes_of(input);
   traffic_.sent_bytes += (size() - 1) * bytes_of(input) / size();
   const std::vector<int64_t> rows(size(), input.size(0) / size());
-  return group_.all_to_all(std::move(output), std::move(input), rows, rows);
+  return group_.all_to_all(std::move(output), std::move(input), rows, rows, mark_);
 }
 
 Work BucketChannel::all_gather(at::Tensor output, at::Tensor input) {
   traffic_.payload_bytes += bytes_of(input);
   traffic_.sent_bytes += (size() - 1) * bytes_of(input);
-  return group_.all_gather(std::move(output), std::move(input));
+  return group_.all_gather(std::move(output), std::move(input), mark_);
 }
 
 void average_residuals(Compressor& compressor, Communicator& group) {

@@ -3,6 +3,9 @@
 
 #include "ddp/broadcast.hpp"
 #include "ddp/buffer_sync.hpp"
+#include "ddp/grad_hook.hpp"
+#include "ddp/module_watch.hpp"
+#include "ddp/parameter_check.hpp"
 #include "ddp/tensor_bits.hpp"
 
 #include <isobar/comm/agreement.hpp>
@@ -55,6 +58,15 @@ void check_kinds(const torch::nn::Module& module) {
   for (const auto& item : module.named_buffers()) check("buffer", item);
 }
 
+/// A wrapper that is made while an earlier one of the same module is alive takes its place, as in
+/// `parallel = std::make_unique<DataParallel>(...)`.
+void replace_earlier_wrapper(const torch::nn::Module& module) {
+  for (const auto& tensor : module.parameters()) {
+    const auto owner = GradHook::owner_of(tensor);
+    if (owner && owner->module == &module) owner->is_replaced = true;
+  }
+}
+
 ReducerOptions reducer_options(const DataParallelOptions& options) {
   return {.caps = {.cap_bytes = options.bucket_cap_bytes,
                    .first_cap_bytes = options.first_bucket_cap_bytes,
@@ -84,23 +96,63 @@ struct DataParallel::Impl {
         world(world),
         data(data),
         reducer(std::move(made)),
-        buffers(module, world, data, options.buffers) {
+        buffers(module, world, data, options.buffers),
+        parameters(module, *reducer, world, data, options.compare_parameters_every),
+        watch(module) {
     run_agreed(world, [&] { check_kinds(module); });
     require_equal(world, "DataParallel: frozen parameters", describe_rest(module, false));
     require_equal(data, "DataParallel: buffers", describe_rest(module, true));
     broadcast_parameters();
     buffers.broadcast();
+    take_ownership();
   }
 
   void broadcast_parameters();
+  void take_ownership() const;
+  void finish(const BucketCallback& on_bucket);
+  void end_step();
 
   torch::nn::Module& module;
   Communicator& world;
   Communicator& data;
   std::unique_ptr<Reducer> reducer;
   BufferSync buffers;
+  ParameterCheck parameters;
+  ModuleWatch watch;
   int64_t steps = 0;
 };
+
+/// Whoever wraps one of these parameters again learns that it was this module.
+void DataParallel::Impl::take_ownership() const {
+  if (reducer->parameters().empty()) return;
+  const auto owner = GradHook::owner_of(reducer->parameters().front().tensor);
+  owner->module = &module;
+  owner->name = "the DataParallel of another module, '" + module.name() + "'";
+}
+
+// The step ends for all ranks, with all its collectives, before one of them throws: the others
+// stay in step.
+void DataParallel::Impl::finish(const BucketCallback& on_bucket) {
+  const auto change = watch.change();
+  const int64_t before = reducer->counters().steps;
+  try {
+    reducer->finish(change.empty() ? on_bucket : BucketCallback());
+  } catch (...) {
+    if (reducer->counters().steps > before) end_step();
+    throw;
+  }
+  end_step();
+  if (change.empty()) return;
+  throw UsageError(detail::join("DataParallel: rank ", world.rank(), ": ", change,
+                                " after the module was wrapped, and would be trained on this rank "
+                                "by itself or not at all; wrap the module again"));
+}
+
+void DataParallel::Impl::end_step() {
+  ++steps;
+  buffers.end_step(steps);
+  parameters.end_step(steps);
+}
 
 void DataParallel::Impl::broadcast_parameters() {
   std::vector<at::Tensor> replicated, sharded;
@@ -117,6 +169,7 @@ void DataParallel::Impl::broadcast_parameters() {
 
 DataParallel::DataParallel(torch::nn::Module& module, Communicator& world,
                            const DataParallelOptions& options) {
+  replace_earlier_wrapper(module);
   auto reducer = std::make_unique<Reducer>(trainable_parameters(module, options), world,
                                            reducer_options(options));
   impl_ = std::make_unique<Impl>(module, world, world, std::move(reducer), options);
@@ -125,6 +178,7 @@ DataParallel::DataParallel(torch::nn::Module& module, Communicator& world,
 DataParallel::DataParallel(torch::nn::Module& module, const ProcessGrid& grid,
                            const DataParallelOptions& options) {
   run_agreed(grid.world(), [&] { check_replicas(grid, options.single_replica); });
+  replace_earlier_wrapper(module);
   auto reducer = std::make_unique<Reducer>(trainable_parameters(module, options), grid,
                                            reducer_options(options));
   impl_ = std::make_unique<Impl>(module, grid.world(), grid.data(), std::move(reducer), options);
@@ -134,15 +188,11 @@ DataParallel::~DataParallel() = default;
 
 void DataParallel::zero_grad() { impl_->reducer->zero_grad(); }
 
-void DataParallel::finish() {
-  impl_->reducer->finish();
-  impl_->buffers.end_step(++impl_->steps);
-}
+void DataParallel::begin_step(int64_t number) { impl_->reducer->begin_step(number); }
 
-void DataParallel::finish(const BucketCallback& on_bucket) {
-  impl_->reducer->finish(on_bucket);
-  impl_->buffers.end_step(++impl_->steps);
-}
+void DataParallel::finish() { finish(BucketCallback()); }
+
+void DataParallel::finish(const BucketCallback& on_bucket) { impl_->finish(on_bucket); }
 
 AccumulationScope DataParallel::accumulate() { return impl_->reducer->accumulate(); }
 

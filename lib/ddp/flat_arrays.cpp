@@ -40,6 +40,18 @@ bool FlatArrays::follow_plan() {
   return true;
 }
 
+bool FlatArrays::holds(int64_t bucket) const {
+  const auto& flat = parameters_[bucket];
+  const auto* begin = static_cast<const char*>(flat.const_data_ptr());
+  const auto width = static_cast<int64_t>(flat.element_size());
+  for (const auto& slot : slots_[bucket]) {
+    const auto& parameter = reducer_.parameters()[slot.parameter].tensor;
+    if (slot.elements > 0 && parameter.const_data_ptr() != begin + slot.offset * width)
+      return false;
+  }
+  return true;
+}
+
 std::vector<at::Tensor> FlatArrays::empty_buffers() const {
   std::vector<at::Tensor> result;
   for (int64_t b = 0; b < buckets(); ++b) {

@@ -18,6 +18,14 @@ class FlatArrays {
   /// before. Returns whether it moved.
   bool follow_plan();
 
+  /// True if each of the bucket's parameters still lies here.
+  bool holds(int64_t bucket) const;
+
+  /// Takes in parameters that lie elsewhere (somebody has called set_data()), with the values
+  /// that they have now. All move to new memory, for what lies in the old one may still be
+  /// somebody's.
+  void take_in() { move_parameters(); }
+
   int64_t buckets() const { return static_cast<int64_t>(slots_.size()); }
   const std::vector<Slot>& slots(int64_t bucket) const { return slots_[bucket]; }
   const at::Tensor& parameters(int64_t bucket) const { return parameters_[bucket]; }

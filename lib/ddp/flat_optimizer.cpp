@@ -68,11 +68,21 @@ void sgd(const at::Tensor& parameters, const at::Tensor& gradients, const at::Te
   });
 }
 
-/// The arguments of one fused adamw call for a bucket: ranges of parameters that have
-/// been updated equally often, in most runs one.
-struct AdamwRanges {
-  std::vector<at::Tensor> parameters, gradients, exp_avgs, exp_avg_sqs;
-  std::vector<at::Tensor> steps;  ///< one number each, on the parameters' device
+/// Elements of a bucket that are updated alike: of parameters that are not frozen and have been
+/// updated equally often. In most runs a bucket is one range.
+struct Range {
+  int64_t begin = 0;
+  int64_t end = 0;
+  int64_t step = 0;
+
+  at::Tensor of(const at::Tensor& flat) const { return flat.narrow(0, begin, end - begin); }
+};
+
+/// The arguments of an update of a bucket, by range. Moments go by their number.
+struct BucketRanges {
+  std::vector<at::Tensor> parameters, gradients;
+  std::vector<std::vector<at::Tensor>> moments;
+  std::vector<at::Tensor> steps;  ///< adamw: one number each, on the parameters' device
 };
 
 std::string message_for(const NamedParameter& parameter, const std::string& what) {
@@ -82,9 +92,11 @@ std::string message_for(const NamedParameter& parameter, const std::string& what
 }  // namespace
 
 struct FlatOptimizer::Impl {
-  void prepare();
+  void prepare(int64_t bucket);
+  bool notice_frozen(int64_t bucket);
   void plan_ranges();
-  AdamwRanges ranges_of(int64_t bucket) const;
+  std::vector<Range> ranges_of(int64_t bucket) const;
+  BucketRanges arguments_of(int64_t bucket) const;
   void update(int64_t bucket, double learning_rate);
   std::vector<at::Tensor> taken(const ParameterState& state, int64_t parameter) const;
 
@@ -93,57 +105,88 @@ struct FlatOptimizer::Impl {
   std::vector<std::string> names = moment_names(options);
   FlatArrays arrays{reducer, static_cast<int>(names.size())};
   std::vector<int64_t> steps = std::vector<int64_t>(reducer.parameters().size());  ///< by parameter
-  std::vector<AdamwRanges> ranges{};                                               ///< by bucket
+  std::vector<bool> frozen = std::vector<bool>(reducer.parameters().size());       ///< by parameter
+  std::vector<BucketRanges> ranges{};                                              ///< by bucket
 };
 
-void FlatOptimizer::Impl::prepare() {
-  if (arrays.follow_plan() || ranges.empty()) plan_ranges();
+// Other buckets may have been updated in this step already: ranges know how often each parameter
+// has been.
+void FlatOptimizer::Impl::prepare(int64_t bucket) {
+  bool is_other = arrays.follow_plan() || ranges.empty();
+  if (!arrays.holds(bucket)) {
+    arrays.take_in();
+    is_other = true;
+  }
+  is_other |= notice_frozen(bucket);
+  if (is_other) plan_ranges();
+}
+
+/// Whether any of the bucket's parameters was frozen or thawed since the last update.
+bool FlatOptimizer::Impl::notice_frozen(int64_t bucket) {
+  bool is_other = false;
+  for (const auto& slot : arrays.slots(bucket)) {
+    const bool is_frozen = !reducer.parameters()[slot.parameter].tensor.requires_grad();
+    is_other |= is_frozen != frozen[slot.parameter];
+    frozen[slot.parameter] = is_frozen;
+  }
+  return is_other;
 }
 
 void FlatOptimizer::Impl::plan_ranges() {
   ranges.clear();
-  if (options.rule != UpdateRule::adamw) return;
-  for (int64_t b = 0; b < arrays.buckets(); ++b) ranges.push_back(ranges_of(b));
+  for (int64_t b = 0; b < arrays.buckets(); ++b) ranges.push_back(arguments_of(b));
 }
 
-AdamwRanges FlatOptimizer::Impl::ranges_of(int64_t bucket) const {
-  AdamwRanges result;
+std::vector<Range> FlatOptimizer::Impl::ranges_of(int64_t bucket) const {
+  std::vector<Range> result;
   const auto& slots = arrays.slots(bucket);
+  for (size_t i = 0; i < slots.size(); ++i) {
+    const int64_t p = slots[i].parameter;
+    if (frozen[p]) continue;
+    const bool is_last = i + 1 == slots.size();
+    const int64_t end = is_last ? arrays.parameters(bucket).numel() : slots[i + 1].offset;
+    const bool goes_on =
+        !result.empty() && result.back().end == slots[i].offset && result.back().step == steps[p];
+    if (!goes_on) result.push_back({slots[i].offset, slots[i].offset, steps[p]});
+    result.back().end = end;
+  }
+  return result;
+}
+
+BucketRanges FlatOptimizer::Impl::arguments_of(int64_t bucket) const {
+  BucketRanges result;
+  result.moments.resize(names.size());
   const auto& flat = arrays.parameters(bucket);
-  for (auto first = slots.begin(); first != slots.end();) {
-    const int64_t step = steps[first->parameter];
-    const auto next = std::find_if(first, slots.end(),
-                                   [&](const Slot& slot) { return steps[slot.parameter] != step; });
-    const int64_t end = next == slots.end() ? flat.numel() : next->offset;
-    const auto part = [&](const at::Tensor& t) {
-      return t.narrow(0, first->offset, end - first->offset);
-    };
-    result.parameters.push_back(part(flat));
-    result.gradients.push_back(part(reducer.gradients(bucket)));
-    result.exp_avgs.push_back(part(arrays.moment(0, bucket)));
-    result.exp_avg_sqs.push_back(part(arrays.moment(1, bucket)));
+  for (const auto& range : ranges_of(bucket)) {
+    result.parameters.push_back(range.of(flat));
+    result.gradients.push_back(range.of(reducer.gradients(bucket)));
+    for (size_t m = 0; m < names.size(); ++m) {
+      const auto moment = arrays.moment(static_cast<int64_t>(m), bucket);
+      result.moments[m].push_back(range.of(moment));
+    }
     // The kernels want it in float32, which counts exactly up to 2^24.
     result.steps.push_back(
-        at::full({}, static_cast<double>(step), flat.options().dtype(at::kFloat)));
-    first = next;
+        at::full({}, static_cast<double>(range.step), flat.options().dtype(at::kFloat)));
   }
   return result;
 }
 
 void FlatOptimizer::Impl::update(int64_t bucket, double learning_rate) {
   c10::NoGradGuard no_grad;
-  prepare();
-  if (options.rule == UpdateRule::adamw) {
-    auto& r = ranges[bucket];
+  prepare(bucket);
+  auto& r = ranges[bucket];
+  if (options.rule == UpdateRule::adamw && !r.parameters.empty()) {
     at::_foreach_add_(r.steps, 1);
-    at::_fused_adamw_(r.parameters, r.gradients, r.exp_avgs, r.exp_avg_sqs, {}, r.steps,
+    at::_fused_adamw_(r.parameters, r.gradients, r.moments[0], r.moments[1], {}, r.steps,
                       learning_rate, options.beta1, options.beta2, options.weight_decay,
                       options.epsilon, /*amsgrad=*/false, /*maximize=*/false);
-  } else {
-    const auto momentum = names.empty() ? at::Tensor() : arrays.moment(0, bucket);
-    sgd(arrays.parameters(bucket), reducer.gradients(bucket), momentum, learning_rate, options);
   }
-  for (const auto& slot : arrays.slots(bucket)) ++steps[slot.parameter];
+  for (size_t i = 0; options.rule == UpdateRule::sgd && i < r.parameters.size(); ++i) {
+    const auto momentum = names.empty() ? at::Tensor() : r.moments[0][i];
+    sgd(r.parameters[i], r.gradients[i], momentum, learning_rate, options);
+  }
+  for (const auto& slot : arrays.slots(bucket))
+    steps[slot.parameter] += frozen[slot.parameter] ? 0 : 1;
 }
 
 std::string FlatOptimizer::obstacle(const std::vector<NamedParameter>& parameters) {
@@ -179,7 +222,7 @@ BucketCallback FlatOptimizer::on_bucket(double learning_rate) {
 }
 
 void FlatOptimizer::step(double learning_rate) {
-  impl_->prepare();
+  if (impl_->arrays.follow_plan()) impl_->plan_ranges();
   for (int64_t b = 0; b < impl_->arrays.buckets(); ++b) impl_->update(b, learning_rate);
 }
 

@@ -13,32 +13,36 @@ namespace {
 using torch::autograd::variable_list;
 
 struct Before final : torch::autograd::FunctionPreHook {
-  explicit Before(std::function<void()> call) : call(std::move(call)) {}
+  Before(std::shared_ptr<GradOwner> owner, std::function<void()> call)
+      : owner(std::move(owner)), call(std::move(call)) {}
   variable_list operator()(const variable_list& grads) override {
-    if (!grads.empty() && grads.front().defined()) call();
+    if (!owner->is_replaced && !grads.empty() && grads.front().defined()) call();
     return grads;
   }
+  std::shared_ptr<GradOwner> owner;
   std::function<void()> call;
 };
 
 struct After final : torch::autograd::FunctionPostHook {
-  explicit After(std::function<void()> call) : call(std::move(call)) {}
+  After(std::shared_ptr<GradOwner> owner, std::function<void()> call)
+      : owner(std::move(owner)), call(std::move(call)) {}
   variable_list operator()(const variable_list& outputs, const variable_list&) override {
-    call();
+    if (!owner->is_replaced) call();
     return outputs;
   }
+  std::shared_ptr<GradOwner> owner;
   std::function<void()> call;
 };
 
 }  // namespace
 
-GradHook::GradHook(const at::Tensor& leaf, std::function<void()> before,
-                   std::function<void()> after)
+GradHook::GradHook(const at::Tensor& leaf, std::shared_ptr<GradOwner> owner,
+                   std::function<void()> before, std::function<void()> after)
     : accumulator_(torch::autograd::impl::grad_accumulator(leaf)) {
-  auto pre_hook = std::make_unique<Before>(std::move(before));
+  auto pre_hook = std::make_unique<Before>(owner, std::move(before));
   before_ = pre_hook.get();
   accumulator_->add_pre_hook(std::move(pre_hook));
-  after_ = accumulator_->add_post_hook(std::make_unique<After>(std::move(after)));
+  after_ = accumulator_->add_post_hook(std::make_unique<After>(std::move(owner), std::move(after)));
 }
 
 GradHook::~GradHook() {
@@ -52,6 +56,16 @@ GradHook::~GradHook() {
 
 bool GradHook::is_attached(const at::Tensor& leaf) const {
   return torch::autograd::impl::try_get_grad_accumulator(leaf) == accumulator_;
+}
+
+std::shared_ptr<GradOwner> GradHook::owner_of(const at::Tensor& leaf) {
+  const auto accumulator = torch::autograd::impl::try_get_grad_accumulator(leaf);
+  if (!accumulator) return nullptr;
+  for (const auto& hook : accumulator->pre_hooks()) {
+    const auto* before = dynamic_cast<const Before*>(hook.get());
+    if (before && !before->owner->is_replaced) return before->owner;
+  }
+  return nullptr;
 }
 
 }  // namespace isobar

@@ -6,12 +6,22 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <string>
 
 namespace torch::autograd {
 struct Node;
 }
 
 namespace isobar {
+
+/// Who reduces a parameter's gradient. Its hooks share it, so that whoever wraps the
+/// parameter once more finds it.
+struct GradOwner {
+  std::string name;              ///< "reducer 0" or "the DataParallel of 'Encoder'"
+  const void* module = nullptr;  ///< that it was made for; null for a reducer by itself
+  /// Another one has taken its place: its hooks do nothing, and it refuses to be used.
+  bool is_replaced = false;
+};
 
 /// Calls back around the accumulation of one leaf's gradient.
 ///
@@ -23,13 +33,17 @@ class GradHook {
   /// that is undefined changes nothing and is not announced. `after` runs once `.grad`
   /// has changed, or would have, had the gradient been defined. Both run on
   /// autograd's thread.
-  GradHook(const at::Tensor& leaf, std::function<void()> before, std::function<void()> after);
+  GradHook(const at::Tensor& leaf, std::shared_ptr<GradOwner> owner, std::function<void()> before,
+           std::function<void()> after);
   ~GradHook();
   GradHook(GradHook&&) noexcept = default;
   GradHook(const GradHook&) = delete;
 
   /// False once the leaf was moved or retyped: then it has lost its hooks.
   bool is_attached(const at::Tensor& leaf) const;
+
+  /// The one whose hooks the leaf has and that nobody has replaced; null for none.
+  static std::shared_ptr<GradOwner> owner_of(const at::Tensor& leaf);
 
  private:
   std::shared_ptr<torch::autograd::Node> accumulator_;

@@ -6,6 +6,7 @@
 
 #include <map>
 #include <tuple>
+#include <utility>
 
 namespace isobar {
 namespace {
@@ -39,13 +40,19 @@ bool keeps_strides(const at::Tensor& parameter) { return parameter.is_non_overla
 
 GradientBuffers::GradientBuffers(const std::vector<NamedParameter>& parameters,
                                  const BucketPlan& plan, int64_t shares)
-    : slots_(parameters.size()), offsets_(parameters.size()) {
+    : slots_(parameters.size()),
+      offsets_(parameters.size()),
+      hidden_(parameters.size()),
+      versions_(parameters.size()) {
   for (const auto& parameter : parameters) {
     parameters_.push_back(parameter.tensor);
     reductions_.push_back(parameter.reduction);
   }
   allocate(plan, shares);
-  for (size_t i = 0; i < parameters_.size(); ++i) bind(static_cast<int64_t>(i));
+  for (const auto& slot : slots_) guards_.emplace_back(slot);
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    if (parameters_[i].requires_grad()) bind(static_cast<int64_t>(i));
+  }
 }
 
 void GradientBuffers::allocate(const BucketPlan& plan, int64_t shares) {
@@ -88,8 +95,60 @@ void GradientBuffers::allocate(const BucketPlan& plan, int64_t shares) {
 bool GradientBuffers::is_bound(int64_t parameter) const {
   const auto& grad = parameters_[parameter].grad();
   const auto& slot = slots_[parameter];
-  return grad.defined() && grad.is_alias_of(slot) &&
+  return grad.defined() && grad.layout() == at::kStrided && grad.is_alias_of(slot) &&
          grad.storage_offset() == slot.storage_offset() && grad.strides() == slot.strides();
+}
+
+bool GradientBuffers::fits(int64_t parameter) const {
+  const auto& tensor = parameters_[parameter];
+  const auto& slot = slots_[parameter];
+  if (tensor.sizes() != slot.sizes()) return false;
+  if (tensor.numel() == 0 || !keeps_strides(tensor)) return true;
+  for (int64_t d = 0; d < tensor.dim(); ++d) {
+    if (tensor.size(d) > 1 && tensor.stride(d) != slot.stride(d)) return false;
+  }
+  return true;
+}
+
+void GradientBuffers::hide(int64_t parameter) {
+  auto& grad = parameters_[parameter].mutable_grad();
+  if (!grad.defined() || is_hidden(parameter) || has_graph(parameter)) return;
+  hidden_[parameter] = std::exchange(grad, guards_[parameter].tensor());
+  versions_[parameter] = hidden_[parameter]._version();
+}
+
+Interference GradientBuffers::show(int64_t parameter) {
+  if (!is_hidden(parameter)) return Interference::none;
+  auto& grad = parameters_[parameter].mutable_grad();
+  const bool is_replaced = !grad.is_same(guards_[parameter].tensor());
+  // The one through `.grad`, the other through an alias that somebody kept from earlier.
+  const bool is_written =
+      guards_[parameter].is_touched() || hidden_[parameter]._version() != versions_[parameter];
+  grad = hidden_[parameter];
+  forget_hidden(parameter);
+  if (is_replaced) return Interference::replaced;
+  return is_written ? Interference::written : Interference::none;
+}
+
+void GradientBuffers::forget_hidden(int64_t parameter) {
+  hidden_[parameter] = at::Tensor();
+  auto& guard = guards_[parameter];
+  if (guard.is_touched()) guard = GradGuard(slots_[parameter]);
+}
+
+void GradientBuffers::drop(int64_t parameter) {
+  c10::NoGradGuard no_grad;
+  forget_hidden(parameter);
+  slots_[parameter].zero_();
+  parameters_[parameter].mutable_grad() = at::Tensor();
+}
+
+void GradientBuffers::give_back() {
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    auto& grad = parameters_[i].mutable_grad();
+    if (hidden_[i].defined() && grad.is_same(guards_[i].tensor())) grad = hidden_[i];
+    hidden_[i] = at::Tensor();
+  }
 }
 
 bool GradientBuffers::has_graph(int64_t parameter) const {
@@ -108,10 +167,11 @@ bool GradientBuffers::take(int64_t parameter) {
   c10::NoGradGuard no_grad;
   auto& grad = parameters_[parameter].mutable_grad();
   const bool found = grad.defined();
-  if (found) {
+  if (found && grad.layout() == at::kStrided) {
     slots_[parameter].copy_(grad);
   } else {
     slots_[parameter].zero_();
+    if (found) slots_[parameter].add_(grad);  // sparse: of an embedding, the rows that it looked up
   }
   if (!has_graph(parameter)) grad = slots_[parameter];
   return found;
@@ -120,8 +180,8 @@ bool GradientBuffers::take(int64_t parameter) {
 at::Tensor GradientBuffers::give_up(int64_t parameter) {
   auto& grad = parameters_[parameter].mutable_grad();
   const auto& slot = slots_[parameter];
-  if (!grad.defined() || grad.is_alias_of(slot) || has_graph(parameter) ||
-      grad.strides() != slot.strides() || !keeps_strides(slot)) {
+  if (!grad.defined() || grad.layout() != at::kStrided || grad.is_alias_of(slot) ||
+      has_graph(parameter) || grad.strides() != slot.strides() || !keeps_strides(slot)) {
     return {};
   }
   c10::NoGradGuard no_grad;
@@ -139,11 +199,18 @@ void GradientBuffers::drop_graphs() {
 void GradientBuffers::zero() {
   c10::NoGradGuard no_grad;
   for (auto& buffer : buffers_) buffer.zero_();
-  for (size_t i = 0; i < parameters_.size(); ++i) parameters_[i].mutable_grad() = slots_[i];
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    forget_hidden(static_cast<int64_t>(i));
+    const bool is_trained = parameters_[i].requires_grad();
+    parameters_[i].mutable_grad() = is_trained ? slots_[i] : at::Tensor();
+  }
 }
 
 void GradientBuffers::drop() {
-  for (auto& parameter : parameters_) parameter.mutable_grad() = at::Tensor();
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    forget_hidden(static_cast<int64_t>(i));
+    parameters_[i].mutable_grad() = at::Tensor();
+  }
 }
 
 }  // namespace isobar

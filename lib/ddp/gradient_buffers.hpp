@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "ddp/grad_guard.hpp"
+
 #include <isobar/ddp/bucket_plan.hpp>
 
 #include <vector>
@@ -11,9 +13,16 @@ namespace isobar {
 /// where it is false (expanded, overlapping) it lies there in the order of its shape.
 bool keeps_strides(const at::Tensor& parameter);
 
+/// What was done to a `.grad` while it was hidden.
+enum class Interference { none, written, replaced };
+
 /// The memory of a model's gradients: one flat buffer for each (type, device,
 /// reduction), in which every bucket of a plan is a contiguous slice and every
 /// parameter a slot that starts at a multiple of 64 bytes. Padding is zero.
+///
+/// A gradient that belongs to the reducer is hidden: `.grad` is then a GradGuard's tensor,
+/// and what it was before comes back with show(). A parameter that does not require a
+/// gradient (it was frozen after it was wrapped) is left without one.
 class GradientBuffers {
  public:
   /// Allocates zeroed memory. Takes over the values of gradients that exist,
@@ -30,6 +39,21 @@ class GradientBuffers {
 
   /// True if the parameter's `.grad` is its slot.
   bool is_bound(int64_t parameter) const;
+
+  /// True if the parameter still has its slot's shape, and its strides if it is dense.
+  bool fits(int64_t parameter) const;
+
+  /// Hides a gradient; does nothing where there is none, where it is hidden already or has a
+  /// graph.
+  void hide(int64_t parameter);
+  bool is_hidden(int64_t parameter) const { return hidden_[parameter].defined(); }
+
+  /// Undoes hide(), if there was one, and tells what has been done to the gradient since.
+  /// Whatever that was is lost.
+  Interference show(int64_t parameter);
+
+  /// Zeroes the slot and leaves the parameter without a gradient.
+  void drop(int64_t parameter);
 
   /// True if the parameter's `.grad` can be differentiated further.
   bool has_graph(int64_t parameter) const;
@@ -49,21 +73,28 @@ class GradientBuffers {
   /// Makes every `.grad` that has a graph its slot, as it is.
   void drop_graphs();
 
-  /// Zeroes all buffers and binds every parameter.
+  /// Zeroes all buffers and binds every parameter that requires a gradient.
   void zero();
 
   /// Leaves every parameter without a gradient.
   void drop();
 
+  /// Makes what is hidden visible again, as far as nobody has put another tensor there.
+  void give_back();
+
  private:
   void allocate(const BucketPlan& plan, int64_t shares);
+  void forget_hidden(int64_t parameter);
 
   std::vector<at::Tensor> parameters_;
   std::vector<Reduction> reductions_;
   std::vector<at::Tensor> buffers_;
   std::vector<at::Tensor> buckets_;
-  std::vector<at::Tensor> slots_;  ///< by parameter; aliases with the parameter's shape
-  std::vector<int64_t> offsets_;   ///< by parameter
+  std::vector<at::Tensor> slots_;   ///< by parameter; aliases with the parameter's shape
+  std::vector<int64_t> offsets_;    ///< by parameter
+  std::vector<GradGuard> guards_;   ///< by parameter, of its slot
+  std::vector<at::Tensor> hidden_;  ///< by parameter, what `.grad` was; undefined: not hidden
+  std::vector<uint32_t> versions_;  ///< by parameter, of what is hidden
 };
 
 }  // namespace isobar

@@ -1,4 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
+// Called by whoever trains, on the thread that runs the backward pass, hooks included (on a GPU
+// they run on autograd's thread of that device, while the caller waits in backward()).
+//
+// A step opens with its first gradient outside of accumulation scopes, or in finish(): then it is
+// settled which parameters are frozen. From a parameter's gradient on until finish() its `.grad`
+// is hidden, so that nobody changes what is under way, or what will be.
 #include <isobar/ddp/reducer.hpp>
 
 #include "ddp/grad_hook.hpp"
@@ -11,6 +17,7 @@
 
 #include <exception>
 #include <optional>
+#include <utility>
 
 namespace isobar {
 namespace {
@@ -35,9 +42,14 @@ struct Reducer::Impl {
         groups(groups),
         options(with_levels(std::move(wanted), groups)),
         collectives(groups, options.levels, options.compressor.get()),
+        number(agree_on_number(groups.world)),
         arrivals(count(), options.launch) {
+    owner->name = detail::join("reducer ", number);
     set_plan(reverse_order(count()));
     attach_hooks();
+  }
+  ~Impl() {
+    if (buffers) buffers->give_back();
   }
 
   int64_t count() const { return static_cast<int64_t>(parameters.size()); }
@@ -45,8 +57,12 @@ struct Reducer::Impl {
 
   void set_plan(const std::vector<int64_t>& order);
   void attach_hooks();
-  void check_attached() const;
-  void before_gradient(int64_t parameter) const;
+  void check_usable() const;
+  void open_step();
+  BucketMark mark_of(int64_t bucket) const;
+  void recover(int64_t parameter);
+  void check_untouched();
+  void before_gradient(int64_t parameter);
   void after_gradient(int64_t parameter);
   void launch_next();
   void complete_all(const BucketCallback* on_bucket);
@@ -62,8 +78,16 @@ struct Reducer::Impl {
   std::vector<int64_t> bucket_of;         ///< by parameter
   std::optional<GradientBuffers> buffers;
   BucketCollectives collectives;
+  int32_t number;  ///< of the reducer, see BucketMark
   Arrivals arrivals;
+  std::shared_ptr<GradOwner> owner = std::make_shared<GradOwner>();
   std::vector<GradHook> hooks;
+
+  // The step under way.
+  bool is_open = false;
+  std::vector<bool> frozen;  ///< by parameter
+  std::string interference;  ///< with a hidden gradient, the first; empty: none
+  int64_t step = 0;
 
   int64_t accumulation_scopes = 0;
   ReducerCounters counters;
@@ -85,21 +109,66 @@ void Reducer::Impl::set_plan(const std::vector<int64_t>& order) {
 void Reducer::Impl::attach_hooks() {
   for (int64_t p = 0; p < count(); ++p) {
     hooks.emplace_back(
-        parameters[p].tensor, [this, p] { before_gradient(p); }, [this, p] { after_gradient(p); });
+        parameters[p].tensor, owner, [this, p] { before_gradient(p); },
+        [this, p] { after_gradient(p); });
   }
 }
 
-void Reducer::Impl::check_attached() const {
+void Reducer::Impl::check_usable() const {
+  ISOBAR_CHECK(!owner->is_replaced, "Reducer: rank ", groups.world.rank(), ": ", owner->name,
+               " was used after the same module had been wrapped anew; use the later wrapper");
   for (size_t i = 0; i < parameters.size(); ++i) {
     ISOBAR_CHECK(hooks[i].is_attached(parameters[i].tensor), "Reducer: rank ", groups.world.rank(),
                  ": parameter '", parameters[i].name,
-                 "' was moved or retyped after it was wrapped and has lost its hook; wrap the "
-                 "module after module.to(...)");
+                 "' was moved, retyped or loaded after it was wrapped and has lost its hook; wrap "
+                 "the module after module.to(...) and torch::load(), or copy values into the "
+                 "parameters that it has");
+    ISOBAR_CHECK(buffers->fits(static_cast<int64_t>(i)), "Reducer: rank ", groups.world.rank(),
+                 ": parameter '", parameters[i].name, "' was given the shape ",
+                 parameters[i].tensor.sizes(), " with strides ", parameters[i].tensor.strides(),
+                 " after it was wrapped, and had another; wrap the module again");
   }
 }
 
+void Reducer::Impl::open_step() {
+  if (is_open) return;
+  is_open = true;
+  bool is_other = frozen.empty();
+  frozen.resize(parameters.size());
+  for (size_t i = 0; i < parameters.size(); ++i) {
+    const bool is_frozen = !parameters[i].tensor.requires_grad();
+    is_other |= is_frozen != frozen[i];
+    frozen[i] = is_frozen;
+  }
+  if (is_other) arrivals.set_frozen(frozen);
+}
+
+BucketMark Reducer::Impl::mark_of(int64_t bucket) const {
+  BucketMark mark{.bucket = static_cast<int32_t>(bucket), .reducer = number, .step = step};
+  for (const int64_t p : plan[bucket].parameters) mark.frozen += frozen[p] ? 1 : 0;
+  return mark;
+}
+
+/// The gradient as it was before it was hidden.
+void Reducer::Impl::recover(int64_t parameter) {
+  const auto done = buffers->show(parameter);
+  if (done == Interference::none || !interference.empty()) return;
+  interference = detail::join(
+      "Reducer: rank ", groups.world.rank(), ": .grad of parameter '", parameters[parameter].name,
+      done == Interference::written ? "' was written to" : "' was replaced",
+      " between backward() and finish(), when it belongs to the reducer; clip, scale or zero "
+      "gradients after finish(), or run the backward pass inside accumulate()");
+}
+
+void Reducer::Impl::check_untouched() {
+  if (interference.empty()) return;
+  throw UsageError(std::exchange(interference, {}));
+}
+
 // A hook after accumulation would be too late: the buffer in flight is then already corrupt.
-void Reducer::Impl::before_gradient(int64_t parameter) const {
+void Reducer::Impl::before_gradient(int64_t parameter) {
+  if (accumulation_scopes == 0) open_step();
+  if (is_open && frozen[parameter]) return;  // its graph is older; autograd drops the gradient
   ISOBAR_CHECK(accumulation_scopes > 0 || !arrivals.is_exhausted(parameter), "Reducer: rank ",
                groups.world.rank(), ": a gradient of '", parameters[parameter].name,
                "' arrived beyond the ", arrivals.expected(parameter),
@@ -110,6 +179,8 @@ void Reducer::Impl::before_gradient(int64_t parameter) const {
                "' arrived after its bucket was sent; call finish() after each backward pass, run "
                "the earlier passes of a step inside accumulate(), or construct with "
                "Launch::counted (every step alike) or Launch::at_finish (any)");
+  recover(parameter);
+  check_untouched();
 }
 
 // A compressor reads gradients where autograd has put them, so that they need neither be zeroed
@@ -117,32 +188,43 @@ void Reducer::Impl::before_gradient(int64_t parameter) const {
 // A gradient with a graph may be differentiated before the step ends: launch_next() takes its
 // values, and leaves it where it is.
 void Reducer::Impl::after_gradient(int64_t parameter) {
-  if (!options.compressor && !buffers->has_graph(parameter) && buffers->bind(parameter)) {
-    ++counters.copies;
-  }
+  if (accumulation_scopes == 0) open_step();
+  if (is_open && frozen[parameter]) return;
+  const bool stays = options.compressor || buffers->has_graph(parameter);
+  if (!stays && !buffers->is_hidden(parameter) && buffers->bind(parameter)) ++counters.copies;
   if (accumulation_scopes > 0) return;
+  buffers->hide(parameter);
   arrivals.add(parameter);
   const auto before = collectives.launched();
   // Strictly in the plan's order: a full bucket waits for those before it, so that every rank
   // issues the same collectives in the same order whatever order its gradients arrive in.
   while (collectives.launched() < static_cast<int64_t>(plan.size()) &&
          arrivals.is_complete(collectives.launched())) {
+    const auto& bucket = plan[collectives.launched()];
     launch_next();
+    for (const int64_t p : bucket.parameters) buffers->hide(p);
   }
   counters.launched_in_backward += collectives.launched() - before;
   collectives.advance();
 }
 
 void Reducer::Impl::launch_next() {
-  const auto& bucket = plan[collectives.launched()];
+  const int64_t index = collectives.launched();
+  const auto& bucket = plan[index];
   std::vector<at::Tensor> sources;
   for (const int64_t p : bucket.parameters) {
+    recover(p);
+    if (frozen[p]) {
+      buffers->drop(p);
+      if (options.compressor) sources.emplace_back();
+      continue;
+    }
     if (options.compressor) sources.push_back(buffers->give_up(p));
     if (!sources.empty() && sources.back().defined()) continue;
     // Unused here, dropped by a zero_grad, or with a graph.
     if (buffers->take(p)) ++counters.copies;
   }
-  collectives.launch(std::move(sources));
+  collectives.launch(mark_of(index), std::move(sources));
   ++counters.collectives;
   counters.gradient_bytes += bucket.bytes;
 }
@@ -172,6 +254,8 @@ void Reducer::Impl::end_step() {
   const auto order = arrivals.order();
   counters.deviations += arrivals.end_step();
   collectives.clear();
+  is_open = false;
+  ++step;
   const bool is_first = counters.steps++ == 0;
   if (replan_with) {
     const BucketCaps caps = *replan_with;
@@ -201,17 +285,29 @@ void Reducer::finish() { finish(BucketCallback()); }
 
 void Reducer::finish(const BucketCallback& on_bucket) {
   Impl& r = *impl_;
-  r.check_attached();
+  r.check_usable();
+  r.open_step();
+  for (int64_t p = 0; p < r.count(); ++p) r.recover(p);
   while (r.collectives.launched() < static_cast<int64_t>(r.plan.size())) r.launch_next();
   r.buffers->drop_graphs();
-  r.complete_all(on_bucket ? &on_bucket : nullptr);
+  // The step ends for all ranks before one of them throws: they stay in step.
+  r.complete_all(on_bucket && r.interference.empty() ? &on_bucket : nullptr);
+  r.check_untouched();
+}
+
+void Reducer::begin_step(int64_t number) {
+  ISOBAR_CHECK(number >= 0, "Reducer: begin_step: a step's number must not be negative, got ",
+               number);
+  impl_->step = number;
 }
 
 void Reducer::zero_grad() {
-  impl_->check_attached();
+  impl_->check_usable();
   ISOBAR_CHECK(impl_->collectives.launched() == 0, "Reducer: zero_grad on rank ",
                impl_->groups.world.rank(),
                " while gradients are being reduced; call finish() first");
+  impl_->is_open = false;
+  impl_->interference.clear();
   if (impl_->options.compressor) {
     impl_->buffers->drop();
   } else {

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "ddp/reducer_agreement.hpp"
 
+#include "ddp/grad_hook.hpp"
+
 #include <isobar/comm/agreement.hpp>
 #include <isobar/core/error.hpp>
 #include <isobar/ddp/compressor.hpp>
 #include <ATen/ATen.h>
 
+#include <atomic>
 #include <map>
 #include <string_view>
 
@@ -70,6 +73,16 @@ void check_parameter(const NamedParameter& parameter) {
                "; only half, bfloat16, float, double and complex ones with memory are reduced");
 }
 
+// Two reducers would each send the gradient, and divide it.
+void check_unowned(const NamedParameter& parameter) {
+  const auto owner = GradHook::owner_of(parameter.tensor);
+  if (!owner) return;
+  throw UsageError(detail::join(
+      "Reducer: the gradient of parameter '", parameter.name, "' is already reduced by ",
+      owner->name,
+      "; wrap one module that holds everything that shares it, or destroy that first"));
+}
+
 // Two slots would fight for one .grad.
 void check_distinct(const std::vector<NamedParameter>& parameters) {
   std::map<const void*, std::string_view> names;
@@ -84,6 +97,7 @@ void check_distinct(const std::vector<NamedParameter>& parameters) {
 void check_own(const std::vector<NamedParameter>& parameters, const ReducerOptions& options,
                const ReducerGroups& groups) {
   for (const auto& parameter : parameters) check_parameter(parameter);
+  for (const auto& parameter : parameters) check_unowned(parameter);
   check_distinct(parameters);
   plan_buckets({}, {}, options.caps);
   ISOBAR_CHECK(options.levels == GridLevels::flat || groups.model_size() > 1,
@@ -121,6 +135,11 @@ void check_agreement(const std::vector<NamedParameter>& parameters, const Reduce
   // One data-parallel group may differ where the others agree: all must hear of it.
   run_agreed(groups.world,
              [&] { require_equal(groups.data, "Reducer: sharded parameters", sharded); });
+}
+
+int32_t agree_on_number(Communicator& world) {
+  static std::atomic<int32_t> made{0};
+  return static_cast<int32_t>(agree_on(world, {made++}).front());
 }
 
 void check_replan(Communicator& world, const BucketCaps& caps, int64_t version) {

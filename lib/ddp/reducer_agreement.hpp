@@ -18,6 +18,10 @@ void check_agreement(const std::vector<NamedParameter>& parameters, const Reduce
 /// plan number `version`. Collective; blocks.
 void check_replan(Communicator& world, const BucketCaps& caps, int64_t version);
 
+/// A number that no other reducer of the world has, the same on every rank. Collective;
+/// blocks.
+int32_t agree_on_number(Communicator& world);
+
 /// The plan that rank 0 makes of its order, on every rank: shards of unequal size
 /// have the same bucket boundaries. Collective; blocks.
 BucketPlan agree_on_plan(Communicator& world, const std::vector<NamedParameter>& parameters,

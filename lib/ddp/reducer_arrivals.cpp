@@ -13,7 +13,11 @@ constexpr int64_t kForEver = std::numeric_limits<int64_t>::max() / 2;
 }  // namespace
 
 Arrivals::Arrivals(int64_t parameters, Launch launch)
-    : launch_(launch), bucket_of_(parameters), seen_(parameters), latest_(parameters) {}
+    : launch_(launch),
+      bucket_of_(parameters),
+      frozen_(parameters),
+      seen_(parameters),
+      latest_(parameters) {}
 
 void Arrivals::set_plan(const BucketPlan& plan) {
   plan_ = plan;
@@ -23,7 +27,13 @@ void Arrivals::set_plan(const BucketPlan& plan) {
   start_step();
 }
 
+void Arrivals::set_frozen(const std::vector<bool>& frozen) {
+  frozen_ = frozen;
+  start_step();
+}
+
 int64_t Arrivals::gradients_awaited(int64_t parameter) const {
+  if (frozen_[parameter]) return 0;
   if (launch_ == Launch::first_gradient) return 1;
   return is_counted() ? expected_[parameter] : 0;
 }
@@ -59,7 +69,9 @@ std::vector<int64_t> Arrivals::order() const {
 int64_t Arrivals::end_step() {
   int64_t deviations = 0;
   if (is_counted()) {
-    for (size_t p = 0; p < seen_.size(); ++p) deviations += seen_[p] < expected_[p] ? 1 : 0;
+    for (size_t p = 0; p < seen_.size(); ++p) {
+      deviations += !frozen_[p] && seen_[p] < expected_[p] ? 1 : 0;
+    }
   } else if (launch_ == Launch::counted) {
     expected_ = seen_;
   }

@@ -17,6 +17,10 @@ class Arrivals {
   /// Starts a step with these buckets; what has been counted stays.
   void set_plan(const BucketPlan& plan);
 
+  /// These parameters have no gradients in this step and the next ones. Before the first
+  /// gradient of a step.
+  void set_frozen(const std::vector<bool>& frozen);
+
   /// One more gradient of the parameter.
   void add(int64_t parameter);
 
@@ -46,6 +50,7 @@ class Arrivals {
   BucketPlan plan_;
   std::vector<int64_t> bucket_of_;  ///< by parameter
   std::vector<int64_t> expected_;   ///< by parameter; empty until they were counted
+  std::vector<bool> frozen_;        ///< by parameter
 
   // The step under way.
   std::vector<int64_t> seen_;     ///< gradients, by parameter

@@ -121,8 +121,9 @@ void BucketCollectives::take_sources(Reduced& bucket, std::vector<at::Tensor> so
   bucket.sources.clear();
 }
 
-void BucketCollectives::launch(std::vector<at::Tensor> sources) {
+void BucketCollectives::launch(const BucketMark& mark, std::vector<at::Tensor> sources) {
   if (launched_ == 0) begin_step();
+  buckets_[launched_].mark = mark;
   take_sources(buckets_[launched_], std::move(sources));
   ++launched_;
   advance();
@@ -167,8 +168,7 @@ Communicator& BucketCollectives::across(const Reduced& bucket, int stage) const 
 
 Work BucketCollectives::start_across(Reduced& bucket, int stage) {
   const int64_t index = &bucket - buckets_.data();
-  BucketChannel channel(across(bucket, stage), static_cast<int32_t>(index), traffic_,
-                        bucket.sources);
+  BucketChannel channel(across(bucket, stage), bucket.mark, traffic_, bucket.sources);
   if (is_compressed_) {
     auto work = compressor_->start(index, stage, channel);
     bucket.sources.clear();

@@ -39,10 +39,11 @@ class BucketCollectives {
   void set_plan(const std::vector<NamedParameter>& parameters, const BucketPlan& plan,
                 const GradientBuffers& buffers);
 
-  /// Starts the reduction of the next bucket. Never blocks. `sources` has, for each of its
+  /// Starts the reduction of the next bucket, whose collectives carry `mark`. Never blocks.
+  /// `sources` has, for each of its
   /// parameters, where the gradient is, flat and as real numbers; it is undefined for one
   /// that is in the bucket already.
-  void launch(std::vector<at::Tensor> sources = {});
+  void launch(const BucketMark& mark, std::vector<at::Tensor> sources = {});
   int64_t launched() const { return launched_; }
 
   /// Starts whatever follows on a stage that has ended. Never blocks.
@@ -67,6 +68,7 @@ class BucketCollectives {
     at::Tensor share;    ///< this rank's part of it; undefined unless on two levels
     at::Tensor divisor;  ///< undefined where it is 1
     int64_t bytes = 0;   ///< of the gradients, without padding
+    BucketMark mark;
     std::vector<PieceSlot> slots;
     std::vector<at::Tensor> sources;  ///< by slot, until the compressor has read them
     Communicator* across = nullptr;

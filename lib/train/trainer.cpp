@@ -84,6 +84,7 @@ double Trainer::Impl::clip() {
 
 void Trainer::Impl::update(Loader& loader) {
   parallel->zero_grad();
+  parallel->begin_step(step);
   const auto loss = backward_passes(loader);
   loss_sum = loss_sum.defined() ? loss_sum + loss : loss;
   const double rate = options.schedule.at(step);

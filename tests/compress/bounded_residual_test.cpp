@@ -38,8 +38,7 @@ Norms norms_of(Method method) {
     const BucketPiece piece{values, {{0, 0, 0, kRows * kColumns, kColumns}}, kRanks};
     compressor->set_plan({parameter("weight", {kRows, kColumns})}, {piece}, nullptr);
     Traffic traffic;
-    const std::vector<at::Tensor> sources;
-    BucketChannel channel(comm, 0, traffic, sources);
+    BucketChannel channel(comm, {}, traffic, {});
     for (int64_t step = 0; step < kSteps; ++step) {
       values.copy_(gradient(step, comm.rank()).view({-1}));
       ASSERT_TRUE(compressor->begin_step());

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Whatever starts a bucket and whoever takes it, the gradients are the same.
+#include <isobar/core/error.hpp>
 #include <isobar/ddp/flat_optimizer.hpp>
 #include <gtest/gtest.h>
 
@@ -107,6 +108,65 @@ TEST_P(Launches, HandBucketsToAFlatOptimizer) {
     EXPECT_GT(fused.reducer.plan().size(), 2);
     for (size_t p = 0; p < fused.parameters.size(); ++p) {
       EXPECT_TRUE(at::equal(fused.parameters[p].tensor, apart.parameters[p].tensor)) << p;
+    }
+  });
+}
+
+/// As an embedding makes it, whose rows are looked up more than once.
+at::Tensor sparse_loss(const at::Tensor& table, int64_t step, int rank, bool sparse) {
+  const auto rows = at::tensor({1, 5, 5, 9}) + (step + rank) % 20;
+  return (at::embedding(table, rows, -1, false, sparse) * draw({4, 8}, 3, step, rank)).sum();
+}
+
+TEST_P(Launches, TakeTheSparseGradientsOfAnEmbedding) {
+  run_ranks(2, [&](Communicator& comm) {
+    CompressedModel sparse({parameter("table", {31, 8}), parameter("v", {3})}, comm, compressor());
+    CompressedModel dense({parameter("table", {31, 8}), parameter("v", {3})}, comm, compressor());
+    for (int64_t step = 0; step < 5; ++step) {
+      for (auto* model : {&sparse, &dense}) {
+        model->reducer.zero_grad();
+        sparse_loss(model->parameters[0].tensor, step, comm.rank(), model == &sparse).backward();
+        model->reducer.finish();
+      }
+      EXPECT_EQ(sparse.grad(0).layout(), at::kStrided);
+      EXPECT_TRUE(at::equal(sparse.grad(0), dense.grad(0))) << step;
+    }
+  });
+}
+
+TEST_P(Launches, RefuseGradientsThatSomebodyScaled) {
+  for (const auto launch : {Launch::first_gradient, Launch::at_finish}) {
+    const auto comm = make_self_communicator();
+    CompressedModel model(matrices_and_riders(), *comm, compressor(), small_buckets(launch));
+    const auto gradients = random_gradients(model.parameters);
+    model.step(gradients(0, 0));
+    model.reducer.zero_grad();
+    model.backward(gradients(1, 0));
+    model.grad(3).mul_(0.5);
+    try {
+      model.reducer.finish();
+      FAIL() << "nothing was thrown";
+    } catch (const UsageError& error) {
+      EXPECT_NE(std::string(error.what()).find("'tall' was written to"), std::string::npos)
+          << error.what();
+    }
+    model.step(gradients(2, 0));
+  }
+}
+
+TEST_P(Launches, LeaveAFrozenParameterWithoutAGradient) {
+  run_ranks(2, [&](Communicator& comm) {
+    CompressedModel model(matrices_and_riders(), comm, compressor(),
+                          small_buckets(Launch::first_gradient));
+    const auto gradients = random_gradients(model.parameters);
+    for (int64_t step = 0; step < 6; ++step) {
+      for (const size_t p : {size_t{0}, size_t{2}}) {
+        at::Tensor(model.parameters[p].tensor).requires_grad_(step != 2 && step != 3);
+      }
+      model.step(gradients(step, comm.rank()));
+      for (size_t p = 0; p < model.parameters.size(); ++p) {
+        EXPECT_EQ(model.grad(p).defined(), model.parameters[p].tensor.requires_grad());
+      }
     }
   });
 }

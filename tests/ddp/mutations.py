@@ -14,7 +14,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from mutation import Mistake, main  # noqa: E402
 
 COLLECTIVES, REDUCER, ARRIVALS = (f"lib/ddp/{name}.cpp" for name in ("reducer_collectives", "reducer", "reducer_arrivals"))
-BUFFERS, OPTIMIZER = (f"lib/ddp/{name}.cpp" for name in ("gradient_buffers", "flat_optimizer"))
+BUFFERS, OPTIMIZER, ARRAYS = (f"lib/ddp/{name}.cpp" for name in ("gradient_buffers", "flat_optimizer", "flat_arrays"))
+WATCH, CHECK, AGREEMENT, BITS = (f"lib/ddp/{name}.cpp" for name in ("module_watch", "parameter_check", "reducer_agreement", "tensor_bits"))
 
 MISTAKES = [
     Mistake("drop the last bucket", COLLECTIVES, "  if (!bucket.share.defined()) return channel.allreduce(",
@@ -38,12 +39,36 @@ MISTAKES = [
     Mistake("send at the first of several gradients", ARRIVALS, "  return is_counted() ? expected_[parameter] : 0;",
             "  return is_counted() ? std::min<int64_t>(1, expected_[parameter]) : 0;"),
     Mistake("take a gradient's graph away at once", REDUCER,
-            "!options.compressor && !buffers->has_graph(parameter) && ", "!options.compressor && "),
+            "options.compressor || buffers->has_graph(parameter);", "static_cast<bool>(options.compressor);"),
     Mistake("keep a stale gradient", BUFFERS, "    slots_[parameter].zero_();", "    ;"),
     Mistake("allocate in a step", COLLECTIVES, "  values.div_(divisor);", "  values.div_(divisor.item<double>());"),
     Mistake("send while gradients are only accumulated", REDUCER, "  if (accumulation_scopes > 0) return;\n", ""),
     Mistake("launch in the order of arrival", REDUCER, "         arrivals.is_complete(collectives.launched())) {",
             "         arrivals.is_complete(bucket_of[parameter])) {"),
+    Mistake("let anybody write to a gradient under way", BUFFERS, "guards_[parameter].is_touched() ||", "false ||"),
+    Mistake("let anybody write through an alias", BUFFERS, "hidden_[parameter]._version() != versions_[parameter]", "false"),
+    Mistake("miss a gradient that was replaced", BUFFERS, "  if (is_replaced) return Interference::replaced;\n", ""),
+    Mistake("leave a launched gradient visible", REDUCER, "    for (const int64_t p : bucket.parameters) buffers->hide(p);\n", ""),
+    Mistake("leave a gradient visible that waits", REDUCER, "  buffers->hide(parameter);\n", ""),
+    Mistake("update in spite of what was written", REDUCER, "on_bucket && r.interference.empty() ? &on_bucket", "on_bucket ? &on_bucket"),
+    Mistake("wait for frozen parameters", ARRIVALS, "  if (frozen_[parameter]) return 0;\n", ""),
+    Mistake("give frozen parameters a gradient", REDUCER, "    if (frozen[p]) {\n", "    if (false) {\n"),
+    Mistake("bind frozen parameters where all are zeroed", BUFFERS, "is_trained ? slots_[i] : at::Tensor()", "slots_[i]"),
+    Mistake("bind frozen parameters in a new plan", BUFFERS, "    if (parameters_[i].requires_grad()) bind(", "    bind("),
+    Mistake("keep frozen parameters to oneself", REDUCER, "mark.frozen += frozen[p] ? 1 : 0;", "mark.frozen += 0;"),
+    Mistake("take all reducers for one", AGREEMENT, "{made++}", "{made}"),
+    Mistake("give a parameter to two reducers", AGREEMENT, "  if (!owner) return;\n", "  if (true) return;\n"),
+    Mistake("count steps instead of taking their number", REDUCER, "  impl_->step = number;\n", ""),
+    Mistake("miss an unfrozen parameter", WATCH, "(seen_[next].was_trained || !tensor.requires_grad())", "true"),
+    Mistake("miss a replaced parameter", WATCH, "seen_[next].tensor.is_same(tensor) &&", ""),
+    Mistake("miss a parameter that was added", WATCH, "  return same && next == seen_.size();", "  return same;"),
+    Mistake("never compare parameters early", CHECK, "  return step < every_ ? is_power_of_two : step % every_ == 0;",
+            "  return step % every_ == 0;"),
+    Mistake("leave frozen parameters uncompared", CHECK, "    if (!item.value().requires_grad()) shared_", "    if (false) shared_"),
+    Mistake("update frozen parameters", OPTIMIZER, "    if (frozen[p]) continue;\n", ""),
+    Mistake("train weights that nobody sees", OPTIMIZER, "    arrays.take_in();\n", ""),
+    Mistake("write expanded tensors as if they were not", BITS, "like.size(d) > 1 && like.stride(d) == 0", "false"),
+    Mistake("leave a sparse tensor's indices out", BITS, "return {plain._indices(), plain._values()};", "return {plain._values()};"),
     Mistake("update with the last step's moments", OPTIMIZER, "    at::_foreach_add_(r.steps, 1);\n", ""),
 ]
 

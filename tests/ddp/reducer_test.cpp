@@ -59,7 +59,7 @@ TEST(Reducer, NamesItsBucketWhereAnotherRankSendsAnother) {
       reducer.finish();
     });
   });
-  test::expect_contains(text, " of bucket 0'");
+  test::expect_contains(text, " of bucket 0, reducer ");
   test::expect_contains(text, " of bucket 5'");
 }
 

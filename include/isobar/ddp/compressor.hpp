@@ -39,12 +39,13 @@ struct Traffic {
   int64_t sent_bytes = 0;
 };
 
-/// The ranks over which one bucket is summed, for one stage of a Compressor.
+/// The ranks over which one bucket is summed, for one stage of a Compressor. Refers to `group`
+/// and `traffic`, and keeps the rest.
 class BucketChannel {
  public:
-  BucketChannel(Communicator& group, int32_t bucket, Traffic& traffic,
-                const std::vector<at::Tensor>& sources)
-      : group_(group), bucket_(bucket), traffic_(traffic), sources_(sources) {}
+  BucketChannel(Communicator& group, const BucketMark& mark, Traffic& traffic,
+                std::vector<at::Tensor> sources)
+      : group_(group), mark_(mark), traffic_(traffic), sources_(std::move(sources)) {}
 
   int rank() const noexcept { return group_.rank(); }
   int size() const noexcept { return group_.size(); }
@@ -64,9 +65,9 @@ class BucketChannel {
 
  private:
   Communicator& group_;
-  int32_t bucket_;
+  BucketMark mark_;
   Traffic& traffic_;
-  const std::vector<at::Tensor>& sources_;
+  std::vector<at::Tensor> sources_;
 };
 
 /// What a compressor has to remember: tensors by "<parameter>.<what>", in which a residual

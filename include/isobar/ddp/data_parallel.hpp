@@ -40,6 +40,10 @@ struct DataParallelOptions {
   std::shared_ptr<Compressor> compressor = nullptr;
   /// What happens to the module's buffers, and how often.
   BufferPolicy buffers = {};
+  /// Every k-th step, and steps 1, 2, 4, 8 and so on before, the ranks compare their parameters'
+  /// bits, which must be equal: hashes are made on the CPU, and eight bytes a rank travel. 0:
+  /// never.
+  int64_t compare_parameters_every = 100;
   /// What each parameter's gradient means in a model-parallel group, by name;
   /// empty means Reduction::replicated for all.
   std::function<Reduction(const std::string& name)> reduction = nullptr;
@@ -59,16 +63,26 @@ struct DataParallelOptions {
 ///       optimizer.step();
 ///     }
 ///
+/// Parameters and buffers may be of any type, strided in any way (expanded, overlapping), and
+/// frozen parameters and buffers sparse; what cannot be copied (quantized, on device meta) is
+/// refused by name.
+///
 /// Frozen parameters (requires_grad false) are copied from rank 0 once and left
-/// alone. Retyping or moving the module afterwards is detected at the next
-/// finish() or zero_grad().
+/// alone. One that is frozen later does not move, see Reducer. What makes the module another
+/// than the wrapped one (a parameter added, replaced, taken out or unfrozen; retyping or moving
+/// it) is an error in the next finish() that names the parameter: wrap the module again. A new
+/// wrapper takes the place of an earlier one of the same module that is still alive; a parameter
+/// in the wrapper of another module is refused.
+///
+/// Whose `.grad` is when: see Reducer.
 class DataParallel {
  public:
   /// Compares the module over the ranks and copies rank 0's parameters and
   /// buffers to all (sharded parameters and buffers: the first replica's).
   /// Collective over the world; blocks. `module` and the communicators must
-  /// outlive this object. Throws UsageError on every rank if modules differ, or
-  /// where a grid has one replica only and options do not allow that.
+  /// outlive this object. Throws UsageError on every rank if modules differ, if a
+  /// parameter is in another module's wrapper, or where a grid has one replica only and
+  /// options do not allow that.
   DataParallel(torch::nn::Module& module, Communicator& world,
                const DataParallelOptions& options = {});
   DataParallel(torch::nn::Module& module, const ProcessGrid& grid,
@@ -78,9 +92,14 @@ class DataParallel {
   /// Zeroes all gradients where they lie. Any other zero_grad works too.
   void zero_grad();
 
+  /// See Reducer::begin_step: for loops whose ranks could leave a step out.
+  void begin_step(int64_t number);
+
   /// Ends the backward pass of a step: waits for the gradients, and does with
   /// buffers what is due. Collective; blocks. Throws UsageError on every rank where
-  /// compared buffers differ: it names buffer, ranks and step.
+  /// compared buffers or parameters differ: it names them, the ranks and the step. Throws it
+  /// on this rank, once the step has ended, where the module is no longer the one that was
+  /// wrapped or somebody wrote to a gradient that was the reducer's.
   void finish();
 
   /// The same, and hands over each bucket as soon as it is reduced: see

@@ -40,7 +40,9 @@ struct ParameterState {
 /// Parameters and moments of a bucket lie in flat buffers laid out as its gradients
 /// are. Parameters are rebound there (`set_data`): tensors, hooks, names and shapes
 /// stay, while a tensor that shared a parameter's memory before no longer does. When
-/// the reducer plans its buckets again, the next update moves everything.
+/// the reducer plans its buckets again, the next update moves everything, as where somebody
+/// has given a parameter other memory since (`set_data`), whose values are then taken in.
+/// A parameter that is frozen (requires_grad false) is not updated, nor are its moments.
 ///
 ///     isobar::FlatOptimizer optimizer(parallel.reducer());
 ///     loss.backward();

@@ -44,6 +44,16 @@ class [[nodiscard]] AccumulationScope {
 ///     reducer.finish();          // .grad now holds the reduced gradients
 ///     optimizer.step();
 ///
+/// Whose `.grad` is: the caller's between finish() and the backward pass, and after
+/// passes inside accumulate(); from a gradient outside of accumulate() on until finish()
+/// the reducer's. It may be read then, but holds no defined values; what is written there
+/// is lost, and finish() reports it. (Where `.grad` has a graph this goes unnoticed.)
+///
+/// A parameter may be frozen (requires_grad false) between steps, and thawed again: while
+/// it is frozen it takes part with zeros and has no `.grad`, so that optimizers leave it
+/// alone. All ranks freeze the same ones before the same step; otherwise the next collective
+/// fails and says so.
+///
 /// A gradient found outside its buffer (the first of a step after
 /// `zero_grad(set_to_none = true)`) is copied in and the alias set again; with
 /// the reducer's own zero_grad() a steady step copies and allocates nothing.
@@ -54,13 +64,16 @@ class [[nodiscard]] AccumulationScope {
 ///
 /// A parameter without a gradient on this rank contributes zero; one without a
 /// gradient on any rank gets a gradient of zeros. All ranks must call finish()
-/// the same number of times. Must not outlive its communicators.
+/// the same number of times. Reducers of one communicator may be used in any order that is the
+/// same on all ranks: collectives carry the reducer's number, and another order is an error.
+/// Must not outlive its communicators.
 class Reducer {
  public:
   /// Collective over the world; blocks. Throws the same UsageError on every
   /// rank if names, types, devices' types, reductions or options differ over the
   /// world, or shapes and memory layouts within a group that reduces the
-  /// parameter. Every parameter must be a leaf that requires a gradient, given once.
+  /// parameter. Every parameter must be a leaf that requires a gradient, given once, and in
+  /// no other reducer that is alive.
   Reducer(std::vector<NamedParameter> parameters, const ProcessGrid& grid,
           ReducerOptions options = {});
 
@@ -74,7 +87,8 @@ class Reducer {
 
   /// Ends a step: starts what no hook has started, waits for every bucket and
   /// divides. Collective; blocks. Throws CommError when a peer fails, and
-  /// UsageError when a parameter was moved or retyped since construction.
+  /// UsageError when a parameter was moved, retyped or reshaped since construction, or a
+  /// `.grad` was changed that belonged to the reducer.
   void finish();
 
   /// The same, and hands each bucket over as soon as its reduction has ended, in
@@ -85,6 +99,11 @@ class Reducer {
   /// Zeroes the flat buffers and sets every alias; with a compressor, which reads gradients
   /// where autograd has put them, it drops every `.grad` until finish(). Does not block.
   void zero_grad();
+
+  /// Says that the next backward pass belongs to step `number`, which the ranks then compare
+  /// with the first bucket: a step left out on one rank is an error there and then. Without it
+  /// steps are counted by finish(). Does not block.
+  void begin_step(int64_t number);
 
   /// See AccumulationScope. What counts is whether a scope is alive during the
   /// backward pass; where the forward ran does not matter.
