@@ -3,6 +3,8 @@
 #include "cli/bench_compression.hpp"
 #include "cli/bench_step.hpp"
 #include "cli/commands.hpp"
+#include "cli/data_inspect.hpp"
+#include "cli/data_verify.hpp"
 #include "cli/graph.hpp"
 #include "cli/plan.hpp"
 #include "cli/verify_layout.hpp"
@@ -131,6 +133,19 @@ int main(int argc, char** argv) {
       graph_command->add_subcommand("info", "What one is, by ranks, and what is amiss with it");
   isobar::add_graph_info_options(*info_command, graph);
 
+  isobar::DataInspectArguments inspect;
+  inspect.command = command;
+  auto* data_command = app.add_subcommand("data", "Files to train on")->require_subcommand(1);
+  auto* inspect_command =
+      data_command->add_subcommand("inspect", "What a netCDF file holds, by variable");
+  isobar::add_data_inspect_options(*inspect_command, inspect);
+
+  isobar::DataVerifyArguments verify;
+  verify.command = command;
+  auto* verify_command =
+      data_command->add_subcommand("verify", "What does not look like weather in files");
+  isobar::add_data_verify_options(*verify_command, verify);
+
   std::string doctor_json;
   auto* doctor_command = app.add_subcommand("doctor", "Say what was found on this machine");
   doctor_command->add_option("--json", doctor_json, "write the rows there; - is standard output");
@@ -149,6 +164,8 @@ int main(int argc, char** argv) {
     if (*collective_command) return isobar::run_bench_collective(bench);
     if (*step_command) return isobar::run_bench_step(step);
     if (*compression_command) return isobar::run_bench_compression(compression);
+    if (*inspect_command) return isobar::run_data_inspect(inspect);
+    if (*verify_command) return isobar::run_data_verify(verify);
     if (*build_command) return isobar::run_graph_build(graph);
     if (*info_command) return isobar::run_graph_info(graph);
     return isobar::run_doctor(doctor_json, command);

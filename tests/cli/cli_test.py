@@ -25,6 +25,18 @@ class ProgramsTest(Case):
         for shared, whole in zip(*losses):
             self.assertAlmostEqual(shared, whole, delta=1e-4 * abs(whole))
 
+    def test_inspects_what_a_file_holds(self):
+        result = run([PROGRAM, "data", "inspect", DATA, "--json", "-"])
+        self.assertEqual(result.returncode, 0, result.stderr)
+        rows = {row["variable"]: row for row in json.loads(result.stdout)["rows"]}
+        t2m = rows["t2m"]
+        self.assertEqual((t2m["dims"], t2m["type"], t2m["units"], t2m["missing"]),
+                         ("valid_time 744, latitude 33, longitude 49", "float32", "K", 0))
+        self.assertTrue(250 < t2m["minimum"] < t2m["maximum"] < 300, t2m)
+        self.assertIsNone(rows["expver"]["minimum"])
+        result = run([PROGRAM, "data", "verify", DATA])
+        self.assertEqual((result.returncode, result.stdout), (0, "1 variables looked at, 0 findings\n"), result.stderr)
+
     def test_plans_a_step_and_says_where_it_does_not_fit(self):
         result = run([PROGRAM, "plan", EXPERIMENT, "--device-memory", "1GiB", "--json", "-"])
         self.assertEqual(result.returncode, 0, result.stderr)
