@@ -8,10 +8,10 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <limits>
 #include <utility>
 
 #include <isobar/data/dataset.hpp>
+#include "field_moments.hpp"
 
 namespace isobar {
 namespace {
@@ -22,44 +22,6 @@ constexpr std::array<std::pair<std::string_view, Normalization>, 5> kMethods = {
      {"max", Normalization::max},
      {"min_max", Normalization::min_max},
      {"none", Normalization::none}}};
-
-/// Statistics in the making: the count, mean and sum of squared deviations.
-struct Moments {
-  double count = 0;
-  double mean = 0;
-  double squares = 0;
-  double minimum = std::numeric_limits<double>::infinity();
-  double maximum = -std::numeric_limits<double>::infinity();
-};
-
-/// B. P. Welford, Technometrics 4, 419 (1962).
-Moments moments_of(const float* values, int64_t points, int64_t stride) {
-  Moments m;
-  for (int64_t i = 0; i < points; ++i) {
-    const double x = values[i * stride];
-    if (std::isnan(x)) continue;
-    m.count += 1;
-    const double deviation = x - m.mean;
-    m.mean += deviation / m.count;
-    m.squares += deviation * (x - m.mean);
-    m.minimum = std::min(m.minimum, x);
-    m.maximum = std::max(m.maximum, x);
-  }
-  return m;
-}
-
-/// T. F. Chan, G. H. Golub and R. J. LeVeque, "Updating formulae and a pairwise
-/// algorithm for computing sample variances", equation 2.1 (1979).
-void join_moments(Moments& total, const Moments& part) {
-  if (part.count == 0) return;
-  const double count = total.count + part.count;
-  const double deviation = part.mean - total.mean;
-  total.squares += part.squares + deviation * deviation * total.count * part.count / count;
-  total.mean += deviation * part.count / count;
-  total.count = count;
-  total.minimum = std::min(total.minimum, part.minimum);
-  total.maximum = std::max(total.maximum, part.maximum);
-}
 
 /// x · mul + add.
 struct Line {
@@ -118,24 +80,20 @@ Normalization parse_normalization(std::string_view name) {
 
 std::vector<VariableStatistics> compute_statistics(const Dataset& dataset,
                                                    const std::vector<int64_t>& time_indices) {
-  const auto variables = static_cast<int64_t>(dataset.variables().size());
   std::vector<Moments> totals(dataset.variables().size());
   for (const int64_t index : time_indices) {
-    const at::Tensor field = dataset.read(index).contiguous();
-    const auto* values = field.data_ptr<float>();
-    for (int64_t v = 0; v < variables; ++v) {
-      join_moments(totals[v], moments_of(values + v, field.size(0), variables));
-    }
+    const auto moments = detail::moments_of(dataset.read(index));
+    for (std::size_t v = 0; v < totals.size(); ++v) totals[v].join(moments[v]);
   }
   std::vector<VariableStatistics> statistics;
-  for (int64_t v = 0; v < variables; ++v) {
+  for (std::size_t v = 0; v < totals.size(); ++v) {
     const Moments& m = totals[v];
     if (m.count == 0) {
       throw DataError(detail::join("statistics: variable '", dataset.variables()[v],
                                    "' has no value at the ", time_indices.size(), " times given"));
     }
-    statistics.push_back({m.mean, std::sqrt(m.squares / m.count), m.minimum, m.maximum,
-                          static_cast<int64_t>(m.count)});
+    statistics.push_back(
+        {m.mean, m.deviation(), m.minimum, m.maximum, static_cast<int64_t>(m.count)});
   }
   return statistics;
 }

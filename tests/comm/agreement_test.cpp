@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <isobar/comm/agreement.hpp>
 
+#include <isobar/comm/own_pace.hpp>
 #include <isobar/comm/thread_world.hpp>
 #include <isobar/core/error.hpp>
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <mutex>
 #include <set>
 #include <stdexcept>
+#include <thread>
 
 #include "comm/expect_error.hpp"
 
@@ -133,6 +136,44 @@ TEST(Agreement, MarksErrorsThatEveryRankThrows) {
     }));
     EXPECT_TRUE(marked([&] { require_equal(comm, "rank", {std::to_string(comm.rank())}); }));
     EXPECT_FALSE(marked([] { throw DataError("mine"); }));
+  });
+}
+
+TEST(OwnPace, LetsRanksTakeLongerThanTheTimeLimit) {
+  using std::chrono::milliseconds;
+  std::vector<int64_t> last(3);
+  run_ranks(
+      3,
+      [&](Communicator& comm) {
+        run_at_own_pace(
+            comm,
+            [&](const Advance& advance) {
+              if (comm.rank() == 1) std::this_thread::sleep_for(milliseconds(600));
+              advance(comm.rank() + 1);
+              advance(10);
+            },
+            [&](int64_t done) {
+              EXPECT_GE(done, last[comm.rank()]);
+              last[comm.rank()] = done;
+            });
+        comm.barrier().synchronize();
+      },
+      milliseconds(200));
+  EXPECT_EQ(last, std::vector<int64_t>(3, 36));
+}
+
+TEST(OwnPace, EndsEveryRanksStageWhereOneFails) {
+  run_ranks(2, [](Communicator& comm) {
+    const auto message = error_of<DataError>([&] {
+      run_at_own_pace(comm, [&](const Advance& advance) {
+        if (comm.rank() == 1) throw DataError("no file");
+        while (true) {
+          advance(1);
+          std::this_thread::sleep_for(std::chrono::milliseconds(1));
+        }
+      });
+    });
+    EXPECT_EQ(message, "rank 1 of 2: no file");
   });
 }
 

@@ -6,6 +6,7 @@
 
 #include <isobar/core/error.hpp>
 #include <isobar/data/forcings.hpp>
+#include <isobar/data/sample_use.hpp>
 #include <numeric>
 
 #include "core/message_of.hpp"
@@ -61,6 +62,22 @@ TEST_F(Samples, NeedAllTheirHoursInTheFile) {
   SampleOptions reference = small_;
   reference.reference_hours = {-18};
   EXPECT_EQ(analysis_hours(reference, hours(0, 26)), (std::vector<int64_t>{18, 19}));
+}
+
+TEST_F(Samples, AreCountedBesideThoseOfWholeData) {
+  const auto use = [&](const SampleOptions& options, const Period& period) {
+    const auto found = sample_use(SampleSet(dataset_, normalizer_, options, period), period);
+    return std::pair<int64_t, int64_t>(found.used, found.whole);
+  };
+  EXPECT_EQ(use(small_, hours(20, 24)), (std::pair<int64_t, int64_t>(4, 4)));
+  EXPECT_EQ(use(small_, hours(0, 14)), (std::pair<int64_t, int64_t>(2, 14)))
+      << "no input before the file begins";
+  EXPECT_EQ(use(small_, hours(38, 54)), (std::pair<int64_t, int64_t>(13, 16)))
+      << "an hour is missing";
+  EXPECT_EQ(use(small_, hours(70, 100)), (std::pair<int64_t, int64_t>(2, 30)))
+      << "the file ends before the period";
+  const SampleOptions two{.input_hours = {0}, .target_hours = {6, 12}};
+  EXPECT_EQ(use(two, hours(12, 20)), (std::pair<int64_t, int64_t>(2, 2)));
 }
 
 TEST_F(Samples, NeedAllTargetsWithinThePeriod) {

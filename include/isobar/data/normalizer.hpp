@@ -33,9 +33,9 @@ struct VariableStatistics {
   int64_t count = 0;
 };
 
-/// The statistics of every variable over the given times, in one pass and in
-/// double precision: Welford's for each field, joined by Chan's update.
-/// Throws DataError for a variable without any value.
+/// The statistics of every variable over the given times, in double precision (see Moments).
+/// Throws DataError for a variable without any value. FieldScan has those of many fields, shared
+/// over ranks.
 std::vector<VariableStatistics> compute_statistics(const Dataset& dataset,
                                                    const std::vector<int64_t>& time_indices);
 

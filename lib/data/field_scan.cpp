@@ -1,0 +1,290 @@
+// SPDX-License-Identifier: Apache-2.0
+// Called from share_scan(), which gives each rank a thread for look_through() and puts the parts
+// together afterwards.
+//
+// Times are divided into blocks that do not depend on the number of ranks and that no end of a
+// period cuts. A block's moments are joined in the order of its times by the one rank that reads
+// it, the blocks' in their order by every rank once it knows all of them: hence the same bits for
+// any number of ranks. Until then a rank has zeros for the blocks of others, so that a sum over
+// ranks copies exactly.
+#include <isobar/data/field_scan.hpp>
+
+#include <isobar/core/error.hpp>
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <map>
+#include <utility>
+
+#include "field_moments.hpp"
+#include "value_bins.hpp"
+
+namespace isobar {
+namespace {
+
+using detail::join;
+
+constexpr int64_t kBlockFields = 32;
+constexpr int64_t kMoments = 5;
+
+/// What is remembered of each field of each variable.
+enum Flag : uint8_t { kMissing = 1, kConstant = 2, kUnchanged = 4 };
+
+void put(const at::Tensor& to, const std::vector<Moments>& moments) {
+  auto* values = to.mutable_data_ptr<double>();
+  for (const Moments& m : moments) {
+    for (const double value : {m.count, m.mean, m.squares, m.minimum, m.maximum}) *values++ = value;
+  }
+}
+
+Moments get(const double* values) {
+  return {values[0], values[1], values[2], values[3], values[4]};
+}
+
+/// Fields by time, as far back as a step.
+class Window {
+ public:
+  Window(const Dataset& dataset, int64_t step_seconds) : dataset_(dataset), step_(step_seconds) {}
+
+  at::Tensor read(int64_t index) {
+    const int64_t time = dataset_.times()[index];
+    const auto found = fields_.find(time);
+    if (found != fields_.end()) return found->second;
+    return fields_.emplace(time, dataset_.read(index)).first->second;
+  }
+
+  /// The field a step before `time`, or an undefined tensor.
+  at::Tensor earlier(int64_t time) {
+    const auto index = dataset_.find(time - step_);
+    return index ? read(*index) : at::Tensor();
+  }
+
+  /// Later times than this one need nothing of a step before it, or earlier.
+  void leave(int64_t time) { fields_.erase(fields_.begin(), fields_.upper_bound(time - step_)); }
+
+ private:
+  const Dataset& dataset_;
+  int64_t step_;
+  std::map<int64_t, at::Tensor> fields_;
+};
+
+}  // namespace
+
+struct FieldScan::Impl {
+  /// A run of positions in `indices`.
+  struct Block {
+    int64_t first = 0, last = 0;
+  };
+
+  std::shared_ptr<const Dataset> dataset;
+  FieldScanOptions options;
+  std::vector<int64_t> indices;  ///< of the data set's times, increasing
+  std::vector<Block> blocks;
+  at::Tensor moments;  ///< float64 [blocks, values and change, variables, kMoments]
+  at::Tensor flags;    ///< uint8 [indices, variables]
+  detail::ValueBins bins;
+
+  Impl(std::shared_ptr<const Dataset> data, FieldScanOptions given);
+  void find_indices();
+  void cut_into_blocks();
+  int64_t variables() const { return static_cast<int64_t>(dataset->variables().size()); }
+  int64_t time_at(int64_t position) const { return dataset->times()[indices[position]]; }
+  void read_block(int64_t block, Window& window, const std::function<void()>& read);
+  void look_at(int64_t position, const std::vector<Moments>& values);
+  void note(int64_t position, int64_t variable, Flag flag) {
+    flags.mutable_data_ptr<uint8_t>()[position * variables() + variable] |= flag;
+  }
+  bool has(int64_t position, int64_t variable, Flag flag) const {
+    return (flags.const_data_ptr<uint8_t>()[position * variables() + variable] & flag) != 0;
+  }
+  Moments of_block(int64_t block, int64_t kind, int64_t variable) const {
+    return get(moments.const_data_ptr<double>() +
+               ((block * 2 + kind) * variables() + variable) * kMoments);
+  }
+  bool lies_within(const Block& block, const Period& period) const;
+  ScanStatistics statistics(const Period& period, int64_t variable) const;
+  std::string fields_like(int64_t variable, Flag flag, const std::string& what) const;
+};
+
+FieldScan::Impl::Impl(std::shared_ptr<const Dataset> data, FieldScanOptions given)
+    : dataset(std::move(data)),
+      options(std::move(given)),
+      bins(static_cast<int64_t>(dataset->variables().size())) {
+  ISOBAR_CHECK(options.step_hours > 0, "FieldScan: step_hours must be positive, got ",
+               options.step_hours);
+  find_indices();
+  cut_into_blocks();
+  moments = at::zeros({std::ssize(blocks), 2, variables(), kMoments}, at::kDouble);
+  flags = at::zeros({std::ssize(indices), variables()}, at::kByte);
+}
+
+void FieldScan::Impl::find_indices() {
+  for (const Period& period : options.periods) {
+    const auto within = indices_within(dataset->times(), period);
+    indices.insert(indices.end(), within.begin(), within.end());
+  }
+  for (const int64_t time : options.times) {
+    if (const auto index = dataset->find(time)) indices.push_back(*index);
+  }
+  std::sort(indices.begin(), indices.end());
+  indices.erase(std::unique(indices.begin(), indices.end()), indices.end());
+}
+
+void FieldScan::Impl::cut_into_blocks() {
+  std::vector<int64_t> ends;
+  for (const Period& period : options.periods) ends.insert(ends.end(), {period.begin, period.end});
+  std::sort(ends.begin(), ends.end());
+  const auto piece = [&](int64_t position) {
+    return std::upper_bound(ends.begin(), ends.end(), time_at(position)) - ends.begin();
+  };
+  for (int64_t i = 0; i < std::ssize(indices); ++i) {
+    const bool full = !blocks.empty() && blocks.back().last - blocks.back().first == kBlockFields;
+    if (blocks.empty() || full || piece(i) != piece(i - 1)) blocks.push_back({i, i});
+    blocks.back().last = i + 1;
+  }
+}
+
+void FieldScan::Impl::look_at(int64_t position, const std::vector<Moments>& values) {
+  const auto points = static_cast<double>(dataset->point_latitudes().size(0));
+  for (int64_t v = 0; v < variables(); ++v) {
+    if (values[v].count < points) note(position, v, kMissing);
+    // Zero everywhere is a dry day, or night.
+    if (values[v].count > 1 && values[v].minimum == values[v].maximum && values[v].minimum != 0) {
+      note(position, v, kConstant);
+    }
+  }
+}
+
+void FieldScan::Impl::read_block(int64_t number, Window& window,
+                                 const std::function<void()>& read) {
+  std::vector<Moments> all(variables()), changes(variables());
+  for (int64_t i = blocks[number].first; i < blocks[number].last; ++i) {
+    const at::Tensor field = window.read(indices[i]);
+    const auto values = detail::moments_of(field);
+    look_at(i, values);
+    bins.add(field, time_at(i));
+    for (int64_t v = 0; v < variables(); ++v) all[v].join(values[v]);
+    if (const at::Tensor earlier = window.earlier(time_at(i)); earlier.defined()) {
+      const auto change = detail::moments_of_change(field, earlier);
+      for (int64_t v = 0; v < variables(); ++v) {
+        changes[v].join(change[v]);
+        const bool same = change[v].count > 1 && change[v].minimum == 0 && change[v].maximum == 0;
+        if (same && values[v].minimum != values[v].maximum) note(i, v, kUnchanged);
+      }
+    }
+    window.leave(time_at(i));
+    if (read) read();
+  }
+  put(moments[number][0], all);
+  put(moments[number][1], changes);
+}
+
+bool FieldScan::Impl::lies_within(const Block& block, const Period& period) const {
+  const bool first = period.contains(time_at(block.first));
+  ISOBAR_CHECK(first == period.contains(time_at(block.last - 1)), "FieldScan: the period ",
+               format_period(period, dataset->calendar()), " is not made of those it was made for");
+  return first;
+}
+
+ScanStatistics FieldScan::Impl::statistics(const Period& period, int64_t variable) const {
+  Moments values, change;
+  ScanStatistics result;
+  int64_t fields = 0;
+  for (int64_t b = 0; b < std::ssize(blocks); ++b) {
+    if (!lies_within(blocks[b], period)) continue;
+    values.join(of_block(b, 0, variable));
+    change.join(of_block(b, 1, variable));
+    fields += blocks[b].last - blocks[b].first;
+  }
+  if (values.count == 0) {
+    throw DataError(join("statistics: variable '", dataset->variables()[variable],
+                         "' has no value at the ", fields, " times from ",
+                         format_period(period, dataset->calendar())));
+  }
+  result.values = {values.mean, values.deviation(), values.minimum, values.maximum,
+                   static_cast<int64_t>(values.count)};
+  result.change_stdev = change.deviation();
+  result.missing = fields * dataset->point_latitudes().size(0) - result.values.count;
+  return result;
+}
+
+/// "" where no field is, or all are.
+std::string FieldScan::Impl::fields_like(int64_t variable, Flag flag,
+                                         const std::string& what) const {
+  int64_t count = 0, first = -1;
+  for (int64_t i = 0; i < std::ssize(indices); ++i) {
+    if (!has(i, variable, flag)) continue;
+    if (count++ == 0) first = i;
+  }
+  // A field without one a step before it cannot be told, so nearly all is all.
+  if (count == 0 || 10 * count > 9 * std::ssize(indices)) return {};
+  return join("'", dataset->variables()[variable], "' is ", what, " at ", count, " of ",
+              indices.size(), " times, first at ",
+              format_time(time_at(first), dataset->calendar()));
+}
+
+FieldScan::FieldScan(std::shared_ptr<const Dataset> dataset, FieldScanOptions options)
+    : impl_(std::make_unique<Impl>(std::move(dataset), std::move(options))) {}
+FieldScan::~FieldScan() = default;
+FieldScan::FieldScan(FieldScan&&) noexcept = default;
+FieldScan& FieldScan::operator=(FieldScan&&) noexcept = default;
+
+int64_t FieldScan::fields() const noexcept { return std::ssize(impl_->indices); }
+
+void FieldScan::look_through(int rank, int size, const std::function<void()>& read) {
+  const int64_t blocks = std::ssize(impl_->blocks);
+  Window window(*impl_->dataset, impl_->options.step_hours * kHourSeconds);
+  for (int64_t b = blocks * rank / size; b < blocks * (rank + 1) / size; ++b) {
+    impl_->read_block(b, window, read);
+  }
+}
+
+std::vector<at::Tensor> FieldScan::sums() const {
+  return {impl_->moments, impl_->flags, impl_->bins.counts};
+}
+
+std::vector<at::Tensor> FieldScan::minima() const {
+  return {impl_->bins.first_times, impl_->bins.minima};
+}
+
+std::vector<at::Tensor> FieldScan::maxima() const { return {impl_->bins.maxima}; }
+
+std::vector<ScanStatistics> FieldScan::statistics(const Period& period) const {
+  std::vector<ScanStatistics> all;
+  for (int64_t v = 0; v < impl_->variables(); ++v) all.push_back(impl_->statistics(period, v));
+  return all;
+}
+
+std::optional<int64_t> FieldScan::first_missing(int64_t variable,
+                                                const std::vector<int64_t>& times) const {
+  for (const int64_t time : times) {
+    const auto index = impl_->dataset->find(time);
+    if (!index) continue;
+    const auto& all = impl_->indices;
+    const auto found = std::lower_bound(all.begin(), all.end(), *index);
+    if (found == all.end() || *found != *index) continue;
+    if (impl_->has(found - all.begin(), variable, kMissing)) return time;
+  }
+  return std::nullopt;
+}
+
+std::vector<std::string> FieldScan::suspicions() const {
+  std::vector<std::string> all;
+  for (int64_t v = 0; v < impl_->variables(); ++v) {
+    if (const auto far = impl_->bins.far_values(v)) {
+      all.push_back(join("'", impl_->dataset->variables()[v], "': ", far->count, " values from ",
+                         far->minimum, " to ", far->maximum, ", first at ",
+                         format_time(far->first_time, impl_->dataset->calendar()),
+                         ", lie far outside all others, ", far->others_minimum, " to ",
+                         far->others_maximum,
+                         "; a fill value would have to be the variable's _FillValue"));
+    }
+    for (const auto& text : {impl_->fields_like(v, kConstant, "the same everywhere"),
+                             impl_->fields_like(v, kUnchanged, "the same as a step before")}) {
+      if (!text.empty()) all.push_back(text);
+    }
+  }
+  return all;
+}
+
+}  // namespace isobar
