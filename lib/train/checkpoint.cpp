@@ -97,7 +97,8 @@ bool is_leftover(const fs::path& path) {
 
 /// Removes what a run that died left, and checkpoints that need not stay. A
 /// checkpoint loses its manifest first: half removed, it is none.
-void remove_old(const fs::path& folder, std::int64_t saved, const CheckpointOptions& options) {
+void remove_old(const fs::path& folder, std::optional<std::int64_t> saved,
+                const CheckpointOptions& options) {
   std::vector<fs::path> leftovers;
   for (const auto& entry : fs::directory_iterator(folder)) {
     if (is_leftover(entry.path())) leftovers.push_back(entry.path());
@@ -178,6 +179,16 @@ std::filesystem::path save_checkpoint(const std::filesystem::path& folder, std::
     throw Error(fmt::format("save checkpoint {}: {}", path.string(), error.what()));
   }
   return path;
+}
+
+void remove_checkpoints(const std::filesystem::path& folder, const CheckpointOptions& options) {
+  ISOBAR_CHECK(options.keep >= 0, "remove checkpoints: keep must not be negative, got ",
+               options.keep);
+  try {
+    remove_old(folder, std::nullopt, options);
+  } catch (const fs::filesystem_error& error) {
+    throw Error(fmt::format("remove checkpoints of {}: {}", folder.string(), error.what()));
+  }
 }
 
 LoadedCheckpoint load_checkpoint(const std::filesystem::path& path,

@@ -14,10 +14,16 @@ enum Row { kSquared, kError, kPersistence, kPreviousDay, kRows };
 
 }  // namespace
 
+bool VariableScore::has_ratio() const { return std::isfinite(persistence) && persistence > 0; }
+
 double LeadScore::ratio() const {
-  double sum = 0;
-  for (const auto& score : variables) sum += score.rmse / score.persistence;
-  return sum / static_cast<double>(variables.size());
+  double sum = 0, count = 0;
+  for (const auto& score : variables) {
+    if (!score.has_ratio()) continue;
+    sum += score.rmse / score.persistence;
+    ++count;
+  }
+  return sum / count;
 }
 
 ForecastScores::ForecastScores(ScoreOptions options) : options_(std::move(options)) {

@@ -86,7 +86,6 @@ void Trainer::Impl::update(Loader& loader) {
   parallel->zero_grad();
   parallel->begin_step(step);
   const auto loss = backward_passes(loader);
-  loss_sum = loss_sum.defined() ? loss_sum + loss : loss;
   const double rate = options.schedule.at(step);
   if (scaler) {
     finish_scaled(rate);
@@ -100,6 +99,7 @@ void Trainer::Impl::update(Loader& loader) {
   }
   if (average && !left_out) average->update();
   ++step;
+  note(loss);
 }
 
 // Whether a step counts is known once all gradients are there, so no bucket is updated before.
@@ -124,7 +124,7 @@ TrainingSummary Trainer::run(RunFolder& folder) {
                 {.prefetch = t.options.prefetch});
   Progress progress({.rank = t.grid.world().rank(), .label = "training", .total = t.options.steps});
   const Stopwatch clock;
-  t.since_log.restart();
+  t.training.restart();
   while (t.step < t.options.steps) {
     t.log_rollout(folder);
     t.update(loader);
@@ -133,8 +133,9 @@ TrainingSummary Trainer::run(RunFolder& folder) {
     if (last || t.step % t.options.log_every == 0) t.log_step(folder, loader, progress);
     const bool due = t.options.validate_every > 0 && t.step % t.options.validate_every == 0;
     if (!last && !due) continue;
+    t.trained_s += t.training.elapsed_s();
     t.validate(folder);
-    t.since_log.restart();  // validation is no part of a step's time
+    t.training.restart();  // validation is no part of a step's time
   }
   progress.finish();
   t.summary.steps = t.step;

@@ -23,11 +23,16 @@ struct Trainer::Impl {
   double clip();
   void update(Loader& loader);
   void finish_scaled(double rate);
+  void note(const at::Tensor& loss);
+  void check_losses();
+  void check_weights();
   double mean_loss(double steps);
   void log_step(RunFolder& folder, const Loader& loader, Progress& progress);
   void log_rollout(RunFolder& folder);
-  double validation_ratio(RunFolder& folder);
+  double validation_score(RunFolder& folder);
   void validate(RunFolder& folder);
+  void judge(RunFolder& folder, double score);
+  std::string checkpoint_name() const;
   void collect(std::deque<ShardedPart>& whole);
   void save(RunFolder& folder);
 
@@ -44,10 +49,14 @@ struct Trainer::Impl {
   std::optional<GradScaler> scaler;
 
   int64_t step = 0;
-  at::Tensor loss_sum;  ///< since the last log line; stays on the device
+  // Since the last log line; on the device, which nobody waits for before they are asked for.
+  at::Tensor loss_sum;
+  at::Tensor first_bad;  ///< the first step that counts and whose loss was not finite, int64
   double norm = 0;
   bool left_out = false;  ///< the last step, by the scaler
-  Stopwatch since_log;
+  double trained_s = 0;   ///< since the last log line, up to the last validation
+  Stopwatch training;     ///< since then
+  bool warned_of_persistence = false;
   int64_t logged_step = 0;
   double logged_wait_s = 0, logged_exposed_s = 0;  ///< totals at the last log line
   TrainingSummary summary;

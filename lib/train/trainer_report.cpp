@@ -12,8 +12,61 @@
 #include <nlohmann/json.hpp>
 
 #include <cmath>
+#include <limits>
+#include <string>
+#include <vector>
 
 namespace isobar {
+
+namespace {
+
+constexpr int64_t kNever = std::numeric_limits<int64_t>::max();
+
+/// What every rank throws at the same point.
+[[noreturn]] void stop(const std::string& what) {
+  Error error("train: " + what);
+  error.set_known_to_all();
+  throw error;
+}
+
+/// The same on all ranks: the least of what they have.
+int64_t least(const at::Tensor& own, Communicator& world) {
+  auto number = own.to(at::kCPU).view({1});
+  world.allreduce(number, ReduceOp::minimum).wait();
+  return number.item<int64_t>();
+}
+
+}  // namespace
+
+void Trainer::Impl::note(const at::Tensor& loss) {
+  loss_sum = loss_sum.defined() ? loss_sum + loss : loss;
+  if (left_out) return;
+  const auto bad = at::where(loss.isfinite(), kNever, step).to(at::kLong);
+  first_bad = first_bad.defined() ? at::minimum(first_bad, bad) : bad;
+}
+
+/// Before the losses are told, and before anything is saved.
+void Trainer::Impl::check_losses() {
+  if (!first_bad.defined()) return;
+  const auto first = least(first_bad, grid.world());
+  if (first == kNever) return;
+  stop(detail::join("the loss of step ", first, " is not a finite number, seen at step ", step,
+                    "; nothing of it is saved. Try a smaller learning rate or clip_norm, and look "
+                    "at what was said of the data at the start"));
+}
+
+/// A gradient can overflow where the loss is finite yet.
+void Trainer::Impl::check_weights() {
+  std::vector<at::Tensor> finite;
+  for (const auto& parameter : parameters()) finite.push_back(parameter.tensor.isfinite().all());
+  if (finite.empty()) return;
+  const auto bad = at::stack(finite).logical_not().to(at::kCPU).nonzero();
+  const auto own = bad.numel() > 0 ? bad[0][0].item<int64_t>() : kNever;
+  const auto first = least(at::full({1}, own, at::kLong), grid.world());
+  if (first == kNever) return;
+  stop(detail::join("parameter '", parameters()[first].name, "' is not finite after step ", step,
+                    "; nothing of it is saved. Try a smaller learning rate or clip_norm"));
+}
 
 /// Of all ranks since the last log line.
 double Trainer::Impl::mean_loss(double steps) {
@@ -24,13 +77,10 @@ double Trainer::Impl::mean_loss(double steps) {
 }
 
 void Trainer::Impl::log_step(RunFolder& folder, const Loader& loader, Progress& progress) {
+  check_losses();
   const auto steps = static_cast<double>(step - logged_step);
   const double loss = mean_loss(steps);
-  if (!std::isfinite(loss)) {
-    throw Error(detail::join("train: step ", step, ": the loss is ", loss,
-                             "; try a smaller learning rate or clip_norm"));
-  }
-  const double seconds = since_log.restart();
+  const double seconds = trained_s + training.restart();
   const double waited = loader.stalled() - logged_wait_s;
   const auto samples = steps * options.batch * options.accumulate * grid.data().size();
   const double rate = options.schedule.at(step - 1);
@@ -53,7 +103,8 @@ void Trainer::Impl::log_step(RunFolder& folder, const Loader& loader, Progress& 
   folder.metric(event);
   folder.log().set_step(step);
   progress.update(step, {{"loss", loss}, {"samples/s", samples / seconds}});
-  loss_sum = at::Tensor();
+  loss_sum = first_bad = at::Tensor();
+  trained_s = 0;
   logged_step = step;
   logged_wait_s += waited;
   logged_exposed_s = counters.exposed_seconds;
@@ -66,26 +117,60 @@ void Trainer::Impl::log_rollout(RunFolder& folder) {
   folder.log().info("the loss covers forecasts of {} step{}", length, length == 1 ? "" : "s");
 }
 
-double Trainer::Impl::validation_ratio(RunFolder& folder) {
+double Trainer::Impl::validation_score(RunFolder& folder) {
   if (average) average->swap();
   const auto scores =
       score_samples(task, data.validation, data.area, grid, options.batch, options.device);
   if (average) average->swap();
   write_scores(folder, "validation", step, scores);
-  double ratio = 0;
-  for (const auto& lead : scores) ratio += lead.ratio() / static_cast<double>(scores.size());
-  folder.log().info("validation: {:.3f} of persistence's RMSE over {} samples", ratio,
+  double score = 0;
+  for (const auto& lead : scores) {
+    score += lead.ratio() / static_cast<double>(scores.size());
+    for (const auto& variable : lead.variables) {
+      if (variable.has_ratio() || warned_of_persistence) continue;
+      folder.log().warn(
+          "validation: '{}' has an RMSE of persistence of {} at {} h, so the choice of the best "
+          "checkpoint leaves it out",
+          variable.variable, variable.persistence, lead.lead_hours);
+    }
+  }
+  warned_of_persistence = true;
+  folder.log().info("validation: {:.3f} of persistence's RMSE over {} samples", score,
                     scores.front().samples);
-  return ratio;
+  return score;
 }
 
+/// A checkpoint is saved first: what goes wrong in a validation is not to cost the training before
+/// it.
 void Trainer::Impl::validate(RunFolder& folder) {
-  const double ratio = data.validation.empty() ? 0 : validation_ratio(folder);
-  if (data.validation.empty() || summary.best_step == 0 || ratio < summary.best_ratio) {
-    summary.best_step = step;
-    summary.best_ratio = ratio;
-  }
+  check_losses();
+  check_weights();
+  if (data.validation.empty()) summary.best_step = step;
   save(folder);
+  judge(folder, data.validation.empty() ? 0 : validation_score(folder));
+}
+
+void Trainer::Impl::judge(RunFolder& folder, double score) {
+  const bool finite = std::isfinite(score);
+  const bool last = step == options.steps;
+  if (!finite) {
+    folder.log().warn("validation: the score is {}, so this checkpoint is not the best{}", score,
+                      last && summary.best_step == 0 ? " but for want of another" : "");
+  }
+  const bool first = summary.best_step == 0 || data.validation.empty();
+  if (finite ? !first && score >= summary.best_ratio : !(first && last)) return;
+  summary.best_step = step;
+  summary.best_ratio = score;
+  summary.best_checkpoint = folder.path() / checkpoint_name();
+  run_agreed(grid.world(), [&] {
+    if (grid.world().rank() != 0) return;
+    remove_checkpoints(folder.path() / options.checkpoints,
+                       {.metadata = {}, .keep = options.keep_checkpoints, .protected_step = step});
+  });
+}
+
+std::string Trainer::Impl::checkpoint_name() const {
+  return options.checkpoints + fmt::format("/step_{:08d}", step);
 }
 
 /// The parts that may be sharded, to be saved by one rank.
@@ -116,9 +201,7 @@ void Trainer::Impl::save(RunFolder& folder) {
                      .keep = options.keep_checkpoints,
                      .protected_step = summary.best_step});
   });
-  const auto name = options.checkpoints + fmt::format("/step_{:08d}", step);
-  if (summary.best_step == step) summary.best_checkpoint = folder.path() / name;
-  folder.metric({{"event", "checkpoint"}, {"step", step}, {"path", name}});
+  folder.metric({{"event", "checkpoint"}, {"step", step}, {"path", checkpoint_name()}});
 }
 
 }  // namespace isobar

@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <limits>
 
 namespace isobar::forecast_scores_test {
 namespace {
@@ -130,6 +131,19 @@ TEST(ForecastScores, RefusesToScoreNothing) {
     EXPECT_THROW(ForecastScores(options()).reduce(ProcessGrid(comm, 1)), DataError);
     EXPECT_THROW(ForecastScores(options()).reduce(ProcessGrid(comm, 2)), DataError);
   });
+}
+
+TEST(LeadScore, IsTheMeanOverVariablesThatChange) {
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  const auto ratio = [](std::vector<VariableScore> variables) {
+    return LeadScore{6, 1, std::move(variables)}.ratio();
+  };
+  const VariableScore half{.variable = "t", .rmse = 1, .persistence = 2};
+  const VariableScore still{.variable = "lsm", .rmse = 1, .persistence = 0};
+  const VariableScore unknown{.variable = "sst", .rmse = nan, .persistence = nan};
+  EXPECT_DOUBLE_EQ(ratio({half, still, unknown}), 0.5);
+  EXPECT_TRUE(std::isnan(ratio({still, unknown})));
+  EXPECT_TRUE(std::isnan(ratio({half, {.variable = "u", .rmse = nan, .persistence = 1}})));
 }
 
 }  // namespace

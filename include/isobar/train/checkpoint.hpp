@@ -36,6 +36,10 @@ std::filesystem::path save_checkpoint(const std::filesystem::path& folder, std::
                                       const std::vector<const Stateful*>& parts,
                                       const CheckpointOptions& options = {});
 
+/// Removes the checkpoints in `folder` that need not stay by `options`, as save_checkpoint() does.
+/// One rank calls this.
+void remove_checkpoints(const std::filesystem::path& folder, const CheckpointOptions& options);
+
 struct LoadedCheckpoint {
   std::int64_t step = 0;
   std::map<std::string, std::string> metadata;

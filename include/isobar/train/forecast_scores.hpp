@@ -22,9 +22,12 @@ struct VariableScore {
   double rmse = 0;          ///< of the forecast
   double bias = 0;          ///< area-weighted mean of forecast minus truth
   double persistence = 0;   ///< RMSE of the field at analysis time, kept
-  double previous_day = 0;  ///< RMSE of the field 24 h before the target; NaN where not known
+  double previous_day = 0;  ///< RMSE of the batch's reference, see add(); NaN where not known
   /// Anomaly correlation, see ForecastScores; NaN where the climatology is not known.
   double acc = std::numeric_limits<double>::quiet_NaN();
+
+  /// Whether rmse / persistence says anything: not where nothing changes, or nothing is known.
+  bool has_ratio() const;
 };
 
 struct LeadScore {
@@ -32,7 +35,8 @@ struct LeadScore {
   int64_t samples = 0;
   std::vector<VariableScore> variables;
 
-  /// Mean over the variables of rmse / persistence: below one is skill.
+  /// Mean over the variables that have one of rmse / persistence: below one is skill. NaN where
+  /// none has, or a forecast is no number.
   double ratio() const;
 };
 
@@ -59,10 +63,10 @@ class ForecastScores {
   explicit ForecastScores(ScoreOptions options);
 
   /// `forecast` is [B, S, N, P], normalised as the batch is. The batch's last
-  /// input hour is the analysis; its reference hours, where it has them, are
-  /// the hours 24 h before its targets. `climatology` is what to expect at the targets,
-  /// [B, S, N, P] and normalised as the batch is; undefined, here or in any other call, there is
-  /// no ACC.
+  /// input hour is the analysis; its reference hours, where it has them, are one for each
+  /// target: the last known one of the same time of day. `climatology` is what to expect at the
+  /// targets, [B, S, N, P] and normalised as the batch is; undefined, here or in any other call,
+  /// there is no ACC.
   void add(const Batch& batch, const at::Tensor& forecast, const at::Tensor& climatology = {});
 
   /// The scores over all replicas' samples, by lead time; the ranks of a model have added

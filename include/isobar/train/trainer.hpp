@@ -54,7 +54,8 @@ struct TrainingSummary {
   double data_wait_seconds = 0;  ///< the loop waited for the loader
   ReducerCounters reducer;
   int64_t best_step = 0;
-  double best_ratio = 0;  ///< mean of rmse / persistence at the best validation
+  /// Mean of rmse / persistence at the best validation; not finite where no validation's was.
+  double best_ratio = 0;
   std::filesystem::path best_checkpoint;
 };
 
@@ -92,8 +93,9 @@ class Trainer {
   ~Trainer();
 
   /// Runs all steps, and leaves metrics and checkpoints in `folder`. Collective;
-  /// blocks. Throws Error on every rank where the loss is no longer a finite
-  /// number.
+  /// blocks. Throws Error on every rank where a loss or a weight is no longer a finite
+  /// number, before anything of it is saved. The best checkpoint is that of the least finite
+  /// score; where no score was finite, the last one.
   TrainingSummary run(RunFolder& folder);
 
  private:
