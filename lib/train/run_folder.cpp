@@ -1,37 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <isobar/train/run_folder.hpp>
 
+#include "train/folder_lock.hpp"
+
 #include <isobar/comm/agreement.hpp>
 #include <isobar/core/error.hpp>
 #include <nlohmann/json.hpp>
 
 namespace isobar {
-namespace {
-
-/// Where an earlier run was moved; empty where there was none.
-std::filesystem::path move_aside(const std::filesystem::path& path) {
-  if (!std::filesystem::exists(path)) return {};
-  for (int n = 1;; ++n) {
-    std::filesystem::path aside = path.string() + "." + std::to_string(n);
-    if (std::filesystem::exists(aside)) continue;
-    std::filesystem::rename(path, aside);
-    return aside;
-  }
-}
-
-std::filesystem::path make(const std::filesystem::path& path) {
-  try {
-    auto aside = move_aside(path);
-    std::filesystem::create_directories(path / "log");
-    return aside;
-  } catch (const std::filesystem::filesystem_error& error) {
-    throw Error(
-        detail::join("run folder '", path.string(), "' cannot be made: ", error.code().message()));
-  }
-}
-
-}  // namespace
-
 RunFolder::RunFolder(Communicator& world, const std::filesystem::path& parent,
                      const std::string& name)
     : path_(parent / name) {
@@ -40,8 +16,7 @@ RunFolder::RunFolder(Communicator& world, const std::filesystem::path& parent,
                  "run.name must be a plain folder name, got '", name, "'");
     if (world.rank() != 0) return;
     makes_parent_ = !std::filesystem::exists(parent);
-    aside_ = make(path_);
-    is_maker_ = true;
+    lock_ = std::make_unique<detail::FolderLock>(path_);
   });
   try {
     run_agreed(world, [&] {
@@ -58,14 +33,13 @@ RunFolder::RunFolder(Communicator& world, const std::filesystem::path& parent,
 RunFolder::~RunFolder() { discard(); }
 
 void RunFolder::discard() noexcept {
-  if (!is_maker_ || is_kept_) return;
+  if (!lock_ || is_kept_) return;
   metrics_.reset();
   log_.reset();
   std::error_code ignored;  // a folder that cannot go stays
   std::filesystem::remove_all(path_, ignored);
-  if (!aside_.empty() && !std::filesystem::exists(path_, ignored)) {
-    std::filesystem::rename(aside_, path_, ignored);
-  }
+  // Where another run has taken the name since, this fails.
+  if (!lock_->aside().empty()) std::filesystem::rename(lock_->aside(), path_, ignored);
   if (makes_parent_) std::filesystem::remove(path_.parent_path(), ignored);  // if it is empty
 }
 

@@ -2,6 +2,7 @@
 #include <isobar/train/trainer.hpp>
 
 #include "compress/world.hpp"
+#include "core/message_of.hpp"
 #include "core/temporary_folder.hpp"
 
 #include <isobar/comm/thread_world.hpp>
@@ -15,7 +16,11 @@
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
+#include <atomic>
+#include <barrier>
 #include <fstream>
+#include <thread>
+#include <vector>
 
 namespace isobar::trainer_test {
 namespace {
@@ -292,6 +297,56 @@ TEST(Trainer, MovesAnEarlierRunAside) {
   RunFolder second(*comm, folder.path(), "run");
   EXPECT_EQ(events(folder.path() / "run").size(), 0);
   EXPECT_EQ(events(folder.path() / "run.1").at(0)["event"], "first");
+}
+
+TEST(Trainer, RefusesAFolderWhoseRunGoesOn) {
+  const test::TemporaryFolder folder;
+  auto comm = make_self_communicator();
+  const auto path = folder.path() / "run";
+  {
+    RunFolder first(*comm, folder.path(), "run");
+    first.metric({{"event", "first"}});
+    const auto message =
+        test::message_of<UsageError>([&] { RunFolder(*comm, folder.path(), "run"); });
+    EXPECT_NE(message.find("is another run's, which goes on (process "), std::string::npos);
+    EXPECT_EQ(events(path).size(), 1) << "untouched";
+  }
+  EXPECT_FALSE(std::filesystem::exists(path / "run.lock"));
+  // Of a run that was killed the file stays, and nobody holds it.
+  std::ofstream(path / "run.lock") << "process 1";
+  RunFolder(*comm, folder.path(), "run").metric({{"event", "second"}});
+  EXPECT_EQ(events(path).at(0)["event"], "second");
+  EXPECT_EQ(events(folder.path() / "run.1").at(0)["event"], "first");
+  int entries = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(folder.path())) {
+    entries += entry.exists() ? 1 : 0;
+  }
+  EXPECT_EQ(entries, 2) << "nothing is left of the one that was refused";
+}
+
+TEST(Trainer, GivesAFolderToOneOfSeveralRunsThatStartAtOnce) {
+  const test::TemporaryFolder folder;
+  std::ofstream(folder.path() / "run") << "of that name, and no folder";
+  std::atomic<int> made = 0, refused = 0;
+  std::barrier together(4);
+  std::vector<std::thread> runs;
+  for (int i = 0; i < 4; ++i) {
+    runs.emplace_back([&] {
+      auto comm = make_self_communicator();
+      together.arrive_and_wait();
+      try {
+        RunFolder run(*comm, folder.path(), "run");
+        ++made;
+        together.arrive_and_wait();
+      } catch (const UsageError&) {
+        ++refused;
+        together.arrive_and_wait();
+      }
+    });
+  }
+  for (auto& run : runs) run.join();
+  EXPECT_EQ(made, 1);
+  EXPECT_EQ(refused, 3);
 }
 
 TEST(Trainer, RefusesABatchLargerThanTheDataOnEveryRank) {

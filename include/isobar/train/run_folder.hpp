@@ -12,6 +12,10 @@
 
 namespace isobar {
 
+namespace detail {
+class FolderLock;
+}
+
 /// Where a run leaves what it has to say: `<parent>/<name>/` with
 /// metrics.jsonl, record.json, checkpoints/ and log/. A run that ends before its first step leaves
 /// nothing: its folder goes, and an earlier run of that name comes back to its place.
@@ -19,7 +23,7 @@ class RunFolder {
  public:
   /// Makes an empty folder; an earlier run of that name is moved aside, to
   /// `<name>.1`, `<name>.2`, ... Collective; blocks. What fails on rank 0 is
-  /// thrown on every rank.
+  /// thrown on every rank: UsageError where another run of that name goes on.
   RunFolder(Communicator& world, const std::filesystem::path& parent, const std::string& name);
 
   /// Removes the folder unless it is kept. Never communicates.
@@ -42,8 +46,7 @@ class RunFolder {
   void discard() noexcept;
 
   std::filesystem::path path_;
-  std::filesystem::path aside_;  ///< where an earlier run of this name is now; empty for none
-  bool is_maker_ = false;        ///< rank 0
+  std::unique_ptr<detail::FolderLock> lock_;  ///< on rank 0, which made the folder
   bool makes_parent_ = false;
   bool is_kept_ = false;
   std::unique_ptr<Logger> log_;
