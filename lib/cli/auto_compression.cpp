@@ -42,7 +42,8 @@ StepCompute time_passes(const Task& task, const Batch& batch, Communicator& grou
 }  // namespace
 
 std::string choose_compression(CompressionOptions& options, const Task& task, const Batch& batch,
-                               const DataParallelOptions& ddp, Communicator& group) {
+                               const DataParallelOptions& ddp, const ProcessGrid& grid) {
+  Communicator& group = grid.data();
   const auto parameters = trainable(*task.module);
   const auto plan = first_plan(parameters, ddp);
   const auto compute = time_passes(task, batch, group);
@@ -60,7 +61,10 @@ std::string choose_compression(CompressionOptions& options, const Task& task, co
   predict_choices(choices, compute, evenly_ready(plan, compute.backward_s),
                   measure_allreduce(group), group.size());
   const auto advice = advise_compression(choices);
-  options.method = methods[advice.choice];
+  // The members of a model have other tables, and may come to other choices.
+  auto choice = at::full({1}, static_cast<int64_t>(advice.choice), at::kLong);
+  grid.world().broadcast(choice, 0).synchronize();
+  options.method = methods[choice.item<int64_t>()];
   return "compress.method auto: " + advice.reason;
 }
 

@@ -109,9 +109,6 @@ void read_compression(const Config& config, Experiment& e) {
                "compress.method: gradients of train.precision: fp16 are scaled, and a step that "
                "overflows left out, which a compressor's memory would not survive; use "
                "train.precision: bf16 or compress.method: none");
-  ISOBAR_CHECK(e.compress.method != kAutoCompression || e.model_ranks == 1,
-               "compress.method: auto decides for one rank a model, model.ranks is ", e.model_ranks,
-               "; name a method");
   auto trial = e.compress;
   if (trial.method == kAutoCompression) trial.method = "acp_sgd";
   make_compressor(trial);  // throws where they make no sense

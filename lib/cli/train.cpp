@@ -126,7 +126,7 @@ class TrainingRun {
       batch = to_device(samples->get(first, rollout ? rollout->at(0) : 1), setup_->device());
     });
     const auto reason = choose_compression(experiment_.compress, setup_->task(), batch,
-                                           experiment_.trainer.ddp, grid_.data());
+                                           experiment_.trainer.ddp, grid_);
     folder_.log().info("{}", reason);
     record_.set("compression", {{"method", experiment_.compress.method}, {"reason", reason}});
   }

@@ -6,6 +6,7 @@
 #include <c10/core/GradMode.h>
 
 #include <algorithm>
+#include <utility>
 
 namespace isobar {
 namespace {
@@ -34,6 +35,12 @@ int64_t real_elements(const at::Tensor& tensor) {
   return (tensor.is_complex() ? 2 : 1) * tensor.numel();
 }
 
+/// Real numbers in an entry of a parameter's first dimension.
+int64_t elements_of_row(const at::Tensor& parameter) {
+  const int64_t rows = parameter.size(0);
+  return rows == 0 ? 0 : real_elements(parameter) / rows;
+}
+
 int64_t row_length(const at::Tensor& residual) {
   return residual.dim() < 2 || residual.size(0) == 0 ? 1 : residual.numel() / residual.size(0);
 }
@@ -48,14 +55,23 @@ at::Tensor whole_residual(const at::Tensor& tensor, int64_t columns) {
 }  // namespace
 
 CompressorPart::CompressorPart(std::shared_ptr<Compressor> compressor, const Reducer& reducer,
-                               const ProcessGrid& grid)
-    : compressor_(std::move(compressor)), reducer_(reducer), grid_(grid) {
+                               const ProcessGrid& grid, RowsOf rows_of)
+    : compressor_(std::move(compressor)),
+      reducer_(reducer),
+      grid_(grid),
+      rows_of_(std::move(rows_of)) {
   ISOBAR_CHECK(compressor_, "CompressorPart: there is no compressor");
   for (const auto& parameter : parameters()) {
-    ISOBAR_CHECK(parameter.reduction != Reduction::sharded || grid_.model().size() == 1,
+    ISOBAR_CHECK(parameter.reduction != Reduction::sharded || grid_.model().size() == 1 ||
+                     this->rows_of(parameter),
                  "CompressorPart: parameter '", parameter.name,
-                 "' is sharded over a model-parallel group; its residual would be one shard's");
+                 "' is sharded over a model-parallel group, and nothing says which rows a rank "
+                 "owns; its residual would be one shard's");
   }
+}
+
+std::optional<ShardedRows> CompressorPart::rows_of(const NamedParameter& parameter) const {
+  return rows_of_ ? rows_of_(parameter.name) : std::nullopt;
 }
 
 void CompressorPart::collect() {
@@ -84,6 +100,25 @@ at::Tensor CompressorPart::columns_of(const CompressorState& state) const {
   return columns;
 }
 
+/// What the ranks of a model have of a parameter's residual, in one tensor of so many columns.
+at::Tensor CompressorPart::joined_residual(const CompressorState& share,
+                                           const NamedParameter& parameter, int64_t columns) const {
+  auto residual = whole_residual(parameter.tensor, columns);
+  if (const auto* own = find(share, parameter.name + kResidual)) {
+    const int64_t first = first_of(share, parameter.name);
+    residual.view({-1}).narrow(0, first, own->numel()).copy_(own->reshape({-1}));
+  }
+  if (const auto sharded = rows_of(parameter)) {
+    const auto rows = sharded->rows.to(residual.device());
+    const int64_t length = elements_of_row(parameter.tensor);
+    residual = at::zeros({sharded->total, length}, residual.options())
+                   .index_copy_(0, rows, residual.view({rows.numel(), length}))
+                   .view({-1, columns});
+  }
+  grid_.model().allreduce(residual).wait();
+  return residual.div_(unit(parameter));
+}
+
 // Which rank has how much of a parameter depends on the bucket plan, and that on the order of
 // gradients in the first step: what is saved must not.
 CompressorState CompressorPart::joined(const CompressorState& share) const {
@@ -96,13 +131,8 @@ CompressorState CompressorPart::joined(const CompressorState& share) const {
     const auto& parameter = parameters()[p];
     const auto length = columns[static_cast<int64_t>(p)].item<int64_t>();
     if (length == 0) continue;
-    auto residual = whole_residual(parameter.tensor, length);
-    if (const auto* own = find(share, parameter.name + kResidual)) {
-      const int64_t first = first_of(share, parameter.name);
-      residual.view({-1}).narrow(0, first, own->numel()).copy_(own->reshape({-1}));
-    }
-    grid_.model().allreduce(residual).wait();
-    whole.tensors.emplace_back(parameter.name + kResidual, residual.div_(unit(parameter)));
+    whole.tensors.emplace_back(parameter.name + kResidual,
+                               joined_residual(share, parameter, length));
     whole.counts[parameter.name + kFirst] = 0;
   }
   return whole;
@@ -115,12 +145,16 @@ void CompressorPart::cut(CompressorState& saved) const {
   for (const auto& parameter : parameters()) {
     auto* residual = find(saved, parameter.name + kResidual);
     const auto* like = find(wanted, parameter.name + kResidual);
-    if (!residual || !like || residual->numel() != real_elements(parameter.tensor) ||
-        row_length(*residual) != row_length(*like)) {
-      continue;
+    if (!residual || !like || row_length(*residual) != row_length(*like)) continue;
+    auto own = residual->reshape({-1});
+    if (const auto sharded = rows_of(parameter)) {
+      const int64_t length = elements_of_row(parameter.tensor);
+      if (own.numel() != sharded->total * length) continue;
+      own = own.view({sharded->total, length}).index_select(0, sharded->rows.to(own.device()));
     }
+    if (own.numel() != real_elements(parameter.tensor)) continue;
     const int64_t first = first_of(wanted, parameter.name);
-    const auto share = residual->reshape({-1}).narrow(0, first, like->numel());
+    const auto share = own.reshape({-1}).narrow(0, first, like->numel());
     *residual = share.view(like->sizes()) * unit(parameter);
     saved.counts[parameter.name + kFirst] = first;
   }

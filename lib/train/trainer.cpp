@@ -45,7 +45,7 @@ Trainer::Impl::Impl(Task task_, TrainingData data_, const ProcessGrid& grid_,
   check_sharded_rows(parameters(), task.rows, grid);
   run_agreed(grid.world(), [&] {
     if (options.ddp.compressor) {  // refuses now what could not be saved later
-      CompressorPart(options.ddp.compressor, parallel->reducer(), grid);
+      CompressorPart(options.ddp.compressor, parallel->reducer(), grid, task.rows);
     }
     optimizer = std::make_unique<Optimizer>(parallel->reducer(), options.optimizer);
     weights = std::make_unique<ModuleWeights>(task.module);

@@ -186,7 +186,7 @@ void Trainer::Impl::save(RunFolder& folder) {
   collect(whole);
   std::optional<CompressorPart> compressor;
   if (options.ddp.compressor) {
-    compressor.emplace(options.ddp.compressor, parallel->reducer(), grid);
+    compressor.emplace(options.ddp.compressor, parallel->reducer(), grid, task.rows);
     compressor->collect();
   }
   run_agreed(grid.world(), [&] {

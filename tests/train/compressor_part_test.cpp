@@ -7,6 +7,8 @@
 
 #include <isobar/comm/thread_world.hpp>
 #include <isobar/compress/acp_sgd.hpp>
+#include <isobar/compress/block_int8.hpp>
+#include <isobar/compress/half_precision.hpp>
 #include <isobar/compress/power_sgd.hpp>
 #include <isobar/core/error.hpp>
 #include <isobar/ddp/data_parallel.hpp>
@@ -17,6 +19,7 @@
 #include <torch/nn/module.h>
 #include <gtest/gtest.h>
 
+#include <optional>
 #include <ostream>
 
 namespace isobar::compressor_part_test {
@@ -200,11 +203,94 @@ TEST(CompressorPart, RefusesResidualsOfAnotherShapeAndChangesNothing) {
   });
 }
 
-TEST(CompressorPart, RefusesParametersThatAreShardedOverSeveralRanks) {
+TEST(CompressorPart, RefusesShardedParametersWhoseRowsNobodyKnows) {
   run_ranks(4, [](Communicator& comm) {
     EXPECT_THROW(Replica(comm, Method::acp, 2, Reduction::sharded), UsageError);
     EXPECT_NO_THROW(Replica(comm, Method::acp, 1, Reduction::sharded));
   });
+}
+
+/// A table of 41 rows, shared by the ranks of a model in turn, beside a matrix that they all have.
+struct Table {
+  Table(Communicator& world, int model_size, std::shared_ptr<Compressor> method)
+      : grid(world, model_size),
+        rows(at::arange(grid.model().rank(), 41, model_size, at::kLong)),
+        compressor(std::move(method)),
+        parallel(*module, grid,
+                 {.compressor = compressor,
+                  .reduction =
+                      [](const std::string& name) {
+                        return name == "table" ? Reduction::sharded : Reduction::partial;
+                      }}),
+        part(compressor, parallel.reducer(), grid, [this](const std::string& name) {
+          return name == "table" ? std::optional(ShardedRows{rows, 41}) : std::nullopt;
+        }) {}
+
+  std::shared_ptr<torch::nn::Module> make() {
+    auto result = std::make_shared<torch::nn::Module>("module");
+    result->register_parameter("table", at::ones({rows.numel(), 24}, at::kDouble));
+    result->register_parameter("matrix", at::ones({32, 40}, at::kDouble));
+    return result;
+  }
+
+  /// Of the rows that this rank owns the gradients are the same on any layout.
+  void step(int64_t number) {
+    parallel.zero_grad();
+    const auto parameters = module->parameters();
+    const auto table = draw({41, 24}, 0, number, grid.data().rank()).index_select(0, rows);
+    const auto matrix = draw({32, 40}, 1, number, grid.world().rank());
+    ((parameters[0] * table).sum() + (parameters[1] * matrix).sum()).backward();
+    parallel.finish();
+  }
+
+  StateDict collected() {
+    part.collect();
+    StateDict state;
+    part.save(state);
+    return state;
+  }
+
+  ProcessGrid grid;
+  at::Tensor rows;
+  std::shared_ptr<torch::nn::Module> module = make();
+  std::shared_ptr<Compressor> compressor;
+  DataParallel parallel;
+  CompressorPart part;
+};
+
+std::shared_ptr<Compressor> make_table_compressor(const std::string& method) {
+  if (method == "acp_sgd") return make_acp_sgd({.matrix_approximation_rank = 2, .start_step = 0});
+  if (method == "power_sgd") {
+    return make_power_sgd({.matrix_approximation_rank = 2, .start_step = 0});
+  }
+  return method == "bf16" ? make_half_precision({}) : make_block_int8();
+}
+
+TEST(CompressorPart, GathersTheResidualsOfTablesWhoseRowsAreShared) {
+  for (const std::string method : {"acp_sgd", "power_sgd", "int8", "bf16"}) {
+    run_ranks(4, [&](Communicator& world) {
+      Table shared(world, 2, make_table_compressor(method));
+      for (int64_t step = 0; step < 3; ++step) shared.step(step);
+      const auto saved = shared.collected();
+      if (method == "bf16") {
+        EXPECT_TRUE(saved.tensors().empty());
+        return;
+      }
+      const auto own = remembered(*shared.compressor, "table.residual").view({-1, 24});
+      const auto whole = saved.tensor("table.residual").view({-1, 24});
+      EXPECT_GT(own.norm().item<double>(), 0) << method;
+      ASSERT_EQ(whole.size(0), 41) << method;
+      EXPECT_TRUE(at::equal(whole.index_select(0, shared.rows), own)) << method;
+      // On the same layout, and on one with a whole model on each rank.
+      for (const int model_size : {2, 1}) {
+        Table loaded(world, model_size, make_table_compressor(method));
+        loaded.step(0);
+        loaded.part.load(saved, 1);
+        const auto taken = remembered(*loaded.compressor, "table.residual").view({-1, 24});
+        EXPECT_TRUE(at::equal(taken, whole.index_select(0, loaded.rows))) << method << model_size;
+      }
+    });
+  }
 }
 
 }  // namespace

@@ -6,7 +6,7 @@
 #include "core/temporary_folder.hpp"
 
 #include <isobar/comm/thread_world.hpp>
-#include <isobar/compress/acp_sgd.hpp>
+#include <isobar/compress/block_int8.hpp>
 #include <isobar/core/error.hpp>
 #include <isobar/train/checkpoint.hpp>
 #include <isobar/train/scoring.hpp>
@@ -211,13 +211,18 @@ TEST(GridTrainer, RefusesShardedParametersWhoseRowsNobodyKnows) {
   });
 }
 
-TEST(GridTrainer, RefusesToCompressWhatItCouldNotSave) {
-  run_ranks(2, [](Communicator& comm) {
+TEST(GridTrainer, CompressesWhereRanksShareATableAndSavesWhatIsOwed) {
+  const test::TemporaryFolder folder;
+  run_ranks(4, [&](Communicator& comm) {
     ProcessGrid grid(comm, 2);
+    RunFolder leaves(comm, folder.path(), "run");
     const Share share(grid);
     auto settings = options(2);
-    settings.ddp.compressor = make_acp_sgd({});
-    EXPECT_THROW(Trainer(share.task, share.data(), grid, settings), UsageError);
+    settings.ddp.compressor = make_block_int8();
+    const auto summary = Trainer(share.task, share.data(), grid, settings).run(leaves);
+    EXPECT_EQ(summary.reducer.compressed_steps, summary.steps);
+    const auto parts = load_checkpoint(summary.best_checkpoint, {}).unknown_parts;
+    EXPECT_EQ(std::count(parts.begin(), parts.end(), "compressor"), 1);
   });
 }
 

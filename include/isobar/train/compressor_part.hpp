@@ -4,6 +4,7 @@
 #include <isobar/comm/process_grid.hpp>
 #include <isobar/ddp/compressor.hpp>
 #include <isobar/ddp/reducer.hpp>
+#include <isobar/train/sharded_rows.hpp>
 #include <isobar/train/state.hpp>
 
 #include <memory>
@@ -33,15 +34,17 @@ namespace isobar {
 /// Where several ranks share a model, each holds the residuals of its share of the gradients.
 /// The shares are put together when they are saved, and cut as the loading ranks need them;
 /// the factors of each are left out and start anew. What is saved of rows that are not
-/// compressed where it is loaded, such as one that the edge of a share cuts, is dropped.
+/// compressed where it is loaded, such as one that the edge of a share cuts, is dropped. Of a
+/// parameter whose rows are sharded, the rows are gathered as ShardedPart gathers the weights'.
 ///
 /// Once collected, holds a copy of the state, as large as the gradients, while it lives.
 class CompressorPart final : public Stateful {
  public:
-  /// The compressor is the reducer's. Reducer and grid must outlive this. Throws UsageError
-  /// for a parameter that is sharded over several ranks: its residual would be one shard's.
+  /// The compressor is the reducer's. Reducer and grid must outlive this. Throws UsageError for a
+  /// parameter that is sharded over several ranks of which `rows_of` does not say which rows a rank
+  /// owns (Task::rows): its residual would be one shard's.
   CompressorPart(std::shared_ptr<Compressor> compressor, const Reducer& reducer,
-                 const ProcessGrid& grid);
+                 const ProcessGrid& grid, RowsOf rows_of = nullptr);
 
   /// Averages the residuals (see average_residuals), which changes how training goes on by
   /// rounding alone, and takes the state to save. Between steps; collective; blocks.
@@ -56,6 +59,9 @@ class CompressorPart final : public Stateful {
 
  private:
   const std::vector<NamedParameter>& parameters() const { return reducer_.parameters(); }
+  std::optional<ShardedRows> rows_of(const NamedParameter& parameter) const;
+  at::Tensor joined_residual(const CompressorState& share, const NamedParameter& parameter,
+                             int64_t columns) const;
   at::Tensor columns_of(const CompressorState& state) const;
   CompressorState joined(const CompressorState& share) const;
   void cut(CompressorState& saved) const;
@@ -64,6 +70,7 @@ class CompressorPart final : public Stateful {
   std::shared_ptr<Compressor> compressor_;
   const Reducer& reducer_;
   const ProcessGrid& grid_;
+  RowsOf rows_of_;
   std::optional<CompressorState> collected_;
 };
 
