@@ -15,6 +15,7 @@
 #include <nlohmann/json.hpp>
 
 #include <cstdio>
+#include <exception>
 #include <filesystem>
 #include <fstream>
 #include <optional>
@@ -49,6 +50,24 @@ Experiment experiment_of(const fs::path& checkpoint, const std::vector<std::stri
   return read_experiment(Config::parse(text->second, checkpoint.string(), overrides));
 }
 
+/// What to score, read before there is a world to agree in: the experiment names the backend and
+/// the device. What went wrong is kept until every rank can be told.
+struct Scored {
+  fs::path checkpoint;
+  std::optional<Experiment> experiment;
+  std::exception_ptr error;
+};
+
+Scored find_scored(const EvaluateArguments& arguments) {
+  try {
+    auto checkpoint = find_checkpoint(arguments.path);
+    auto experiment = experiment_of(checkpoint, arguments.overrides);
+    return {std::move(checkpoint), std::move(experiment), nullptr};
+  } catch (const Error&) {
+    return {{}, std::nullopt, std::current_exception()};
+  }
+}
+
 nlohmann::json rows_of(const std::vector<LeadScore>& scores, const std::string& split) {
   auto rows = nlohmann::json::array();
   for (const auto& lead : scores) {
@@ -67,28 +86,25 @@ nlohmann::json rows_of(const std::vector<LeadScore>& scores, const std::string& 
   return rows;
 }
 
-/// The mean of the training period at the target times of `sets`, or null where none is wanted.
-/// Collective; blocks. Rank 0 shows progress.
-std::shared_ptr<const Climatology> climatology_of(
-    const EvaluateArguments& arguments, const WeatherSetup& setup,
-    const std::vector<std::shared_ptr<const SampleSet>>& sets, const ProcessGrid& grid) {
-  if (arguments.climatology == "none") return nullptr;
-  ClimatologyOptions options{.period = setup.training_period(), .times = {}};
-  for (const auto& samples : sets) {
-    const auto times = samples->target_times();
-    options.times.insert(options.times.end(), times.begin(), times.end());
-  }
-  std::optional<Progress> progress;
-  options.progress = [&](int64_t done, int64_t total) {
-    if (!progress) {
-      progress.emplace(ProgressOptions{
-          .rank = grid.world().rank(), .label = "climatology", .total = total, .unit = "field"});
-    }
-    progress->update(done);
-  };
-  auto result = std::make_shared<const Climatology>(*sets.at(0), options, grid);
-  if (progress) progress->finish();
-  return result;
+/// The mean of the training period, or nothing where none is wanted. Rank 0 shows progress.
+std::optional<ClimatologySource> climatology_of(const EvaluateArguments& arguments,
+                                                const WeatherSetup& setup,
+                                                const Experiment& experiment,
+                                                std::optional<Progress>& progress, int rank) {
+  if (arguments.climatology == "none") return std::nullopt;
+  return ClimatologySource{
+      .period = setup.training_period(),
+      .memory_bytes = experiment.data.cache_bytes,
+      .progress = [&progress, rank](int64_t done, int64_t total) {
+        if (!progress) {
+          progress.emplace(ProgressOptions{
+              .rank = rank, .label = "climatology", .total = total, .unit = "field"});
+        }
+        progress->update(done);
+        if (done < total) return;
+        progress->finish();
+        progress.reset();
+      }};
 }
 
 nlohmann::json spectra_rows_of(const std::vector<LeadSpectra>& spectra, const std::string& split) {
@@ -110,20 +126,6 @@ nlohmann::json spectra_rows_of(const std::vector<LeadSpectra>& spectra, const st
   return rows;
 }
 
-Evaluation evaluate(const WeatherSetup& setup,
-                    const std::vector<std::shared_ptr<const SampleSet>>& sets,
-                    const ProcessGrid& grid, const EvaluationOptions& options,
-                    const EvaluateArguments& arguments) {
-  if (arguments.rollout > 0) return evaluate_every_lead(setup.task(), *sets.at(0), grid, options);
-  Evaluation all;
-  for (const auto& samples : sets) {
-    const auto one = evaluate_last_lead(setup.task(), *samples, grid, options);
-    all.scores.insert(all.scores.end(), one.scores.begin(), one.scores.end());
-    all.spectra.insert(all.spectra.end(), one.spectra.begin(), one.spectra.end());
-  }
-  return all;
-}
-
 void report(const Evaluation& found, const EvaluateArguments& arguments) {
   if (arguments.json != "-") {
     fmt::print("{}{}", scores_table(found.scores), spectra_table(found.spectra));
@@ -138,12 +140,12 @@ void report(const Evaluation& found, const EvaluateArguments& arguments) {
 }  // namespace
 
 int run_evaluate(const EvaluateArguments& arguments) {
-  const auto world = make_communicator();
-  fs::path checkpoint;
-  std::optional<Experiment> experiment;
+  const auto scored = find_scored(arguments);
+  const auto& checkpoint = scored.checkpoint;
+  const auto& experiment = scored.experiment;
+  const auto world = make_communicator(experiment ? experiment->comm : CommunicatorOptions{});
   run_agreed(*world, [&] {
-    checkpoint = find_checkpoint(arguments.path);
-    experiment = experiment_of(checkpoint, arguments.overrides);
+    if (scored.error) std::rethrow_exception(scored.error);
   });
   require_equal(*world, "configuration", experiment->lines);
   const auto grid = make_process_grid(*world, *experiment);
@@ -163,14 +165,18 @@ int run_evaluate(const EvaluateArguments& arguments) {
       sets = setup->scoring_samples(arguments.split);
     }
   });
-  EvaluationOptions options{.area = setup->area(),
-                            .batch = experiment->trainer.batch,
-                            .device = setup->device(),
-                            .climatology = climatology_of(arguments, *setup, sets, grid)};
+  std::optional<Progress> progress;
+  EvaluationOptions options{
+      .area = setup->area(),
+      .batch = experiment->trainer.batch,
+      .device = setup->device(),
+      .climatology = climatology_of(arguments, *setup, *experiment, progress, world->rank())};
   if (spectrum) {
     options.power = [&](const at::Tensor& fields) { return spectrum->power(fields); };
   }
-  const auto found = evaluate(*setup, sets, grid, options, arguments);
+  const auto found = arguments.rollout > 0
+                         ? evaluate_every_lead(setup->task(), sets.at(0), grid, options)
+                         : evaluate_last_leads(setup->task(), sets, grid, options);
   run_agreed(*world, [&] {
     if (world->rank() == 0) report(found, arguments);
   });

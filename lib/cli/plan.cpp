@@ -7,7 +7,9 @@
 
 #include <isobar/core/error.hpp>
 #include <isobar/core/text.hpp>
+#include <isobar/data/period.hpp>
 #include <isobar/model/memory_plan.hpp>
+#include <isobar/train/climatology_groups.hpp>
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -83,6 +85,35 @@ nlohmann::json json_of(const Planned& planned, int64_t memory_bytes) {
           {"fits", memory_bytes == 0 || p.peak_bytes <= memory_bytes}};
 }
 
+/// What the climatology of `isobar evaluate` takes on the largest rank: of each time of day and day
+/// of the year that a step of forecasts from the test period can have as its target, as many at
+/// once as group_by_climatology() takes.
+nlohmann::json plan_climatology(const Experiment& experiment, const std::vector<GraphSizes>& ranks,
+                                bool prints) {
+  int64_t points = 0;
+  for (const GraphSizes& sizes : ranks) points = std::max(points, sizes.data_nodes);
+  const auto days = [](const PeriodText& text) {
+    const auto period = parse_period(text.begin, text.end);
+    return (period.end - period.begin + kDaySeconds - 1) / kDaySeconds;
+  };
+  const int64_t hours = 24 % experiment.step_hours == 0 ? 24 / experiment.step_hours : 24;
+  const bool seasonal = days(experiment.train) >= 360;
+  const int64_t all = hours * (seasonal ? std::min<int64_t>(366, days(experiment.test)) : 1);
+  const auto variables = static_cast<int64_t>(experiment.outputs().size());
+  const int64_t each = climatology_bytes(1, points, variables);
+  const int64_t most = std::max<int64_t>(60, experiment.data.cache_bytes / each);
+  const int64_t fields = std::min(all, most);
+  if (prints) {
+    fmt::print(
+        "scoring against the climatology: {:.2f} GiB a rank for {} of {} mean fields at once\n",
+        gib(climatology_bytes(fields, points, variables)), fields, all);
+  }
+  return {{"kind", "climatology"},
+          {"fields", all},
+          {"fields_at_once", fields},
+          {"peak_bytes", climatology_bytes(fields, points, variables)}};
+}
+
 }  // namespace
 
 void add_plan_options(CLI::App& app, PlanArguments& arguments) {
@@ -114,6 +145,7 @@ int run_plan(const PlanArguments& arguments) {
   }
   const bool prints = arguments.json != "-";
   if (prints) print_table(all, static_cast<int>(ranks.size()));
+  rows.push_back(plan_climatology(experiment, ranks, prints));
   if (arguments.machines.nodes > 0) {
     const WeatherGnn network(network_options(experiment), graph);
     for (auto& row : plan_sums(experiment, network, all.front().plan, arguments.machines, prints)) {

@@ -2,7 +2,9 @@
 #include <isobar/train/climatology.hpp>
 
 #include <isobar/comm/agreement.hpp>
+#include <isobar/comm/own_pace.hpp>
 #include <isobar/core/error.hpp>
+#include <isobar/train/climatology_groups.hpp>
 #include <ATen/ATen.h>
 
 #include <algorithm>
@@ -11,7 +13,6 @@
 namespace isobar {
 namespace {
 
-constexpr int64_t kShortestYear = 360;
 constexpr int64_t kHalfWindow = 30;  // days
 
 std::vector<int64_t> times_within(const Dataset& dataset, const Period& period) {
@@ -37,24 +38,32 @@ Climatology::Climatology(const SampleSet& samples, const ClimatologyOptions& opt
                          const ProcessGrid& grid)
     : calendar_(samples.dataset().calendar()) {
   at::Tensor weights;
+  std::vector<int64_t> times;
   run_agreed(grid.world(), [&] {
-    const auto times = times_within(samples.dataset(), options.period);
-    seasonal_ = times.back() - times.front() >= (kShortestYear - 1) * kDaySeconds;
+    times = times_within(samples.dataset(), options.period);
+    seasonal_ = has_seasons(samples.dataset(), options.period);
     for (const int64_t time : options.times) slots_.emplace(slot_of(time), 0);
     int64_t row = 0;
     for (auto& slot : slots_) slot.second = row++;
     fields_ = at::zeros({row, samples.points(), std::ssize(samples.variables())}, at::kDouble);
     weights = at::zeros(fields_.sizes(), at::kFloat);
-    const int64_t total = std::ssize(times);
-    for (int64_t i = grid.data().rank(); i < total; i += grid.data().size()) {
-      const auto own = slot_of(times[i]);
-      const auto used = [&](const auto& slot) { return weight(slot.first, own) > 0; };
-      if (std::any_of(slots_.begin(), slots_.end(), used)) {
-        add(samples.field(times[i]), own, weights);
-      }
-      if (options.progress) options.progress(i + 1, total);
-    }
   });
+  const int64_t all = std::ssize(times) * grid.model().size();  // a rank reads its own points
+  run_at_own_pace(
+      grid.world(),
+      [&](const Advance& advance) {
+        for (int64_t i = grid.data().rank(); i < std::ssize(times); i += grid.data().size()) {
+          const auto own = slot_of(times[i]);
+          const auto used = [&](const auto& slot) { return weight(slot.first, own) > 0; };
+          if (std::any_of(slots_.begin(), slots_.end(), used)) {
+            add(samples.field(times[i]), own, weights);
+          }
+          advance(1);
+        }
+      },
+      [&](int64_t done) {
+        if (options.progress) options.progress(done, all);
+      });
   grid.data().allreduce(fields_).wait();
   grid.data().allreduce(weights).wait();
   fields_.div_(weights);

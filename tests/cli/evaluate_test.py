@@ -52,6 +52,14 @@ class EvaluateTest(Case):
         self.assertIsNone(row["acc"])
         self.assertGreater(row["rmse"], 0)
 
+    def test_takes_the_experiments_communicator(self):
+        self.assertEqual(self.train(ranks=1).returncode, 0)
+        command = mpirun(2) + [PROGRAM, "evaluate", str(self.folder / "quickstart"), "--climatology", "none"]
+        result = run([*command, "comm.backend=self"])
+        self.assertEqual(result.stdout, "")
+        self.assertRegex(result.stderr, "isobar: error: .*self")
+        self.assertEqual(run([*command, "comm.backend=mpi"]).returncode, 0)
+
     def test_shows_spectra_by_scale(self):
         self.assertEqual(self.train(ranks=1).returncode, 0)
         result = run([PROGRAM, "evaluate", str(self.folder / "quickstart"), "--spectra"])

@@ -7,12 +7,15 @@
 
 #include <isobar/comm/thread_world.hpp>
 #include <isobar/core/error.hpp>
+#include <isobar/train/climatology_groups.hpp>
+#include <isobar/train/scoring.hpp>
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
 #include <memory>
 #include <random>
+#include <set>
 
 namespace isobar::climatology_test {
 namespace {
@@ -159,7 +162,8 @@ TEST_F(Climatologies, SayHowFarTheyAreAndKnowNoOtherTime) {
                                        EXPECT_EQ(total, 8);
                                      }},
                                 ProcessGrid(*comm, 1));
-  EXPECT_EQ(seen.size(), 8);
+  ASSERT_FALSE(seen.empty());
+  EXPECT_EQ(seen.back(), 8);
   EXPECT_EQ(test::message_of<UsageError>([&] { climatology.at({hour(0)}, {6}); }),
             "Climatology: it was not made for 2019-03-01T06:00");
 }
@@ -174,6 +178,63 @@ TEST_F(Climatologies, RefuseAPeriodWithoutATimeOnEveryRank) {
               }),
               "climatology: the data have no time from 2019-03-26T00:00 to 2019-03-27T00:00");
   });
+}
+
+TEST_F(Climatologies, AreDividedByTimeOfDayAndDayWhereMemoryIsShort) {
+  write(2 * 900, 12);
+  const auto set = samples();
+  const Period year{parse_time("2019-03-01"), parse_time("2021-03-01")};
+  const auto count = [&](int64_t memory_bytes) {
+    const auto groups = group_by_climatology({{set, {12}}}, {year, memory_bytes});
+    std::set<int64_t> scored;
+    for (const auto& group : groups) {
+      std::set<std::pair<int64_t, int64_t>> slots;
+      for (const int64_t time : group.times) {
+        slots.emplace(static_cast<int64_t>(day_of_year(time)),
+                      to_date(time, Calendar::standard).second_of_day);
+      }
+      EXPECT_LE(climatology_bytes(std::ssize(slots), kPoints, 2),
+                std::max(memory_bytes, climatology_bytes(60, kPoints, 2)));
+      for (const int64_t sample : group.samples.at(0)) EXPECT_TRUE(scored.insert(sample).second);
+    }
+    EXPECT_EQ(std::ssize(scored), set->size());
+    return std::ssize(groups);
+  };
+  EXPECT_EQ(count(climatology_bytes(2 * 366, kPoints, 2)), 1);
+  EXPECT_EQ(count(climatology_bytes(366, kPoints, 2)), 2);
+  const Period season{parse_time("2019-03-01"), parse_time("2019-09-01")};
+  EXPECT_EQ(group_by_climatology({{set, {12}}}, {season, 1}).size(), 1) << "two times of day";
+  // 366 days at midnight, then at noon: groups go on over the change from one to the other.
+  EXPECT_EQ(count(1), 13);
+}
+
+TEST_F(Climatologies, GiveTheSameScoresInPartsAsWhole) {
+  write(2 * 400, 12);
+  const auto set = samples();
+  Task task;
+  task.forecast = [](const Batch& b) { return 0.5 * b.state.nan_to_num(); };
+  const auto scores = [&](Communicator& world, int64_t memory_bytes) {
+    const EvaluationOptions options{
+        .area = at::full({kPoints}, 1.0 / kPoints, at::kDouble),
+        .batch = 7,
+        .climatology =
+            ClimatologySource{.period = {hour(0), hour(24 * 400)}, .memory_bytes = memory_bytes}};
+    return evaluate_last_leads(task, {set, set}, ProcessGrid(world, 1), options).scores;
+  };
+  for (const int ranks : {1, 2}) {
+    run_ranks(ranks, [&](Communicator& world) {
+      const auto whole = scores(world, int64_t{1} << 30), parts = scores(world, 1);
+      ASSERT_EQ(whole.size(), 2);
+      for (size_t s = 0; s < 2; ++s) {
+        EXPECT_EQ(parts[s].samples, whole[s].samples);
+        for (size_t v = 0; v < 2; ++v) {
+          EXPECT_NEAR(parts[s].variables[v].acc, whole[s].variables[v].acc, 1e-12);
+          EXPECT_NEAR(parts[s].variables[v].rmse, whole[s].variables[v].rmse, 1e-12);
+          EXPECT_TRUE(std::isfinite(whole[s].variables[v].acc));
+        }
+      }
+    });
+  }
 }
 
 }  // namespace

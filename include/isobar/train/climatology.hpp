@@ -19,7 +19,7 @@ struct ClimatologyOptions {
   Period period;
   /// The times it will be asked for, in seconds: only what these need is computed and kept.
   std::vector<int64_t> times;
-  /// Called on every rank after each field that it has read: (fields read, fields to read).
+  /// Called on every rank while they read: (fields that all have looked at, all fields).
   std::function<void(int64_t done, int64_t total)> progress = nullptr;
 };
 
@@ -37,7 +37,8 @@ struct ClimatologyOptions {
 class Climatology {
  public:
   /// Of the variables and points of `samples`, normalised as they are. The fields to read are
-  /// shared over the data-parallel group; sums are in float64. Collective over the world; blocks.
+  /// shared over the data-parallel group, whose ranks may take as long as they need; sums are in
+  /// float64. Collective over the world; blocks.
   /// Throws on every rank what reading throws on one, and DataError where the period has no time.
   Climatology(const SampleSet& samples, const ClimatologyOptions& options, const ProcessGrid& grid);
 

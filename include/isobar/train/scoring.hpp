@@ -3,7 +3,7 @@
 
 #include <isobar/comm/process_grid.hpp>
 #include <isobar/data/samples.hpp>
-#include <isobar/train/climatology.hpp>
+#include <isobar/train/climatology_groups.hpp>
 #include <isobar/train/forecast_scores.hpp>
 #include <isobar/train/forecast_spectra.hpp>
 #include <isobar/train/run_folder.hpp>
@@ -13,6 +13,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -22,8 +23,8 @@ struct EvaluationOptions {
   at::Tensor area;    ///< [N]: of this rank's points; all points' sum to 1
   int64_t batch = 1;  ///< samples that are forecast together
   c10::Device device = c10::kCPU;
-  std::shared_ptr<const Climatology> climatology = nullptr;  ///< null: no anomaly correlation
-  PowerOf power = nullptr;                                   ///< null: no spectra
+  std::optional<ClimatologySource> climatology = {};  ///< nothing: no anomaly correlation
+  PowerOf power = nullptr;                            ///< null: no spectra
 };
 
 /// By lead time; `spectra` is empty without a power.
@@ -32,14 +33,17 @@ struct Evaluation {
   std::vector<LeadSpectra> spectra;
 };
 
-/// The scores of a task's forecasts of all samples at every target hour, or at the last one alone.
+/// The scores of a task's forecasts: of all samples of a set at every target hour, or of those of
+/// several sets each at its last one.
 /// Samples are shared over the data-parallel group, the points of each over the model-parallel
-/// group. Collective over the world; blocks. What one rank throws in reading or forecasting,
-/// every rank throws.
-Evaluation evaluate_every_lead(const Task& task, const SampleSet& samples, const ProcessGrid& grid,
-                               const EvaluationOptions& options);
-Evaluation evaluate_last_lead(const Task& task, const SampleSet& samples, const ProcessGrid& grid,
-                              const EvaluationOptions& options);
+/// group. With a climatology, samples are scored in the order of group_by_climatology(), and each
+/// group's is computed before it is scored and dropped afterwards. Collective over the world;
+/// blocks. What one rank throws in reading or forecasting, every rank throws.
+Evaluation evaluate_every_lead(const Task& task, std::shared_ptr<const SampleSet> samples,
+                               const ProcessGrid& grid, const EvaluationOptions& options);
+Evaluation evaluate_last_leads(const Task& task,
+                               const std::vector<std::shared_ptr<const SampleSet>>& sets,
+                               const ProcessGrid& grid, const EvaluationOptions& options);
 
 /// The scores of a task's forecasts: for each of `sets` over all its samples, at
 /// its last target hour. One set a lead time, so that each lead time is scored
