@@ -3,13 +3,10 @@
 
 #include <ATen/ATen.h>
 
-#include <algorithm>
+#include <iterator>
 
 namespace isobar {
 namespace {
-
-/// A pass over a long training period would cost as much as training on it.
-constexpr int64_t kTendencySamples = 1000;
 
 std::map<std::string, Normalization> methods(const Experiment& experiment) {
   std::map<std::string, Normalization> result;
@@ -21,29 +18,15 @@ std::map<std::string, Normalization> methods(const Experiment& experiment) {
 
 }  // namespace
 
-void DataScales::measure(const Experiment& experiment,
-                         const std::shared_ptr<const Dataset>& dataset) {
-  const auto train =
-      parse_period(experiment.train.begin, experiment.train.end, dataset->calendar());
-  const auto indices = indices_within(dataset->times(), train);
-  const Normalizer normalizer(variables_, compute_statistics(*dataset, indices),
-                              methods(experiment));
-  normalizer_ = normalizer.tensors();
-
-  const SampleSet samples(dataset, normalizer,
-                          {.input_hours = {0}, .target_hours = {experiment.step_hours}}, train);
-  const int64_t stride = std::max<int64_t>(1, samples.size() / kTendencySamples);
-  auto sum = at::zeros({static_cast<int64_t>(variables_.size())}, at::kDouble);
-  auto squares = sum.clone(), count = sum.clone();
-  for (int64_t i = 0; i < samples.size(); i += stride) {
-    const auto batch = samples.get({i});
-    const auto change = (batch.target - batch.state).to(at::kDouble).flatten(0, 2);
-    sum += change.nansum(0);
-    squares += change.square().nansum(0);
-    count += change.isnan().logical_not().sum(0);
+void DataScales::take(const Experiment& experiment, const std::vector<ScanStatistics>& statistics) {
+  std::vector<VariableStatistics> values;
+  auto change = at::zeros({std::ssize(statistics)}, at::kDouble);
+  for (size_t v = 0; v < statistics.size(); ++v) {
+    values.push_back(statistics[v].values);
+    change[static_cast<int64_t>(v)] = statistics[v].change_stdev;
   }
-  const auto mean = sum / count;
-  tendency_ = (squares / count - mean.square()).clamp_min(0).sqrt().to(at::kFloat);
+  normalizer_ = Normalizer(variables_, values, methods(experiment)).tensors();
+  tendency_ = (change * normalizer_.at("mul").abs().to(at::kDouble)).to(at::kFloat);
 }
 
 void DataScales::save(StateDict& state) const {

@@ -3,6 +3,7 @@
 
 #include "cli/experiment.hpp"
 
+#include <isobar/data/field_scan.hpp>
 #include <isobar/data/normalizer.hpp>
 #include <isobar/train/state.hpp>
 #include <ATen/core/Tensor.h>
@@ -22,8 +23,8 @@ class DataScales final : public Stateful {
  public:
   explicit DataScales(std::vector<std::string> variables) : variables_(std::move(variables)) {}
 
-  /// Takes them from the training period.
-  void measure(const Experiment& experiment, const std::shared_ptr<const Dataset>& dataset);
+  /// Takes them from the training period's statistics, by variable.
+  void take(const Experiment& experiment, const std::vector<ScanStatistics>& statistics);
 
   Normalizer normalizer() const { return Normalizer::from_tensors(variables_, normalizer_); }
 

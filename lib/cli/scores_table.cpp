@@ -7,10 +7,30 @@
 #include <cmath>
 #include <cstddef>
 #include <numeric>
+#include <string>
 
 namespace isobar {
 
 namespace {
+
+/// Three decimals; of small numbers, such as metres of rain, three digits instead. "-" for what is
+/// not known.
+std::string figure(double value) {
+  if (std::isnan(value)) return "-";
+  const bool is_small = value != 0 && std::abs(value) < 0.0995;
+  return is_small ? fmt::format("{:.3g}", value) : fmt::format("{:.3f}", value);
+}
+
+std::string ratio_text(const VariableScore& score) {
+  return score.has_ratio() ? figure(score.rmse / score.persistence) : "-";
+}
+
+/// What the reference is called, which is of the same time of day as the target.
+const char* reference_name(const std::vector<LeadScore>& scores) {
+  const bool same = std::all_of(scores.begin(), scores.end(),
+                                [](const LeadScore& lead) { return lead.lead_hours <= 24; });
+  return same ? "24 h earlier" : "days earlier";
+}
 
 /// Training has no climatology at hand.
 bool has_acc(const std::vector<LeadScore>& scores) {
@@ -46,17 +66,21 @@ double sum(const std::vector<double>& power, const Band& band) {
 std::string scores_table(const std::vector<LeadScore>& scores) {
   const bool acc = has_acc(scores);
   std::string text = fmt::format("{:>6}  {:<10} {:>8} {:>9} {:>12} {:>13} {:>7} {}{:>8}\n", "lead",
-                                 "variable", "RMSE", "bias", "persistence", "24 h earlier", "ratio",
-                                 acc ? "    ACC " : "", "samples");
+                                 "variable", "RMSE", "bias", "persistence", reference_name(scores),
+                                 "ratio", acc ? "    ACC " : "", "samples");
   for (const auto& lead : scores) {
     for (const auto& s : lead.variables) {
-      text += fmt::format(
-          "{:>4} h  {:<10} {:>8.3f} {:>9.3f} {:>12.3f} {:>13.3f} {:>7.3f} {}{:>8}\n",
-          lead.lead_hours, s.variable, s.rmse, s.bias, s.persistence, s.previous_day,
-          s.rmse / s.persistence, acc ? fmt::format("{:>7.3f} ", s.acc) : "", lead.samples);
+      text += fmt::format("{:>4} h  {:<10} {:>8} {:>9} {:>12} {:>13} {:>7} {}{:>8}\n",
+                          lead.lead_hours, s.variable, figure(s.rmse), figure(s.bias),
+                          figure(s.persistence), figure(s.previous_day), ratio_text(s),
+                          acc ? fmt::format("{:>7.3f} ", s.acc) : "", lead.samples);
     }
   }
   text += "RMSE, bias: area-weighted, in the variable's units; ratio: RMSE to persistence's.\n";
+  if (reference_name(scores) != std::string("24 h earlier")) {
+    text +=
+        "days earlier: the last field known at the analysis that has the target's time of day.\n";
+  }
   if (acc)
     text += "ACC: anomaly correlation, with the mean of the training period by hour of day.\n";
   return text;

@@ -73,6 +73,7 @@ class TrainingRun {
 
   void run() {
     write_record();
+    look_through();
     auto summary = fit(/*validate=*/true, "training");
     if (experiment_.refit) summary = refit(summary);
     test(summary);
@@ -92,9 +93,18 @@ class TrainingRun {
                                   {"scaled_by_replicas", grid_.replicas()}});
   }
 
+  /// Before the first step: what is wrong with the data is not to end a run that has trained.
+  void look_through() {
+    data_.emplace(experiment_, grid_);
+    for (const auto& line : data_->report()) folder_.log().info("{}", line);
+    for (const auto& line : data_->warnings()) folder_.log().warn("{}", line);
+    record_.set("data", data_->record());
+    write_record();
+  }
+
   void build() {
     run_agreed(world_, [&] {
-      setup_.emplace(experiment_, grid_);
+      setup_.emplace(experiment_, grid_, *data_);
       experiment_.trainer.device = setup_->device();
     });
     folder_.log().info("{} on {} ranks ({})", setup_->summary(), world_.size(), world_.backend());
@@ -180,12 +190,22 @@ class TrainingRun {
   TrainingSummary refit(const TrainingSummary& chosen) {
     folder_.log().info("training again up to {}, {} steps", experiment_.validation.end,
                        chosen.best_step);
-    experiment_.train.end = experiment_.validation.end;
+    experiment_.train = refit_period(experiment_);
     experiment_.validation = {};
     experiment_.trainer.steps = chosen.best_step;
+    shorten_warmup(chosen.best_step);
     experiment_.trainer.validate_every = 0;
     experiment_.trainer.checkpoints = "checkpoints/refit";
     return fit(/*validate=*/false, "refit");
+  }
+
+  /// A validation may have liked steps best that came before the learning rate had risen.
+  void shorten_warmup(int64_t steps) {
+    auto& warmup = experiment_.trainer.schedule.warmup_steps;
+    if (warmup <= steps) return;
+    folder_.log().warn("the warm-up of {} steps is longer than training again; it takes {}", warmup,
+                       steps / 10);
+    warmup = steps / 10;
   }
 
   /// The test period plays no part before this; what is scored is the checkpoint on disk.
@@ -219,6 +239,7 @@ class TrainingRun {
   ProcessGrid grid_;
   RunFolder folder_;
   RunRecord record_;
+  std::optional<WeatherData> data_;
   std::optional<WeatherSetup> setup_;
 };
 

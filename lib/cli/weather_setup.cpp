@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/weather_setup.hpp"
 
+#include "cli/sample_hours.hpp"
+
 #include <isobar/comm/make_communicator.hpp>
 #include <isobar/core/error.hpp>
 #include <isobar/graph/graph_shard.hpp>
@@ -12,6 +14,7 @@
 #include <algorithm>
 #include <cmath>
 #include <optional>
+#include <utility>
 
 namespace isobar {
 
@@ -22,30 +25,45 @@ ProcessGrid make_process_grid(Communicator& world, const Experiment& experiment)
   return {world, experiment.model_ranks};
 }
 
+namespace {
+
+DataScales saved_scales(const Dataset& dataset, const std::string& checkpoint) {
+  DataScales scales(dataset.variables());
+  load_checkpoint(checkpoint, {&scales});
+  return scales;
+}
+
+}  // namespace
+
 WeatherSetup::WeatherSetup(const Experiment& experiment, const ProcessGrid& grid,
-                           const std::string& checkpoint)
+                           std::shared_ptr<const Dataset> dataset, DataScales scales)
     : experiment_(experiment),
       grid_(grid),
       device_(rank_device(experiment.comm.device)),
-      dataset_(std::make_shared<const Dataset>(experiment.data)),
-      scales_(dataset_->variables()) {
-  if (checkpoint.empty()) {
-    measure_scales();
-  } else {
-    load_checkpoint(checkpoint, {&scales_});
-  }
+      dataset_(std::move(dataset)),
+      scales_(std::move(scales)) {
   auto made = make_graph(experiment_, *dataset_);
   graph_ = std::move(made.graph);
   graph_warning_ = std::move(made.warning);
   build_network();
 }
 
-/// Statistics take all points, of which a rank that shares a model keeps only its own.
-void WeatherSetup::measure_scales() {
-  const bool shared = grid_.model().size() > 1;
-  scales_.measure(experiment_,
-                  shared ? std::make_shared<const Dataset>(experiment_.data) : dataset_);
+WeatherSetup::WeatherSetup(const Experiment& experiment, const ProcessGrid& grid,
+                           const WeatherData& data)
+    : WeatherSetup(experiment, grid, data.dataset(), data.scales(experiment)) {}
+
+WeatherSetup::WeatherSetup(const Experiment& experiment, const ProcessGrid& grid)
+    : WeatherSetup(experiment, grid, WeatherData(experiment, grid)) {}
+
+WeatherSetup::WeatherSetup(const Experiment& experiment, const ProcessGrid& grid,
+                           const std::string& checkpoint)
+    : WeatherSetup(experiment, grid, std::make_shared<const Dataset>(experiment.data), checkpoint) {
 }
+
+WeatherSetup::WeatherSetup(const Experiment& experiment, const ProcessGrid& grid,
+                           const std::shared_ptr<const Dataset>& dataset,
+                           const std::string& checkpoint)
+    : WeatherSetup(experiment, grid, dataset, saved_scales(*dataset, checkpoint)) {}
 
 /// The one place that knows how a network and its points are shared over the ranks of a model: it
 /// sets the rows that this rank owns, and the task's reductions and rows.
@@ -146,21 +164,11 @@ Period WeatherSetup::period(const PeriodText& text) const {
   return parse_period(text.begin, text.end, dataset_->calendar());
 }
 
-/// The periods are compared by forecasts of one step, whose targets are all that there can be: a
-/// validation period may be shorter than the longest forecast that is trained.
 std::shared_ptr<const SampleSet> WeatherSetup::training_samples() const {
-  auto options = sample_options();
-  options.target_hours = {experiment_.step_hours};
-  const auto normalizer = scales_.normalizer();
-  const auto train = period(experiment_.train);
-  if (!experiment_.validation.begin.empty()) {
-    make_split(dataset_, normalizer, options,
-               {train, period(experiment_.validation), period(experiment_.test)});
-  }
-  for (int64_t step = 2; step <= experiment_.longest_rollout(); ++step) {
-    options.target_hours.push_back(step * experiment_.step_hours);
-  }
-  return std::make_shared<const SampleSet>(dataset_, normalizer, options, train);
+  return std::make_shared<const SampleSet>(
+      dataset_, scales_.normalizer(),
+      with_training_hours(sample_options(), experiment_, experiment_.longest_rollout()),
+      period(experiment_.train));
 }
 
 std::vector<std::shared_ptr<const SampleSet>> WeatherSetup::scoring_samples(
@@ -169,7 +177,7 @@ std::vector<std::shared_ptr<const SampleSet>> WeatherSetup::scoring_samples(
   std::vector<std::shared_ptr<const SampleSet>> sets;
   for (const int64_t lead :
        test ? experiment_.test_lead_hours : experiment_.validation_lead_hours) {
-    sets.push_back(samples_to(test ? experiment_.test : experiment_.validation, lead));
+    sets.push_back(samples_to(split, lead));
   }
   return sets;
 }
@@ -178,20 +186,16 @@ std::shared_ptr<const SampleSet> WeatherSetup::rollout_samples(const std::string
                                                                int64_t steps) const {
   const int64_t last = steps * experiment_.step_hours;
   check_reachable("--rollout", last, experiment_);
-  return samples_to(split == "test" ? experiment_.test : experiment_.validation, last);
+  return samples_to(split, last);
 }
 
 Period WeatherSetup::training_period() const { return period(experiment_.train); }
 
-/// A forecast for a lead time goes through every step before it.
-std::shared_ptr<const SampleSet> WeatherSetup::samples_to(const PeriodText& text,
+std::shared_ptr<const SampleSet> WeatherSetup::samples_to(const std::string& split,
                                                           int64_t lead_hours) const {
-  auto options = sample_options();
-  for (int64_t hour = experiment_.step_hours; hour <= lead_hours; hour += experiment_.step_hours) {
-    options.target_hours.push_back(hour);
-    options.reference_hours.push_back(hour - 24);
-  }
-  return std::make_shared<const SampleSet>(dataset_, scales_.normalizer(), options, period(text));
+  return make_samples(
+      dataset_, scales_.normalizer(), with_scoring_hours(sample_options(), experiment_, lead_hours),
+      period(split == "test" ? experiment_.test : experiment_.validation), "data." + split);
 }
 
 std::string WeatherSetup::summary() const {

@@ -4,6 +4,7 @@
 #include "cli/data_scales.hpp"
 #include "cli/experiment.hpp"
 #include "cli/network_plan.hpp"
+#include "cli/weather_data.hpp"
 #include "cli/weather_task.hpp"
 
 #include <isobar/comm/process_grid.hpp>
@@ -25,12 +26,17 @@ ProcessGrid make_process_grid(Communicator& world, const Experiment& experiment)
 /// An experiment made real: data, graph, network and what to do with them.
 class WeatherSetup {
  public:
-  /// Opens the data and builds graph and network, with initial weights from the
-  /// experiment's seed. Takes the scales from the data, or, where `checkpoint`
-  /// names a folder, from there. The grid has the experiment's ranks a model, and
-  /// must outlive this.
+  /// Builds graph and network, with initial weights from the experiment's seed. Scales are those of
+  /// the experiment's training period, which `data` were looked through for. The grid has the
+  /// experiment's ranks a model, and must outlive this.
+  WeatherSetup(const Experiment& experiment, const ProcessGrid& grid, const WeatherData& data);
+
+  /// The same, looking through the data first. Collective; blocks.
+  WeatherSetup(const Experiment& experiment, const ProcessGrid& grid);
+
+  /// Opens the data; scales come from a checkpoint's folder.
   WeatherSetup(const Experiment& experiment, const ProcessGrid& grid,
-               const std::string& checkpoint = {});
+               const std::string& checkpoint);
 
   const Task& task() const noexcept { return task_; }
   c10::Device device() const noexcept { return device_; }
@@ -45,12 +51,10 @@ class WeatherSetup {
   const TensorMemory& memory() const { return *memory_; }
   const DataScales& scales() const noexcept { return scales_; }
 
-  /// Throws UsageError where a target time belongs to two of the periods; an
-  /// empty validation period is not looked at.
   std::shared_ptr<const SampleSet> training_samples() const;
 
   /// The samples of a split, "validation" or "test", one set a lead time of the
-  /// experiment, with references 24 h before each target.
+  /// experiment, with references of the last day known (see last_known_day) if there are any.
   std::vector<std::shared_ptr<const SampleSet>> scoring_samples(const std::string& split) const;
 
   /// Those of a split's analyses that have `steps` target hours within it: one set, whose targets
@@ -63,13 +67,16 @@ class WeatherSetup {
   std::string summary() const;
 
  private:
-  void measure_scales();
+  WeatherSetup(const Experiment& experiment, const ProcessGrid& grid,
+               std::shared_ptr<const Dataset> dataset, DataScales scales);
+  WeatherSetup(const Experiment& experiment, const ProcessGrid& grid,
+               const std::shared_ptr<const Dataset>& dataset, const std::string& checkpoint);
   void build_network();
   WeatherTaskOptions task_options() const;
   void set_bounds(WeatherTaskOptions& options) const;
   SampleOptions sample_options() const;
   Period period(const PeriodText& text) const;
-  std::shared_ptr<const SampleSet> samples_to(const PeriodText& text, int64_t lead_hours) const;
+  std::shared_ptr<const SampleSet> samples_to(const std::string& split, int64_t lead_hours) const;
 
   Experiment experiment_;
   const ProcessGrid& grid_;

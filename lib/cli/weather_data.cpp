@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: Apache-2.0
+// Called by every rank before its first step. Sample sets are made with a normalizer that changes
+// nothing, since only their times are looked at: the scales come out of the reading.
+#include "cli/weather_data.hpp"
+
+#include "cli/sample_hours.hpp"
+
+#include <isobar/comm/agreement.hpp>
+#include <isobar/core/error.hpp>
+#include <isobar/core/progress.hpp>
+#include <isobar/train/shared_scan.hpp>
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+#include <iterator>
+#include <utility>
+
+namespace isobar {
+namespace {
+
+/// Months have no length that step_hours could say.
+void refuse_months(const Dataset& dataset) {
+  if (dataset.step_text() != "a month") return;
+  const auto& times = dataset.times();
+  throw DataError(fmt::format(
+      "data: the {} times from {} to {} are a month apart, and months have no fixed length: a step "
+      "is a number of hours (data.step_hours), so only data of equal steps can be trained on",
+      times.size(), format_time(times.front(), dataset.calendar()),
+      format_time(times.back(), dataset.calendar())));
+}
+
+Normalizer no_normalizer(const Dataset& dataset) {
+  const auto variables = static_cast<int64_t>(dataset.variables().size());
+  return Normalizer::from_tensors(
+      dataset.variables(), {{"mul", at::ones({variables})}, {"add", at::zeros({variables})}});
+}
+
+/// All times that the samples' fields are of.
+void append_times(const SampleSet& samples, std::vector<int64_t>& times) {
+  const auto& options = samples.options();
+  for (const auto* hours :
+       {&options.input_hours, &options.target_hours, &options.reference_hours}) {
+    for (const int64_t hour : *hours) {
+      for (const int64_t time : samples.times()) times.push_back(time + hour * kHourSeconds);
+    }
+  }
+}
+
+}  // namespace
+
+PeriodText refit_period(const Experiment& experiment) {
+  auto text = experiment.train;
+  text.end = experiment.validation.end;
+  return text;
+}
+
+WeatherData::WeatherData(const Experiment& experiment, const ProcessGrid& grid)
+    : experiment_(experiment) {
+  run_agreed(grid.world(), [&] { open(); });
+  look_through(grid);
+  run_agreed(grid.world(), [&] { check_known_targets(); });
+}
+
+void WeatherData::open() {
+  dataset_ = std::make_shared<const Dataset>(experiment_.data);
+  refuse_months(*dataset_);
+  make_training_parts();
+  make_scored_parts(experiment_.validation, "data.validation", experiment_.validation_lead_hours);
+  make_scored_parts(experiment_.test, "data.test", experiment_.test_lead_hours);
+  if (experiment_.refit) check_refit();
+}
+
+Period WeatherData::period(const PeriodText& text) const {
+  return parse_period(text.begin, text.end, dataset_->calendar());
+}
+
+SampleOptions WeatherData::hours() const {
+  return {.input_hours = experiment_.input_hours, .target_hours = {}};
+}
+
+void WeatherData::add_part(const std::string& name, const std::shared_ptr<const SampleSet>& samples,
+                           const Period& period) {
+  parts_.push_back({name, samples, sample_use(*samples, period)});
+}
+
+/// The periods are compared by forecasts of one step, whose targets are all that there can be: a
+/// validation period may be shorter than the longest forecast that is trained.
+void WeatherData::make_training_parts() {
+  const auto normalizer = no_normalizer(*dataset_);
+  make_split(dataset_, normalizer, with_training_hours(hours(), experiment_, 1),
+             {period(experiment_.train), period(experiment_.validation), period(experiment_.test)});
+  const auto longest = with_training_hours(hours(), experiment_, experiment_.longest_rollout());
+  add_part("data.train",
+           make_samples(dataset_, normalizer, longest, period(experiment_.train), "data.train"),
+           period(experiment_.train));
+}
+
+void WeatherData::make_scored_parts(const PeriodText& text, const std::string& key,
+                                    const std::vector<int64_t>& lead_hours) {
+  for (const int64_t lead : lead_hours) {
+    const auto samples =
+        make_samples(dataset_, no_normalizer(*dataset_),
+                     with_scoring_hours(hours(), experiment_, lead), period(text), key);
+    add_part(fmt::format("{} at {} h", key, lead), samples, period(text));
+  }
+}
+
+void WeatherData::check_refit() const {
+  const auto options = with_training_hours(hours(), experiment_, 1);
+  const auto targets = [&](const PeriodText& text) {
+    return SampleSet(dataset_, no_normalizer(*dataset_), options, period(text)).target_times();
+  };
+  const auto text = refit_period(experiment_);
+  const auto trained = targets(text), tested = targets(experiment_.test);
+  std::vector<int64_t> shared;
+  std::set_intersection(trained.begin(), trained.end(), tested.begin(), tested.end(),
+                        std::back_inserter(shared));
+  ISOBAR_CHECK(shared.empty(), "train.refit: trains again on ",
+               format_period(period(text), dataset_->calendar()), ", and ", shared.size(),
+               " of its target times are of data.test, the first ",
+               shared.empty() ? "" : format_time(shared.front(), dataset_->calendar()),
+               "; put the test period behind the validation period, or set refit: false");
+}
+
+void WeatherData::look_through(const ProcessGrid& grid) {
+  FieldScanOptions options{
+      .periods = {period(experiment_.train)}, .times = {}, .step_hours = experiment_.step_hours};
+  if (experiment_.refit) options.periods.push_back(period(refit_period(experiment_)));
+  for (const Part& part : parts_) append_times(*part.samples, options.times);
+  // Statistics take all points, of which a rank that shares a model keeps only its own.
+  const bool shared = grid.model().size() > 1;
+  run_agreed(grid.world(), [&] {
+    scan_.emplace(shared ? std::make_shared<const Dataset>(experiment_.data) : dataset_, options);
+  });
+  Progress progress({.rank = grid.world().rank(),
+                     .label = "reading the data",
+                     .total = scan_->fields(),
+                     .unit = "field"});
+  share_scan(*scan_, grid.world(), [&](int64_t done, int64_t) { progress.update(done); });
+  progress.finish();
+}
+
+/// What is missing is no error where the data set allows it, but it makes a loss that does not mask
+/// it no number.
+void WeatherData::check_known_targets() const {
+  if (experiment_.mask_missing || !experiment_.data.allow_missing) return;
+  const auto targets = parts_.front().samples->target_times();
+  for (size_t v = 0; v < experiment_.outputs().size(); ++v) {
+    const auto missing = scan_->first_missing(static_cast<int64_t>(v), targets);
+    if (!missing) continue;
+    throw DataError(
+        fmt::format("{} is missing at {}, which is trained to be forecast; set loss.mask_missing: "
+                    "true, or make "
+                    "it one of data.forcing_variables",
+                    experiment_.outputs()[v], format_time(*missing, dataset_->calendar())));
+  }
+}
+
+DataScales WeatherData::scales(const Experiment& experiment) const {
+  DataScales scales(dataset_->variables());
+  scales.take(experiment, scan_->statistics(period(experiment.train)));
+  return scales;
+}
+
+std::vector<std::string> WeatherData::report() const {
+  std::vector<std::string> lines;
+  for (const auto& [name, samples, use] : parts_) {
+    lines.push_back(fmt::format("{}: {} of {} samples", name, use.used, use.whole));
+    if (use.used < use.whole) {
+      lines.back() +=
+          fmt::format("; {} dropped, of which the data lack an input, target or reference hour",
+                      use.whole - use.used);
+    }
+  }
+  const auto statistics = scan_->statistics(period(experiment_.train));
+  for (size_t v = 0; v < statistics.size(); ++v) {
+    const auto& [values, change, missing] = statistics[v];
+    const auto& units = dataset_->units()[v];
+    lines.push_back(fmt::format(
+        "{}{} in data.train: minimum {:.6g}, maximum {:.6g}, mean {:.6g}, deviation {:.6g}, of the "
+        "change over {} h {:.6g}; {} of {} values missing",
+        dataset_->variables()[v], units.empty() ? "" : " (" + units + ")", values.minimum,
+        values.maximum, values.mean, values.stdev, experiment_.step_hours, change, missing,
+        missing + values.count));
+  }
+  return lines;
+}
+
+std::vector<std::string> WeatherData::warnings() const {
+  auto lines = dataset_->warnings();
+  for (auto& line : scan_->suspicions()) lines.push_back(std::move(line));
+  for (const auto& [name, samples, use] : parts_) {
+    const bool scored = &samples != &parts_.front().samples;
+    if (scored && samples->options().reference_hours.empty()) {
+      lines.push_back(
+          name +
+          ": the data have no field of the target's time of day before the analysis, so "
+          "previous_day is not scored");
+    }
+  }
+  return lines;
+}
+
+nlohmann::json WeatherData::record() const {
+  auto samples = nlohmann::json::object(), variables = nlohmann::json::object();
+  for (const auto& part : parts_) {
+    samples[part.name] = {{"used", part.use.used}, {"whole", part.use.whole}};
+  }
+  const auto statistics = scan_->statistics(period(experiment_.train));
+  for (size_t v = 0; v < statistics.size(); ++v) {
+    const auto& [values, change, missing] = statistics[v];
+    variables[dataset_->variables()[v]] = {
+        {"minimum", values.minimum}, {"maximum", values.maximum},  {"mean", values.mean},
+        {"deviation", values.stdev}, {"change_deviation", change}, {"values", values.count},
+        {"missing", missing}};
+  }
+  return {{"fields_read", scan_->fields()}, {"samples", samples}, {"training", variables}};
+}
+
+}  // namespace isobar

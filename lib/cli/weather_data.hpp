@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "cli/data_scales.hpp"
+#include "cli/experiment.hpp"
+
+#include <isobar/comm/process_grid.hpp>
+#include <isobar/data/field_scan.hpp>
+#include <isobar/data/sample_use.hpp>
+#include <nlohmann/json_fwd.hpp>
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace isobar {
+
+/// The data of an experiment, looked through before anything is trained: all sample sets of the run
+/// are made, every field that one of them needs is read once, and what is found is kept for the
+/// whole run, its refit included.
+class WeatherData {
+ public:
+  /// Opens the data, checks all periods and reads every field that will be used, shared over the
+  /// world's ranks; rank 0 shows progress. Collective; blocks. Throws on every rank: UsageError
+  /// where a target time belongs to two periods, the refit's among them, or a variable that is
+  /// forecast is missing at one and loss.mask_missing is not set; DataError where a period has no
+  /// sample, or a field cannot be read, misses values that it may not, or is not finite.
+  WeatherData(const Experiment& experiment, const ProcessGrid& grid);
+
+  const std::shared_ptr<const Dataset>& dataset() const noexcept { return dataset_; }
+
+  /// From a training period of this run: the experiment's, or the refit's.
+  DataScales scales(const Experiment& experiment) const;
+
+  /// Lines for people: samples by period, and what the variables' values are in the training
+  /// period.
+  std::vector<std::string> report() const;
+  /// And what does not look right.
+  std::vector<std::string> warnings() const;
+  /// The same for the run's record.
+  nlohmann::json record() const;
+
+ private:
+  /// A sample set of the run, as far as its times go.
+  struct Part {
+    std::string name;  ///< such as "data.test at 6 h"
+    std::shared_ptr<const SampleSet> samples;
+    SampleUse use;
+  };
+
+  void open();
+  void add_part(const std::string& name, const std::shared_ptr<const SampleSet>& samples,
+                const Period& period);
+  void make_training_parts();
+  void make_scored_parts(const PeriodText& text, const std::string& key,
+                         const std::vector<int64_t>& lead_hours);
+  void check_refit() const;
+  void check_known_targets() const;
+  void look_through(const ProcessGrid& grid);
+  Period period(const PeriodText& text) const;
+  SampleOptions hours() const;
+
+  Experiment experiment_;
+  std::shared_ptr<const Dataset> dataset_;
+  std::vector<Part> parts_;  ///< the first is the training period's
+  std::optional<FieldScan> scan_;
+};
+
+/// The period that train.refit trains on, once validation has chosen the steps: up to the end of
+/// the validation period, from the beginning of training.
+PeriodText refit_period(const Experiment& experiment);
+
+}  // namespace isobar

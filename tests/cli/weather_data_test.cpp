@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: Apache-2.0
+// What is looked at before anything is trained.
+#include "cli/weather_data.hpp"
+
+#include "cli/sample_hours.hpp"
+#include "cli/weather_setup.hpp"
+#include "core/message_of.hpp"
+#include "core/temporary_folder.hpp"
+#include "data/nc_writer.hpp"
+
+#include <isobar/comm/thread_world.hpp>
+#include <isobar/core/error.hpp>
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include <cmath>
+#include <limits>
+#include <numbers>
+#include <numeric>
+
+namespace isobar::weather_data_test {
+namespace {
+
+constexpr int64_t kPoints = 6;
+constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
+
+/// A variable `t` on 2 x 3 points, every `step` hours from 2019-03-01 on; trained on eight days,
+/// validated on the ninth and tenth, tested on the eleventh and twelfth.
+class WeatherDatas : public testing::Test {
+ protected:
+  template <typename ValueAt>
+  void write(std::vector<double> hours, const ValueAt& value_at) {
+    test::NcWriter writer((folder_ / "a.nc").string(),
+                          {{"time", hours.size()}, {"latitude", 2}, {"longitude", 3}});
+    writer.add({.name = "time", .dimensions = {"time"}, .values = hours});
+    writer.text("time", "units", "hours since 2019-03-01");
+    writer.add({.name = "latitude", .dimensions = {"latitude"}, .values = {50, 49}});
+    writer.text("latitude", "units", "degrees_north");
+    writer.add({.name = "longitude", .dimensions = {"longitude"}, .values = {-1, 0, 1}});
+    writer.text("longitude", "units", "degrees_east");
+    std::vector<double> values;
+    for (const double hour : hours) {
+      for (int64_t p = 0; p < kPoints; ++p) values.push_back(value_at(hour, p));
+    }
+    writer.add({.name = "t", .dimensions = {"time", "latitude", "longitude"}, .values = values});
+    writer.attach_dimensions("t");
+  }
+
+  static double wave(double hour, int64_t p) {
+    return 281 + 4 * std::cos(2 * std::numbers::pi * hour / 24) +
+           std::sin(0.05 * hour + static_cast<double>(p));
+  }
+
+  static std::vector<double> every(double step, int64_t times) {
+    std::vector<double> hours;
+    for (int64_t i = 0; i < times; ++i) hours.push_back(step * static_cast<double>(i));
+    return hours;
+  }
+
+  Experiment experiment(const std::vector<std::string>& overrides = {}) const {
+    return read_experiment(Config::parse(R"(
+run: {name: test}
+data:
+  path: )" + (folder_ / "a.nc").string() + R"(
+  variables: [t]
+  input_hours: [-6, 0]
+  train: {begin: 2019-03-01, end: 2019-03-09}
+  validation: {begin: 2019-03-09, end: 2019-03-11}
+  test: {begin: 2019-03-11, end: 2019-03-13}
+graph: {hidden_level: 3, margin_degrees: 10}
+model: {channels: 8, layers: 1}
+optimizer: {learning_rate: 1.0e-2}
+train: {steps: 4}
+)",
+                                         "test.yaml", overrides));
+  }
+
+  WeatherData look(const std::vector<std::string>& overrides = {}) const {
+    return {experiment(overrides), grid_};
+  }
+
+  template <typename E>
+  std::string refused(const std::vector<std::string>& overrides = {}) const {
+    return test::message_of<E>([&] { look(overrides); });
+  }
+
+  test::TemporaryFolder folder_;
+  std::unique_ptr<Communicator> comm_ = make_self_communicator();
+  ProcessGrid grid_{*comm_, 1};
+};
+
+#define EXPECT_CONTAINS(text, part) \
+  EXPECT_NE(std::string(text).find(part), std::string::npos) << (text)
+
+TEST_F(WeatherDatas, CountTheSamplesThatEachPeriodHas) {
+  auto hours = every(1, 12 * 24 - 24);  // the last day of the test period is missing
+  hours.erase(hours.begin() + 210);     // and an hour of the validation period
+  write(hours, wave);
+  const auto record = look({"test.lead_hours=[6, 12]"}).record();
+  const auto samples = [&](const std::string& name) {
+    const auto& found = record["samples"][name];
+    return std::pair<int64_t, int64_t>(found["used"], found["whole"]);
+  };
+  EXPECT_EQ(samples("data.train"), (std::pair<int64_t, int64_t>(192 - 12, 192)));
+  // The hour is the target of one sample, an input of two, and the reference of one.
+  EXPECT_EQ(samples("data.validation at 6 h"), (std::pair<int64_t, int64_t>(48 - 4, 48)));
+  EXPECT_EQ(samples("data.test at 6 h").first, 24);
+  EXPECT_EQ(samples("data.test at 6 h").second, 48);
+  EXPECT_EQ(samples("data.test at 12 h").second, 42) << "both targets lie in the period";
+  EXPECT_EQ(record["training"]["t"]["values"], 192 * kPoints);
+  const auto lines = look().report();
+  EXPECT_EQ(
+      lines.at(0),
+      "data.train: 180 of 192 samples; 12 dropped, of which the data lack an input, target or "
+      "reference hour");
+}
+
+TEST_F(WeatherDatas, TakeScalesFromAllHoursOfTheTrainingPeriod) {
+  write(every(1, 12 * 24),
+        [](double hour, int64_t) { return 281 + 4 * std::cos(2 * std::numbers::pi * hour / 24); });
+  const auto e = experiment({"data.train.begin=2019-03-02"});
+  const auto scales = WeatherData(e, grid_).scales(e);
+  EXPECT_NEAR(scales.tendency()[0].item<double>(), std::numbers::sqrt2, 1e-5);
+}
+
+TEST_F(WeatherDatas, GiveTheSameScalesOnAnyNumberOfRanksAndToTheRefit) {
+  write(every(1, 12 * 24), wave);
+  const auto e = experiment({"train.refit=true"});
+  auto again = e;
+  again.train = refit_period(e);
+  const WeatherData alone(e, grid_);
+  EXPECT_NE(alone.scales(again).normalizer().tensors().at("add")[0].item<double>(),
+            alone.scales(e).normalizer().tensors().at("add")[0].item<double>());
+  for (const int model : {1, 2}) {
+    run_ranks(4, [&](Communicator& world) {
+      const ProcessGrid grid(world, model);
+      const WeatherData shared(e, grid);
+      for (const auto& each : {e, again}) {
+        const auto a = alone.scales(each), b = shared.scales(each);
+        EXPECT_TRUE(at::equal(a.tendency(), b.tendency()));
+        for (const char* key : {"mul", "add"}) {
+          EXPECT_TRUE(
+              at::equal(a.normalizer().tensors().at(key), b.normalizer().tensors().at(key)));
+        }
+      }
+    });
+  }
+}
+
+TEST_F(WeatherDatas, RefuseARefitOnTheTestPeriod) {
+  write(every(1, 12 * 24), wave);
+  const std::vector<std::string> between{"data.test={begin: 2019-03-09, end: 2019-03-11}",
+                                         "data.validation={begin: 2019-03-11, end: 2019-03-13}"};
+  look(between);
+  auto refitted = between;
+  refitted.emplace_back("train.refit=true");
+  EXPECT_CONTAINS(
+      refused<UsageError>(refitted),
+      "train.refit: trains again on 2019-03-01T00:00 to 2019-03-13T00:00, and 48 of its "
+      "target times are of data.test, the first 2019-03-09T00:00");
+}
+
+TEST_F(WeatherDatas, RefuseAPeriodWithoutASampleByItsName) {
+  write(every(1, 10 * 24), wave);
+  EXPECT_CONTAINS(refused<DataError>(), "no sample from 2019-03-11T00:00");
+  // A lead time that is longer than the period.
+  write(every(1, 12 * 24), wave);
+  EXPECT_CONTAINS(refused<DataError>({"test.lead_hours=[6, 54]"}), "data.test: no sample");
+}
+
+TEST_F(WeatherDatas, RefuseWhatIsMissingInAScoredPeriodBeforeTheFirstStep) {
+  write(every(1, 12 * 24),
+        [](double hour, int64_t p) { return hour == 250 && p == 2 ? kNan : wave(hour, p); });
+  const auto message = refused<DataError>();
+  EXPECT_CONTAINS(message, "'t'");
+  EXPECT_CONTAINS(message, "2019-03-11T10:00");
+}
+
+TEST_F(WeatherDatas, RefuseInfinitiesInAScoredPeriodBeforeTheFirstStep) {
+  write(every(1, 12 * 24), [](double hour, int64_t p) {
+    return hour == 200 && p == 2 ? std::numeric_limits<double>::infinity() : wave(hour, p);
+  });
+  EXPECT_CONTAINS(refused<DataError>(), "2019-03-09T08:00");
+}
+
+TEST_F(WeatherDatas, SayWhereAMissingTargetWantsAMask) {
+  write(every(1, 12 * 24), [](double hour, int64_t p) { return p == 2 ? kNan : wave(hour, p); });
+  const auto message = refused<DataError>({"data.allow_missing=true"});
+  EXPECT_CONTAINS(message, "t is missing at 2019-03-01T12:00");
+  EXPECT_CONTAINS(message, "set loss.mask_missing");
+  look({"data.allow_missing=true", "loss.mask_missing=true"});
+  // What is no target may be missing: the first hours have no input before them.
+  write(every(1, 12 * 24), [](double hour, int64_t p) { return hour < 12 ? kNan : wave(hour, p); });
+  look({"data.allow_missing=true"});
+}
+
+TEST_F(WeatherDatas, WarnOfValuesThatAreNoWeather) {
+  write(every(1, 12 * 24), [](double hour, int64_t p) { return p == 1 ? -999 : wave(hour, p); });
+  const auto warnings = look().warnings();
+  ASSERT_EQ(warnings.size(), 1);
+  EXPECT_CONTAINS(warnings[0], "values from -999 to -999");
+}
+
+TEST_F(WeatherDatas, RefuseStepsOfMonthsByThatName) {
+  std::vector<double> months;
+  for (int64_t m = 0; m < 24; ++m) {
+    const CalendarDate date{.year = 2019 + (2 + m) / 12,
+                            .month = static_cast<int>((2 + m) % 12 + 1)};
+    months.push_back(
+        static_cast<double>(to_seconds(date, Calendar::standard) - parse_time("2019-03-01")) /
+        3600);
+  }
+  write(months, wave);
+  EXPECT_CONTAINS(refused<DataError>(), "are a month apart, and months have no fixed length");
+}
+
+TEST_F(WeatherDatas, GoWithoutTheDayBeforeWhereTheDataHaveNone) {
+  write(every(5, 57), wave);
+  const auto data = look({"data.step_hours=5", "data.input_hours=[-5, 0]",
+                          "validation.lead_hours=[5]", "test.lead_hours=[5]"});
+  const auto warnings = data.warnings();
+  ASSERT_EQ(warnings.size(), 2);
+  EXPECT_CONTAINS(warnings[0], "data.validation at 5 h: the data have no field");
+}
+
+TEST(LastKnownDay, IsNoFutureOfTheAnalysis) {
+  const std::vector<std::pair<int64_t, int64_t>> known{{1, -23},  {6, -18}, {24, 0},   {25, -23},
+                                                       {30, -18}, {48, 0},  {54, -18}, {120, 0}};
+  for (const auto& [lead, hour] : known) EXPECT_EQ(last_known_day(lead), hour) << lead;
+}
+
+}  // namespace
+}  // namespace isobar::weather_data_test
