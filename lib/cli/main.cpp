@@ -37,9 +37,14 @@ void print_error(const std::string& text) {
 
 /// A rank that fails alone leaves at once and without MPI_Finalize, which would wait for ranks
 /// that wait for it: the launcher then ends those.
-[[noreturn]] void leave() {
+[[noreturn]] void leave(int code) {
   std::fflush(nullptr);
-  std::_Exit(1);
+  std::_Exit(code);
+}
+
+/// 2 for wrong usage: a command line, a key of an experiment, a file of it that is not there.
+int code_of(const isobar::Error& error) {
+  return dynamic_cast<const isobar::UsageError*>(&error) != nullptr ? 2 : 1;
 }
 
 int run_guarded(const std::function<int()>& command) {
@@ -48,14 +53,14 @@ int run_guarded(const std::function<int()>& command) {
   } catch (const isobar::Error& error) {
     // What every rank throws, rank 0 says for all.
     if (!error.known_to_all() || rank_or_zero() == 0) print_error(error.what());
-    if (!error.known_to_all()) leave();
-    return 1;
+    if (!error.known_to_all()) leave(code_of(error));
+    return code_of(error);
   } catch (const c10::Error& error) {
     print_error(error.what_without_backtrace());
-    leave();
+    leave(1);
   } catch (const std::exception& error) {
     print_error(error.what());
-    leave();
+    leave(1);
   }
 }
 

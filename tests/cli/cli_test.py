@@ -60,7 +60,7 @@ class ProgramsTest(Case):
         self.assertIn("acp_sgd", rows[0]["advice"])
         self.assertTrue(rows[4]["advice"].startswith("compression stays off"), rows[4]["advice"])
         result = run([PROGRAM, "plan", EXPERIMENT, "model.ranks=3", "--nodes", "4", "--node-gbit-s", "100"])
-        self.assertEqual((result.returncode, result.stdout), (1, ""))
+        self.assertEqual((result.returncode, result.stdout), (2, ""))
         self.assertIn("--node-ranks", result.stderr)
         self.assertEqual(run([PROGRAM, "plan", EXPERIMENT, "--nodes", "4"]).returncode, 2)
 
@@ -152,6 +152,8 @@ class ProgramsTest(Case):
     def test_wrong_usage_exits_with_two(self):
         self.assertEqual(run([PROGRAM, "trian"]).returncode, 2)
         self.assertEqual(run([PROGRAM]).returncode, 2)
+        self.assertEqual(self.train("optimizer.learning_rat=1", ranks=1).returncode, 2)
+        self.assertEqual(run([PROGRAM, "train", "absent.yaml"]).returncode, 2)
 
 
 class QuickstartTest(Case):
