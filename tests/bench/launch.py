@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How tests start the programs of bench/ on ranks of this machine."""
 import os
+import random
 import socket
 import sys
 from pathlib import Path
@@ -12,6 +13,12 @@ PROGRAMS = Path(os.environ["ISOBAR_PROGRAMS"])
 
 
 def free_port():
-    with socket.socket() as door:
-        door.bind(("127.0.0.1", 0))
-        return door.getsockname()[1]
+    """Below those that systems hand out, of which one may be taken before it is used."""
+    while True:
+        port = random.randrange(10000, 20000)
+        with socket.socket() as door:
+            try:
+                door.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port

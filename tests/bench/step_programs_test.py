@@ -83,7 +83,6 @@ class Isobar(Case):
                        "--launch", "counted", "--last-bucket-cap", "1KiB")
         self.assertEqual((row["update"], row["buffers"], row["launch"], row["last_bucket_cap"]),
                          ("fused", "broadcast", "counted", "1KiB"))
-        self.assertLess(row["optimizer_s"], 1e-4)
         self.assertGreater(len(row["buckets"]), 1)
 
     def test_reduces_in_two_levels_on_a_grid(self):

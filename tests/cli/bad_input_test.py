@@ -2,7 +2,6 @@
 """The program `isobar` with input that cannot be right, on two ranks."""
 
 import pathlib
-import time
 import unittest
 
 from cli_case import DATA, EXPERIMENT, PROGRAM, SHORT, Case, run
@@ -19,9 +18,7 @@ class BadInputTest(Case):
         launch = ["mpirun"]
         for command in commands:
             launch += ["-n", str(2 // len(commands)), str(script), PROGRAM, *command, ":"]
-        begin = time.monotonic()
         result = run(launch[:-1])
-        self.assertLess(time.monotonic() - begin, 30)
         errors = [line for line in result.stderr.splitlines() if line.startswith("isobar: error: ")]
         self.assertEqual(len(errors), 1, result.stderr)
         for text in expected:

@@ -17,11 +17,14 @@
 
 namespace isobar::test {
 
+inline bool is_forked_child = false;
+
 /// How a child ends that does `act` and then calls exit(): "" for a good end in time.
 inline std::string end_of_child(const std::function<void()>& act) {
   std::fflush(nullptr);
   const pid_t child = fork();
   if (child == 0) {
+    is_forked_child = true;
     alarm(20);
     try {
       act();
@@ -72,3 +75,9 @@ inline std::string what_children_do(std::unique_ptr<Communicator>& comm) {
 }
 
 }  // namespace isobar::test
+
+/// The leak sanitizer's question at the end of a process. In a child, what the threads held that
+/// fork() does not copy is lost, and no leak.
+extern "C" inline __attribute__((used)) int __lsan_is_turned_off() {  // NOLINT
+  return isobar::test::is_forked_child ? 1 : 0;
+}

@@ -14,6 +14,7 @@
 #include "comm/expect_error.hpp"
 #include "comm/nccl_double.hpp"
 #include "comm/scenarios.hpp"
+#include "comm/signal_flag.hpp"
 #include "comm/values.hpp"
 
 namespace isobar::test::nccl_communicator_test {
@@ -136,13 +137,18 @@ TEST(NcclCommunicator, ThreadsOfARankIssueInOneOrderForAllCommunicators) {
 
 int most_at_once_with_two_communicators(bool serialise) {
   NcclDouble nccl(2);
+  SignalFlag started;
   run_on_double(nccl, 2, {.serialise = serialise}, [&](Communicator& world) {
     const auto other = world.split(0, 0);
     auto first = at::ones({4});
     auto second = at::ones({4});
-    if (world.rank() == 1) std::this_thread::sleep_for(milliseconds(100));
+    if (world.rank() == 1) {
+      started.await();
+      std::this_thread::sleep_for(milliseconds(100));
+    }
     auto first_work = world.allreduce(first);
     auto second_work = other->allreduce(second);
+    started.raise();
     first_work.wait();
     second_work.wait();
   });
@@ -156,14 +162,14 @@ TEST(NcclCommunicator, OperationsOfTwoCommunicatorsAreNeverOnTheDeviceTogether) 
 
 TEST(NcclCommunicator, StartingNeverBlocks) {
   NcclDouble nccl(2, {.answers_in_progress = 20});
-  run_on_double(nccl, 2, {}, [](Communicator& world) {
+  SignalFlag started;
+  run_on_double(nccl, 2, {}, [&](Communicator& world) {
     auto buffer = at::ones({4});
-    if (world.rank() == 1) std::this_thread::sleep_for(milliseconds(300));
-    const auto start = std::chrono::steady_clock::now();
+    if (world.rank() == 1) started.await();
     auto work = world.allreduce(buffer);
-    EXPECT_LT(std::chrono::steady_clock::now() - start, milliseconds(100));
     if (world.rank() == 0) {
       EXPECT_FALSE(work.is_completed());
+      started.raise();
     }
     work.wait();
     EXPECT_TRUE(work.is_completed());
@@ -176,15 +182,15 @@ TEST(NcclCommunicator, WaitingOrdersTheCallersStreamAndNotTheHost) {
     CallerStream stream(nccl, world.rank());
     auto buffer = at::zeros({3});
     auto doubled = at::zeros({3});
-    const auto start = std::chrono::steady_clock::now();
+    SignalFlag waited;
     stream.put([&] {
-      std::this_thread::sleep_for(milliseconds(300));
+      waited.await();
       buffer.fill_(1);
     });
     auto work = world.allreduce(buffer);
     work.wait();
     stream.put([&] { doubled.copy_(buffer * 2); });
-    EXPECT_LT(std::chrono::steady_clock::now() - start, milliseconds(200));
+    waited.raise();
     world.barrier().wait();  // behind all of it
     EXPECT_EQ(doubled[2].item<float>(), 4);
   });
@@ -195,7 +201,7 @@ TEST(NcclCommunicator, TensorsLiveUntilTheDeviceHasPassedThem) {
   std::atomic<bool> freed{false};
   run_on_double(nccl, 2, {}, [&](Communicator& world) {
     if (world.rank() == 1) {
-      std::this_thread::sleep_for(milliseconds(200));
+      std::this_thread::sleep_for(milliseconds(50));
       EXPECT_FALSE(freed);
       auto buffer = at::ones({3});
       world.allreduce(buffer).wait();

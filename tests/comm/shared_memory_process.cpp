@@ -75,7 +75,8 @@ Work start(Communicator& comm, const std::string& operation) {
 /// Repeats an operation; the last rank raises `signal` in the midst of them.
 void repeats(const Place& place, const std::string& operation, int signal,
              std::chrono::milliseconds timeout) {
-  const auto comm = join(place, timeout);
+  const auto comm = join(place);
+  comm->set_timeout(timeout);
   std::thread killer;
   if (place.rank == place.size - 1) {
     killer = std::thread([signal] {
@@ -109,12 +110,20 @@ void drops_its_last_work(const Place& place) {
   [[maybe_unused]] const auto dropped = comm->allreduce(at::ones({100'000}));
 }
 
+void ends_with_a_static_communicator(const Place& place) {
+  static std::unique_ptr<Communicator> world;
+  static Work in_flight;
+  world = join(place);
+  in_flight = world->allreduce(at::ones({1 << 20}));
+}
+
 const std::map<std::string, std::function<void(const Place&)>> kPrograms{
     {"runs_all_scenarios", runs_all_scenarios},
     {"sums_with_the_bits_of_threads", sums_with_the_bits_of_threads},
     {"moves_large_buffers", moves_large_buffers},
     {"calls_something_else", calls_something_else},
     {"drops_its_last_work", drops_its_last_work},
+    {"ends_with_a_static_communicator", ends_with_a_static_communicator},
 };
 
 int run(const std::string& program, const Place& place) {

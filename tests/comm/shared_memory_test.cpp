@@ -9,7 +9,6 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include <array>
 #include <atomic>
 #include <chrono>
 #include <csignal>
@@ -88,15 +87,6 @@ TEST(SharedMemory, LeavesNoDescriptorsAndThreadsBehind) {
       sent.wait();
     });
   });
-}
-
-TEST(SharedMemory, MayBeStaticAndEndWithWorkInFlight) {
-  EXPECT_EQ(end_of_child([] {
-              static auto kept = make_shared_memory_threads(2, 20s);
-              static std::array<Work, 2> in_flight{kept[0]->allreduce(at::ones({1 << 20})),
-                                                   kept[1]->allreduce(at::ones({1 << 20}))};
-            }),
-            "");
 }
 
 TEST(SharedMemory, IsLeftAloneByForkedHelpers) {

@@ -32,9 +32,15 @@ NOT_OF_MPI = ("survive", "orphan")
 
 
 def free_port():
-    with socket.socket() as door:
-        door.bind(("127.0.0.1", 0))
-        return door.getsockname()[1]
+    """Below those that systems hand out, of which one may be taken before it is used."""
+    while True:
+        port = random.randrange(10000, 20000)
+        with socket.socket() as door:
+            try:
+                door.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
 
 
 def launch(program, backend, silence_s, arguments):
@@ -113,13 +119,14 @@ def arguments_of(fault, victim):
     return [] if fault in SIGNALS else [fault, str(victim)]
 
 
-def trial(program, backend, fault, silence_s, draw):
+def trial(program, backend, fault, arguments, draw):
     """Seconds until the last survivor knew, or went on; and what is wrong. One of them None."""
     victim = choose_victim(fault, draw)
-    processes = launch(program, backend, silence_s, arguments_of(fault, victim))
+    limit_s = LIMIT_S[fault] * arguments.patience
+    processes = launch(program, backend, arguments.silence, arguments_of(fault, victim))
     listener = Listener(processes)
     try:
-        if not listener.wait(lambda: len(listener.ready) == RANKS, 60):
+        if not listener.wait(lambda: len(listener.ready) == RANKS, 120):
             return None, f"the ranks did not start: {listener.errors} {listener.noise[-3:]}"
         begin = max(line["time_s"] for line in listener.ready.values())
         if fault in SIGNALS:
@@ -127,13 +134,15 @@ def trial(program, backend, fault, silence_s, draw):
             begin = time.time()
             os.kill(listener.ready[victim]["pid"], SIGNALS[fault])
         survivors = [r for r in range(RANKS) if r != victim]
-        listener.wait(lambda: all(r in listener.errors for r in survivors), LIMIT_S[fault] + 5)
-        return judge(listener, survivors, victim, fault, begin, [process.poll() for process in processes])
+        listener.wait(lambda: all(r in listener.errors for r in survivors), limit_s + 5)
+        codes = [process.poll() for process in processes]
+        return judge(listener, survivors, victim, (fault, limit_s), begin, codes)
     finally:
         end(processes, listener)
 
 
-def judge(listener, survivors, victim, fault, begin, codes):
+def judge(listener, survivors, victim, fault_and_limit, begin, codes):
+    fault, limit_s = fault_and_limit
     missing = [r for r in survivors if r not in listener.errors]
     if missing:
         return None, f"victim {victim}: ranks {missing} said nothing; exit codes {codes} {listener.noise[-3:]}"
@@ -147,8 +156,8 @@ def judge(listener, survivors, victim, fault, begin, codes):
     if problem:
         return None, f"victim {victim}: {problem}"
     seconds = max(listener.errors[r]["time_s"] for r in survivors) - begin
-    if seconds > LIMIT_S[fault]:
-        return None, f"victim {victim}: {seconds:.1f} s, allowed {LIMIT_S[fault]} s: {text}"
+    if seconds > limit_s:
+        return None, f"victim {victim}: {seconds:.1f} s, allowed {limit_s:g} s: {text}"
     return seconds, None
 
 
@@ -171,7 +180,7 @@ def run(arguments):
         for fault in arguments.faults.split(","):
             if backend == "mpi" and fault in NOT_OF_MPI:
                 continue
-            trials = [trial(arguments.program, backend, fault, arguments.silence, draw) for _ in range(arguments.repeats)]
+            trials = [trial(arguments.program, backend, fault, arguments, draw) for _ in range(arguments.repeats)]
             times = [seconds for seconds, problem in trials if problem is None]
             problems = [problem for _, problem in trials if problem is not None]
             rows.append({"backend": backend, "fault": fault, "repeats": arguments.repeats,
@@ -193,6 +202,8 @@ def main():
     parser.add_argument("--backends", default="gloo,mpi,shm")
     parser.add_argument("--faults", default="kill,stop,size,operation,type,leave,throw,survive,orphan")
     parser.add_argument("--silence", type=float, default=5, metavar="SECONDS")
+    parser.add_argument("--patience", type=float, default=1, metavar="FACTOR",
+                        help="allow so many times the limits of the goals, on a busy machine (default: %(default)s)")
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json")

@@ -26,13 +26,15 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 TESTBED = ROOT / "scripts" / "testbed"
-NAME = "links"
+NAME = f"links-{os.getpid()}"
 NODES = 4
 SILENCE_MS = 5000
 TIMEOUT_MS = 20000
-RUN_S = 4.0
-# For what follows an impairment: the longest of the limits, and the time to say it.
-LIMIT_S = 40.0
+# How long a job that gets over an impairment goes on, so that it is none that had ended before.
+RUN_S = 2.0
+# For what follows an impairment: the longest of the limits, and the time to say it on a busy machine.
+LIMIT_S = 60.0
+START_S = 120.0
 NOT_HERE = 77
 TOOLS = ("ip", "tc", "ss", "nsenter", "unshare", "setpriv", "mpirun")
 
@@ -60,9 +62,9 @@ class Job:
         self.folder = Path(tempfile.mkdtemp(prefix="isobar-links-"))
         self.output = open(self.folder / "output", "w", encoding="utf-8")
         self.process = subprocess.Popen(
-            [sys.executable, "-B", str(TESTBED / "run"), "--name", NAME, "--limit", f"{RUN_S + 2 * LIMIT_S:g}s",
+            [sys.executable, "-B", str(TESTBED / "run"), "--name", NAME, "--limit", f"{START_S + 2 * LIMIT_S:g}s",
              "--launcher", "mpirun" if backend == "mpi" else "none", "--", program, backend, str(SILENCE_MS),
-             str(TIMEOUT_MS), str(RUN_S), str(self.folder)],
+             str(TIMEOUT_MS), str(self.folder)],
             stdin=subprocess.DEVNULL, stdout=self.output, stderr=subprocess.STDOUT)
 
     def lines(self, key):
@@ -82,13 +84,17 @@ class Job:
             time.sleep(0.05)
         return self.lines(key)
 
+    def end(self):
+        """Tells the ranks that they have done enough."""
+        (self.folder / "end").touch()
+
     def said(self):
         return " | ".join((self.folder / "output").read_text(errors="replace").strip().splitlines()[-3:])
 
     def close(self):
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-            self.process.wait(30)
+            self.process.wait(60)
         self.output.close()
         shutil.rmtree(self.folder)
 
@@ -98,11 +104,14 @@ def trial(program, backend, fault, draw):
     node = draw.randint(1, NODES)
     job = Job(program, backend)
     try:
-        if len(job.wait("ready", 60)) < NODES:
+        if len(job.wait("ready", START_S)) < NODES:
             return {"problem": f"the ranks did not start: {job.said()}"}
         time.sleep(draw.uniform(0.1, 1.0))
         begin = time.time()
         testbed("link", "--node", str(node), *FAULTS[fault])
+        if fault in MAY_FINISH:
+            time.sleep(RUN_S)
+            job.end()
         ends = job.wait("checked", LIMIT_S)
         if len(ends) < NODES:  # a launcher that ends may have taken some with it
             time.sleep(1)

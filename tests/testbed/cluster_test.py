@@ -145,7 +145,7 @@ class ClusterTest(unittest.TestCase):
         done = call("run", "--launcher", "none", "--grace", "500ms", "--", "sh", "-c", "[ $RANK = 1 ] && exit 7; sleep 50")
         self.assertEqual(done.returncode, 7)
         self.assertIn("rank 1 on n2 ended with code 7", done.stderr)
-        self.assertTrue(0.5 <= time.monotonic() - begin < 5)
+        self.assertTrue(0.5 <= time.monotonic() - begin < 40)
 
     def test_a_signal_ends_all_that_run_has_started(self):
         for launcher in ("none", "mpirun", "srun"):
@@ -185,12 +185,18 @@ class ClusterTest(unittest.TestCase):
         self.link("--cut")
         self.assertIn("timed out", call("enter", "n1", "python3", "-c", CONNECT).stderr)
         self.link("--heal")
-        self.assertLess(float(good("enter", "n1", "python3", "-c", CONNECT)), 0.05)
+        self.assertLess(float(good("enter", "n1", "python3", "-c", CONNECT)), 1)
+
+    @staticmethod
+    def wait_for_traffic():
+        """A reset before the ranks have met ends nothing."""
+        before = network.sent_bytes(Testbed(NAME), "n2")
+        processes.wait_for("traffic", lambda: network.sent_bytes(Testbed(NAME), "n2") > before + 2_000_000)
 
     def test_a_reset_ends_connections_at_both_ends(self):
         talk = ["run", "--launcher", "none", "--grace", "5s", "--", sys.executable, "-c", STREAM, "200000000"]
         run = subprocess.Popen([TESTBED / talk[0], "--name", NAME, *talk[1:]], stderr=subprocess.PIPE, text=True)
-        time.sleep(1)
+        self.wait_for_traffic()
         self.link("--reset")
         said = run.communicate(timeout=LIMIT_S)[1]
         self.assertEqual(run.returncode, 1)
