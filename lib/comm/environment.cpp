@@ -78,6 +78,9 @@ void set_place(Claim& claim, const std::optional<Variable>& rank,
   auto& launch = claim.launch;
   launch.local_rank = rank ? rank->value : 0;
   launch.local_size = size ? size->value : std::max(otherwise, launch.local_rank + 1);
+  ISOBAR_CHECK(launch.local_rank < launch.size, "environment of ", launch.launcher, ": rank ",
+               launch.local_rank, " of a node is not one of ", launch.size, " ranks in all (",
+               rank ? shown(*rank) + ", " : "", shown(claim.size), ")");
   ISOBAR_CHECK(!size || launch.local_rank < launch.local_size, "environment of ", launch.launcher,
                ": rank ", launch.local_rank, " of a node is not one of ", launch.local_size, " (",
                rank ? shown(*rank) + ", " : "", shown(*size), "); they are counted from 0");

@@ -10,6 +10,8 @@
 #include <utility>
 
 #include "comm/backend.hpp"
+#include "comm/first_cause.hpp"
+#include "comm/fork.hpp"
 #include "comm/threads/group.hpp"
 
 namespace isobar {
@@ -23,6 +25,10 @@ class ThreadCommunicator final : public Communicator {
         group_(std::move(group)) {}
 
   ~ThreadCommunicator() override {
+    if (first_cause()->is_copy()) {  // a lock that another rank's thread held is never freed
+      keep_undestroyed(std::move(group_));
+      return;
+    }
     const bool unwinding = std::uncaught_exceptions() > 0;
     group_->leave(rank(), unwinding ? "an exception ended it" : "its communicator was destroyed");
   }

@@ -176,6 +176,7 @@ TEST(LaunchEnvironment, RefusesAPlaceOutsideTheNode) {
   refused("-1", "2", "LOCAL_RANK is '-1'");
   refused("1", "two", "LOCAL_WORLD_SIZE is 'two'");
   expect_launch(with(world, {{"LOCAL_RANK", "3"}}), {"torchrun", 1, 4, 3, 4});
+  expect_refused(with(world, {{"LOCAL_RANK", "4"}}), {"LOCAL_RANK=4, WORLD_SIZE=4"});
   auto openmpi = kOpenMpi;
   openmpi["OMPI_COMM_WORLD_LOCAL_RANK"] = "4";
   expect_refused(openmpi, {"OMPI_COMM_WORLD_LOCAL_RANK=4, OMPI_COMM_WORLD_LOCAL_SIZE=4"});

@@ -137,9 +137,8 @@ TEST(ThreadWorld, NamesTheSenderThatDoesNotCome) {
 
 TEST(ThreadWorld, IsLeftAloneByForkedHelpers) {
   auto world = make_thread_world(2, 20s);
-  std::thread other([&] { EXPECT_EQ(what_children_do(world[1]), ""); });
+  const std::jthread other([&] { EXPECT_EQ(what_children_do(world[1]), ""); });
   EXPECT_EQ(what_children_do(world[0]), "");
-  other.join();
 }
 
 TEST(SelfWorld, IsTheForkedHelpersToo) {
