@@ -63,10 +63,10 @@ class Forecasts : public testing::Test {
         if (!c.units.empty()) writer.text(c.name, "units", c.units);
         if (c.dimensions != Names{c.name}) beside += " " + c.name;
       }
-      for (const auto& [name, length] : lengths) {
+      for (const auto& length : lengths) {
         const bool known = std::any_of(variables_.begin(), variables_.end(),
-                                       [&](const auto& c) { return c.name == name; });
-        if (!known) writer.dimension_only(name);
+                                       [&](const auto& c) { return c.name == length.first; });
+        if (!known) writer.dimension_only(length.first);
       }
       dimensions.insert(dimensions.end(), {"latitude", "longitude"});
       Values values(count);
