@@ -27,6 +27,16 @@ using detail::join;
 constexpr int64_t kBlockFields = 32;
 constexpr int64_t kMoments = 5;
 
+/// A change so many times as large as nearly all others is none of weather; a few changes do not
+/// tell which are usual.
+constexpr double kFarChange = 3;
+constexpr int64_t kFewestChanges = 50;
+
+double root_mean_square(const Moments& change) {
+  return change.count == 0 ? 0
+                           : std::sqrt(change.squares / change.count + change.mean * change.mean);
+}
+
 /// What is remembered of each field of each variable.
 enum Flag : uint8_t { kMissing = 1, kConstant = 2, kUnchanged = 4 };
 
@@ -82,6 +92,7 @@ struct FieldScan::Impl {
   std::vector<Block> blocks;
   at::Tensor moments;  ///< float64 [blocks, values and change, variables, kMoments]
   at::Tensor flags;    ///< uint8 [indices, variables]
+  at::Tensor changes;  ///< float64 [indices, variables]: root mean square, 0 where there is none
   detail::ValueBins bins;
 
   Impl(std::shared_ptr<const Dataset> data, FieldScanOptions given);
@@ -103,6 +114,7 @@ struct FieldScan::Impl {
   }
   bool lies_within(const Block& block, const Period& period) const;
   ScanStatistics statistics(const Period& period, int64_t variable) const;
+  std::string large_changes(int64_t variable) const;
   std::string fields_like(int64_t variable, Flag flag, const std::string& what) const;
 };
 
@@ -116,6 +128,7 @@ FieldScan::Impl::Impl(std::shared_ptr<const Dataset> data, FieldScanOptions give
   cut_into_blocks();
   moments = at::zeros({std::ssize(blocks), 2, variables(), kMoments}, at::kDouble);
   flags = at::zeros({std::ssize(indices), variables()}, at::kByte);
+  changes = at::zeros({std::ssize(indices), variables()}, at::kDouble);
 }
 
 void FieldScan::Impl::find_indices() {
@@ -157,7 +170,7 @@ void FieldScan::Impl::look_at(int64_t position, const std::vector<Moments>& valu
 
 void FieldScan::Impl::read_block(int64_t number, Window& window,
                                  const std::function<void()>& read) {
-  std::vector<Moments> all(variables()), changes(variables());
+  std::vector<Moments> all(variables()), change_sums(variables());
   for (int64_t i = blocks[number].first; i < blocks[number].last; ++i) {
     const at::Tensor field = window.read(indices[i]);
     const auto values = detail::moments_of(field);
@@ -167,7 +180,8 @@ void FieldScan::Impl::read_block(int64_t number, Window& window,
     if (const at::Tensor earlier = window.earlier(time_at(i)); earlier.defined()) {
       const auto change = detail::moments_of_change(field, earlier);
       for (int64_t v = 0; v < variables(); ++v) {
-        changes[v].join(change[v]);
+        change_sums[v].join(change[v]);
+        changes.mutable_data_ptr<double>()[i * variables() + v] = root_mean_square(change[v]);
         const bool same = change[v].count > 1 && change[v].minimum == 0 && change[v].maximum == 0;
         if (same && values[v].minimum != values[v].maximum) note(i, v, kUnchanged);
       }
@@ -176,7 +190,7 @@ void FieldScan::Impl::read_block(int64_t number, Window& window,
     if (read) read();
   }
   put(moments[number][0], all);
-  put(moments[number][1], changes);
+  put(moments[number][1], change_sums);
 }
 
 bool FieldScan::Impl::lies_within(const Block& block, const Period& period) const {
@@ -223,6 +237,34 @@ std::string FieldScan::Impl::fields_like(int64_t variable, Flag flag,
               format_time(time_at(first), dataset->calendar()));
 }
 
+/// "" where no field changes far more than others do. A field that was turned or mixed up does so
+/// twice, when it comes and when it goes: the change that one in fifty exceeds is one of weather.
+std::string FieldScan::Impl::large_changes(int64_t variable) const {
+  const auto change = [&](int64_t i) {
+    return changes.const_data_ptr<double>()[i * variables() + variable];
+  };
+  std::vector<double> present;
+  for (int64_t i = 0; i < std::ssize(indices); ++i) {
+    if (change(i) > 0) present.push_back(change(i));
+  }
+  if (std::ssize(present) < kFewestChanges) return {};
+  const auto high = present.begin() + std::ssize(present) * 49 / 50;
+  std::nth_element(present.begin(), high, present.end());
+  const double most = *high;
+  int64_t count = 0, first = -1;
+  double largest = 0;
+  for (int64_t i = 0; i < std::ssize(indices); ++i) {
+    if (change(i) <= kFarChange * most) continue;
+    if (count++ == 0) first = i;
+    largest = std::max(largest, change(i));
+  }
+  if (count == 0) return {};
+  return join("'", dataset->variables()[variable], "' changes by up to ", largest,
+              " (root mean square) in ", options.step_hours, " h at ", count, " of ",
+              indices.size(), " times, first at ", format_time(time_at(first), dataset->calendar()),
+              "; 98 % of its changes are below ", most);
+}
+
 FieldScan::FieldScan(std::shared_ptr<const Dataset> dataset, FieldScanOptions options)
     : impl_(std::make_unique<Impl>(std::move(dataset), std::move(options))) {}
 FieldScan::~FieldScan() = default;
@@ -240,7 +282,7 @@ void FieldScan::look_through(int rank, int size, const std::function<void()>& re
 }
 
 std::vector<at::Tensor> FieldScan::sums() const {
-  return {impl_->moments, impl_->flags, impl_->bins.counts};
+  return {impl_->moments, impl_->flags, impl_->changes, impl_->bins.counts};
 }
 
 std::vector<at::Tensor> FieldScan::minima() const {
@@ -283,6 +325,7 @@ std::vector<std::string> FieldScan::suspicions() const {
                              impl_->fields_like(v, kUnchanged, "the same as a step before")}) {
       if (!text.empty()) all.push_back(text);
     }
+    if (const auto text = impl_->large_changes(v); !text.empty()) all.push_back(text);
   }
   return all;
 }

@@ -74,7 +74,7 @@ class FieldScan {
 
   /// Sentences about what does not look like weather: values far outside all others (a fill value
   /// that nothing declares), fields that are the same everywhere, or the same as a step before,
-  /// where others of the variable are not.
+  /// where others of the variable are not, and changes over a step that are far larger than others.
   std::vector<std::string> suspicions() const;
 
  private:
