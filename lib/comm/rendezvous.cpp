@@ -46,10 +46,10 @@ void set_own_ports(Endpoint& endpoint, const std::string& text) {
   for (int n = 1; n < kTries; ++n) endpoint.other_ports.push_back(port(n));
 }
 
-/// Whether the step of Slurm's that this process is in started exactly these ranks.
+/// Whether the step of Slurm's that this process is in started these ranks, by their number: in
+/// which order they are counted is the user's, and all must answer alike.
 bool is_step(const LaunchEnvironment& launch) {
-  return variable("SLURM_PROCID") == std::to_string(launch.rank) &&
-         variable("SLURM_STEP_NUM_TASKS") == std::to_string(launch.size);
+  return variable("SLURM_STEP_NUM_TASKS") == std::to_string(launch.size);
 }
 
 bool is_by_hand(const LaunchEnvironment& launch) {

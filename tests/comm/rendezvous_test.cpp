@@ -193,6 +193,14 @@ TEST(Rendezvous, GivesRanksInSeveralStepsOneToken) {
   };
   EXPECT_EQ(token({{"RANK", "0"}, {"SLURM_JOB_ID", "7"}, {"SLURM_STEP_ID", "0"}}),
             token({{"RANK", "2"}, {"SLURM_JOB_ID", "7"}, {"SLURM_STEP_ID", "1"}}));
+  // In one step too, whatever the order in which they are counted.
+  const Variables step{
+      {"SLURM_JOB_ID", "7"}, {"SLURM_STEP_ID", "0"}, {"SLURM_STEP_NUM_TASKS", "4"}};
+  auto first = step;
+  first.insert({{"RANK", "0"}, {"SLURM_PROCID", "0"}});
+  auto other = step;
+  other.insert({{"RANK", "1"}, {"SLURM_PROCID", "3"}});
+  EXPECT_EQ(token(first), token(other));
 }
 
 TEST(Rendezvous, SaysWhatIsMissingWhereNothingNamesRankZero) {
