@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <limits>
 
+#include "bench/harness/cpu_meter.hpp"
 #include "bench/harness/measure.hpp"
 #include "bench/harness/memory_meter.hpp"
 #include "bench/harness/step_check.hpp"
@@ -57,10 +58,12 @@ class StepRun {
     times[kZeroGrad] = watch.restart();
     sync_->before_forward();
     const auto loss = work_.loss();
+    wait_for(work_.device);
     times[kForward] = watch.restart();
     sync_->before_backward();
     loss.backward();
     sync_->finish();
+    wait_for(work_.device);
     times[kExposed] = sync_->totals().exposed_s - exposed_s;
     times[kBackward] = watch.elapsed_s() - times[kExposed];
     return times;
@@ -72,6 +75,7 @@ class StepRun {
     auto times = gradients();
     Stopwatch watch;
     optimize_();
+    wait_for(work_.device);
     times[kOptimizer] = watch.elapsed_s();
     times[kStep] = whole.elapsed_s();
     return times;
@@ -85,10 +89,14 @@ class StepRun {
   void time(StepMeasurement& result, int repeats) {
     std::array<std::vector<double>, kParts> by_part;
     const auto before = sync_->totals();
+    CpuMeter processor;
+    processor.resume();
     for (int i = 0; i < repeats; ++i) {
       const auto times = timed_step();
       for (int part = 0; part < kParts; ++part) by_part[part].push_back(times[part]);
     }
+    processor.pause();
+    result.cores_busy = processor.process_s() / processor.wall_s();
     set_traffic(result, before, repeats);
     std::array<Summary, kParts> over_steps;
     for (int part = 0; part < kParts; ++part) {

@@ -43,6 +43,7 @@ struct StepMeasurement {
   double backward_s = 0;  ///< until the gradients are final, without exposed_comm_s
   double exposed_comm_s = 0;
   double optimizer_s = 0;
+  double cores_busy = 0;      ///< processor time by wall time of this rank's timed steps
   int64_t payload_bytes = 0;  ///< of one step, on the rank that hands over most
   int64_t sent_bytes = 0;     ///< of one step, on the rank that sends most
   int64_t parameters = 0;     ///< trainable values

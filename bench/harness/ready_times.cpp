@@ -67,9 +67,11 @@ std::vector<double> pass(Subject& ranks, const Workload& plain, ReadyTimes& read
   ranks.barrier();
   Stopwatch watch;
   const auto loss = plain.loss();
+  wait_for(plain.device);
   std::vector<double> times{watch.restart()};
   ready.restart();
   loss.backward();
+  wait_for(plain.device);
   times.push_back(watch.elapsed_s());
   times.insert(times.end(), ready.seconds().begin(), ready.seconds().end());
   return largest_over_ranks(ranks, times);

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "bench/harness/run_step.hpp"
 
+#include <isobar/comm/make_communicator.hpp>
+#include <isobar/core/error.hpp>
 #include <isobar/core/text.hpp>
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -55,6 +57,7 @@ json times_of(const StepMeasurement& m) {
           {"backward_s", m.backward_s},
           {"exposed_comm_s", m.exposed_comm_s},
           {"optimizer_s", m.optimizer_s},
+          {"cores_busy", m.cores_busy},
           {"compute_forward_s", m.compute.forward_s},
           {"compute_backward_s", m.compute.backward_s}};
 }
@@ -82,6 +85,8 @@ json model_fields(const StepArguments& arguments) {
           {"prognostic", arguments.prognostic},
           {"forcing", arguments.forcing},
           {"shard", arguments.shard},
+          {"precision", arguments.precision},
+          {"chunk_edges", arguments.chunk_edges},
           {"recompute", arguments.recompute}};
 }
 
@@ -95,6 +100,7 @@ json make_row(const Subject& ranks, const StepArguments& arguments, const PlainS
            {"sync", m.sync},
            {"compress", "none"},
            {"optimizer", arguments.optimizer},
+           {"device", arguments.device},
            {"threads", arguments.threads},
            {"batch", arguments.samples()},
            {"parameters", m.parameters},
@@ -147,7 +153,11 @@ StepOptions step_options(const StepArguments& arguments) {
 
 MakeWorkload choose_workload(const StepArguments& arguments, int rank) {
   if (arguments.model == "gnn") return make_gnn_workload(arguments, rank);
-  return [options = arguments.linear_stack(), rank] { return make_linear_stack(options, rank); };
+  ISOBAR_CHECK(arguments.precision == "float32" && arguments.chunk_edges == 0,
+               "--precision and --chunk-edges are of --model gnn, got --model ", arguments.model);
+  auto options = arguments.linear_stack();
+  options.device = rank_device(arguments.device);
+  return [options, rank] { return make_linear_stack(options, rank); };
 }
 
 int run_step(Subject& ranks, const StepCase& step_case, const StepArguments& arguments,

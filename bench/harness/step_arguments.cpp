@@ -27,6 +27,11 @@ void add_gnn_options(CLI::App& app, StepArguments& arguments) {
       ->check(CLI::IsMember({"bands", "bisection"}));
   app.add_flag("--recompute", arguments.recompute,
                "the gnn computes activations again in the backward pass");
+  app.add_option("--precision", arguments.precision, "what the gnn computes in, as train.precision")
+      ->check(CLI::IsMember({"float32", "bf16", "fp16"}));
+  app.add_option("--chunk-edges", arguments.chunk_edges,
+                 "edges that the gnn computes together; 0: what suits the device")
+      ->check(CLI::NonNegativeNumber);
 }
 
 void add_model_options(CLI::App& app, StepArguments& arguments) {
@@ -65,6 +70,8 @@ void add_step_options(CLI::App& app, StepArguments& arguments) {
   add_model_options(app, arguments);
   add_gnn_options(app, arguments);
   add_sync_options(app, arguments);
+  app.add_option("--device", arguments.device, "where network and data are")
+      ->check(CLI::IsMember({"cpu", "cuda"}));
   app.add_option("--threads", arguments.threads, "of LibTorch's pool, on each rank")
       ->check(CLI::PositiveNumber);
   app.add_option("--repeats", arguments.repeats,

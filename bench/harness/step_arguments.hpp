@@ -18,14 +18,17 @@ struct StepArguments {
   std::string model = "mlp";
   int64_t layers = 8;
   int64_t width = 1024;      ///< mlp
-  std::string grid = "O32";  ///< gnn, as are the next six
+  std::string grid = "O32";  ///< gnn, as are the next eight
   int64_t hidden = 3;
   int64_t channels = 128;
   int64_t prognostic = 10;
   int64_t forcing = 2;
   std::string shard;  ///< how the model's ranks share the gnn's graph; empty: each has all of it
-  bool recompute = false;  ///< activations in the backward pass, instead of keeping them
-  int64_t batch = 0;       ///< samples of a rank; 0: 128 of mlp, 1 of gnn
+  bool recompute = false;             ///< activations in the backward pass, instead of keeping them
+  std::string precision = "float32";  ///< what the gnn computes in
+  int64_t chunk_edges = 0;            ///< of the gnn, computed together; 0: what suits the device
+  std::string device = "cpu";
+  int64_t batch = 0;  ///< samples of a rank; 0: 128 of mlp, 1 of gnn
   uint64_t seed = 0;
   std::string sync = "ddp";
   std::string bucket_cap = "25MiB";

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "bench/harness/workload.hpp"
 
+#include <ATen/DeviceAccelerator.h>
 #include <ATen/ops/linear.h>
 #include <ATen/ops/mse_loss.h>
 #include <ATen/ops/relu.h>
@@ -51,11 +52,19 @@ Workload make_linear_stack(const LinearStackOptions& options, int rank) {
   const auto module = std::make_shared<LinearStack>(options);
   const auto data = [&](const std::string& name) {
     return random_values({options.batch, options.width}, 1, options.seed,
-                         name + " " + std::to_string(rank));
+                         name + " " + std::to_string(rank))
+        .to(options.device);
   };
-  return {.module = module, .loss = [module, input = data("input"), target = data("target")] {
-            return at::mse_loss(module->forward(input), target);
-          }};
+  module->to(options.device);
+  return {
+      .module = module,
+      .loss = [module, input = data("input"),
+               target = data("target")] { return at::mse_loss(module->forward(input), target); },
+      .device = options.device};
+}
+
+void wait_for(at::Device device) {
+  if (!device.is_cpu()) at::accelerator::synchronizeDevice(device.index());
 }
 
 std::vector<at::Tensor> trainable_parameters(const torch::nn::Module& module) {

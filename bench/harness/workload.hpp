@@ -20,7 +20,12 @@ struct Workload {
   std::shared_ptr<torch::nn::Module> module;
   /// The forward pass: the mean loss over this rank's samples, a scalar.
   std::function<at::Tensor()> loss;
+  /// Of both; a device does its work after it was asked.
+  at::Device device = at::kCPU;
 };
+
+/// Waits until the device has done what it was asked for. Blocks.
+void wait_for(at::Device device);
 
 /// Makes a workload whose weights are the same at every call and on every rank.
 using MakeWorkload = std::function<Workload()>;
@@ -30,6 +35,7 @@ struct LinearStackOptions {
   int64_t width = 1024;
   int64_t batch = 128;
   uint64_t seed = 0;
+  at::Device device = at::kCPU;
 };
 
 /// `layers` Linear of `width` with ReLU between them, and the mean square error to a

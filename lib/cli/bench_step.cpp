@@ -31,7 +31,8 @@ std::function<void()> make_update(const BenchStepArguments& arguments,
 void dump_gradients(const std::string& file, const torch::nn::Module& module) {
   NamedTensors gradients;
   for (const auto& item : module.named_parameters()) {
-    if (item.value().grad().defined()) gradients.emplace_back(item.key(), item.value().grad());
+    const auto& gradient = item.value().grad();
+    if (gradient.defined()) gradients.emplace_back(item.key(), gradient.cpu());
   }
   write_safetensors(file, gradients);
 }
@@ -85,8 +86,9 @@ bench::StepCase make_step_case(const BenchStepArguments& arguments,
 int run_bench_step(const BenchStepArguments& arguments) {
   const auto& common = arguments.common;
   at::set_num_threads(common.threads);
-  const auto comm =
-      make_communicator({.backend = arguments.backend, .levels = arguments.transport_levels});
+  const auto comm = make_communicator({.backend = arguments.backend,
+                                       .device = common.device,
+                                       .levels = arguments.transport_levels});
   const auto subject = make_communicator_subject(*comm, bench::Collective::all_gather);
   std::unique_ptr<ProcessGrid> grid;
   if (arguments.parallel.model_ranks > 1) {

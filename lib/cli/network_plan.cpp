@@ -9,6 +9,14 @@
 namespace isobar {
 namespace {
 
+/// Of a GPU of which nothing is said.
+constexpr int64_t kDeviceMemoryBytes = int64_t{40} << 30;
+
+int64_t device_memory(const Experiment& experiment) {
+  if (experiment.comm.device == "cpu") return 0;
+  return experiment.device_memory_bytes > 0 ? experiment.device_memory_bytes : kDeviceMemoryBytes;
+}
+
 Grid make_named_grid(const Experiment& experiment, const Dataset& dataset) {
   if (experiment.grid == "file") {
     return make_latlon_grid(dataset.latitudes(), dataset.longitudes());
@@ -47,7 +55,8 @@ WeatherGnnOptions network_options(const Experiment& experiment) {
           .compute = narrow ? experiment.precision : c10::ScalarType::Undefined,
           .activations =
               experiment.activations == "recompute" ? Activations::recompute : Activations::keep,
-          .chunk_edges = experiment.chunk_edges};
+          .chunk_edges = experiment.chunk_edges,
+          .device_memory_bytes = device_memory(experiment)};
 }
 
 PlanOptions plan_options(const Experiment& experiment, int64_t rollout) {

@@ -43,6 +43,9 @@ Planned plan_largest(const Experiment& experiment, const std::vector<GraphSizes>
   for (const GraphSizes& sizes : ranks) {
     const auto options = plan_options(experiment, rollout);
     auto network = network_options(experiment);
+    if (memory_bytes > 0 && network.device_memory_bytes > 0) {
+      network.device_memory_bytes = memory_bytes;
+    }
     if (memory_bytes > 0) network = fit_memory(network, sizes, options, memory_bytes);
     const auto plan = plan_memory(network, sizes, options);
     if (plan.peak_bytes > largest.plan.peak_bytes) largest = {network, rollout, plan};

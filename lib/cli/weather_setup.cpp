@@ -79,6 +79,9 @@ void WeatherSetup::build_network() {
     area_ = area_.index_select(0, rows_);
   }
   auto options = network_options(experiment_);
+  if (experiment_.device_memory_bytes == 0) {
+    options.device_memory_bytes = TensorMemory::capacity(device_);
+  }
   const auto sizes = shard ? sizes_of(*shard) : sizes_of(graph_);
   const auto longest = plan_options(experiment_, experiment_.longest_rollout());
   if (experiment_.activations == "auto") {

@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <vector>
 
+#include "model/mlp_core.hpp"
+
 namespace isobar {
 namespace {
 
@@ -68,8 +70,10 @@ class Network {
   void mlp(Part part, int64_t samples, int64_t count, int64_t in, int64_t wanted, int64_t out,
            bool norm) {
     const int64_t c = o_.channels;
+    const int64_t together =
+        o_.device_memory_bytes > 0 ? detail::kDeviceBytes : detail::kProcessorBytes;
     const int64_t scratch =
-        rows(1, std::min(count, std::max<int64_t>(64, (1 << 20) / (c * value_))), c);
+        rows(1, std::min(count, std::max<int64_t>(64, together / (c * value_))), c);
     const int64_t tape = (keep_ ? rows(samples, count, 2 * c + (norm ? out : 0)) : 0);
     Stage stage;
     stage.saved = tape + rows(samples, count, out);
@@ -195,8 +199,16 @@ GraphSizes sizes_of(const WeatherGraph& graph) {
 }
 
 int64_t chunk_edges_of(const WeatherGnnOptions& network) {
-  const int64_t automatic = std::max<int64_t>(256, (int64_t{1} << 18) / network.channels);
-  return network.chunk_edges > 0 ? network.chunk_edges : automatic;
+  if (network.chunk_edges > 0) return network.chunk_edges;
+  constexpr int64_t kFewest = 256;
+  if (network.device_memory_bytes == 0) {
+    return std::max(kFewest, (int64_t{1} << 18) / network.channels);
+  }
+  // A pass has up to sixteen tensors of a chunk's rows: together a sixteenth of the memory.
+  constexpr int64_t kShare = 256;
+  const auto value = network.compute == c10::ScalarType::Undefined ? at::kFloat : network.compute;
+  const int64_t row_bytes = network.channels * static_cast<int64_t>(c10::elementSize(value));
+  return std::max(kFewest, network.device_memory_bytes / (kShare * row_bytes));
 }
 
 WeatherGnnOptions fit_memory(WeatherGnnOptions network, const GraphSizes& sizes,

@@ -155,6 +155,11 @@ int64_t TensorMemory::live() const {
                    : -1;
 }
 
+int64_t TensorMemory::capacity(c10::Device device) {
+  auto* const allocator = device.is_cpu() ? nullptr : counting_allocator(device);
+  return allocator ? static_cast<int64_t>(allocator->getMemoryInfo(device.index()).second) : 0;
+}
+
 int64_t TensorMemory::peak() const {
   if (counts_) return counts_->peak;
   auto* const allocator = counting_allocator(device_);

@@ -2,6 +2,7 @@
 #include "train/training_batches.hpp"
 
 #include <isobar/core/error.hpp>
+#include <isobar/train/task.hpp>
 
 #include <utility>
 
@@ -39,13 +40,15 @@ Batches batches_of_run(const SampleSet& samples, const TrainerOptions& options,
 
 BatchSource batch_source(std::shared_ptr<const SampleSet> samples, const TrainerOptions& options) {
   if (!options.rollout) {
-    return [samples = std::move(samples)](const std::vector<int64_t>& indices) {
-      return samples->get(indices);
+    return [samples = std::move(samples),
+            device = options.device](const std::vector<int64_t>& indices) {
+      return pinned(samples->get(indices), device);
     };
   }
-  return [samples = std::move(samples), rollout = *options.rollout, accumulate = options.accumulate,
+  return [samples = std::move(samples), device = options.device, rollout = *options.rollout,
+          accumulate = options.accumulate,
           pass = int64_t{0}](const std::vector<int64_t>& indices) mutable {
-    return samples->get(indices, rollout.at(pass++ / accumulate));
+    return pinned(samples->get(indices, rollout.at(pass++ / accumulate)), device);
   };
 }
 

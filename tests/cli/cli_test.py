@@ -72,6 +72,17 @@ class ProgramsTest(Case):
             self.assertAlmostEqual(memory["measured_peak_bytes"] / memory["predicted_peak_bytes"], 1, delta=0.15)
             self.assertIn("% of the plan", self.log(activations))
 
+    def test_trains_in_16_bits(self):
+        losses = {}
+        for precision in ["float32", "bf16", "fp16"]:
+            result = self.train(f"train.precision={precision}", "train.steps=2", "run.name=" + precision, ranks=1)
+            self.assertEqual(result.returncode, 0, result.stderr)
+            losses[precision] = [e["loss"] for e in self.events(precision) if e["event"] == "step"]
+            self.assertGreater(self.record(precision)["memory"]["measured_peak_bytes"], 0)
+        for precision in ["bf16", "fp16"]:
+            for narrow, wide in zip(losses[precision], losses["float32"], strict=True):
+                self.assertAlmostEqual(narrow / wide, 1, delta=0.05)
+
     def test_keeps_graphs_in_a_folder(self):
         cache = self.folder / "graphs"
         for name in ["built", "loaded"]:

@@ -160,6 +160,28 @@ TEST(MemoryPlan, TakesWhatIsFastestAndFits) {
   EXPECT_LT(peak(recompute), peak(network) / 2);
 }
 
+// One of four GPUs that share N320. By chunks of a processor's cache a step would launch a million
+// operations; WeatherGnn/Passes.LaunchFewOperationsALayerOnADevice has what a chunk takes.
+TEST(MemoryPlan, TakesChunksOfADevicesMemory) {
+  const GraphSizes sizes{135520, 10241, 213206, 81900, 406560, 2559, 1041, 646};
+  WeatherGnnOptions network{.features_in = 198,
+                            .features_out = 88,
+                            .channels = 1024,
+                            .layers = 16,
+                            .compute = at::kBFloat16,
+                            .activations = Activations::recompute};
+  EXPECT_EQ(chunk_edges_of(network), 256) << "on a processor";
+  const auto on_processor = plan_memory(network, sizes).peak_bytes;
+  network.device_memory_bytes = int64_t{64} << 30;
+  const int64_t chunk = chunk_edges_of(network);
+  const auto chunks = [&](int64_t edges) { return (edges + chunk - 1) / chunk; };
+  const int64_t all = chunks(sizes.encoder_edges) + 16 * chunks(sizes.processor_edges) +
+                      chunks(sizes.decoder_edges);
+
+  EXPECT_LE(180 * all, 10'000) << "launches";
+  EXPECT_LE(plan_memory(network, sizes).peak_bytes - on_processor, network.device_memory_bytes / 8);
+}
+
 TEST(MemoryPlan, RejectsOptionsOutOfRange) {
   EXPECT_THROW(plan_memory({.features_in = 1, .features_out = 1}, {}, {.batch = 0}), UsageError);
 }

@@ -2,11 +2,15 @@
 #include <isobar/core/error.hpp>
 #include <isobar/model/weather_gnn.hpp>
 #include <ATen/ATen.h>
+#include <ATen/record_function.h>
 #include <gtest/gtest.h>
 
+#include <map>
+#include <set>
 #include <string>
 #include <vector>
 
+#include "model/mlp_kernels.hpp"
 #include "model/reference_gnn.hpp"
 #include "model/tiny_mesh.hpp"
 
@@ -166,6 +170,128 @@ TEST(WeatherGnn, HasThePublishedNumberOfParameters) {
   EXPECT_EQ(count(network, true),
             8 * (mesh().data_nodes() + mesh().hidden_nodes() + mesh().encoder.size() +
                  mesh().processor.size() + mesh().decoder.size()));
+}
+
+/// Output and gradients.
+std::vector<at::Tensor> results_of(const std::shared_ptr<WeatherGnn>& network) {
+  std::vector<at::Tensor> all{network->forward(input(2))};
+  all[0].pow(2).sum().backward();
+  for (const at::Tensor& parameter : network->parameters()) all.push_back(parameter.grad());
+  return all;
+}
+
+// What a GPU computes, where there is none.
+TEST_P(Passes, GiveTheSameByOperationsAlone) {
+  const auto wanted = results_of(filled_network(GetParam()));
+  const detail::OperationsAlone operations;
+  const auto got = results_of(filled_network(GetParam()));
+
+  for (size_t i = 0; i < wanted.size(); ++i) {
+    EXPECT_TRUE(at::allclose(got[i], wanted[i], 1e-6, 1e-6 * wanted[i].abs().max().item<double>()))
+        << i << ' ' << (got[i] - wanted[i]).abs().max();
+  }
+}
+
+/// Counts what a device would have to launch: LibTorch's operations on this thread that call no
+/// others and do more than look at or ask for memory.
+class Launches {
+ public:
+  using Counts = std::map<std::string, int64_t>;
+
+  Launches() : handle_(at::addThreadLocalCallback(at::RecordFunctionCallback(begin, end))) {
+    state() = {};
+  }
+  ~Launches() { at::removeCallback(handle_); }
+  Launches(const Launches&) = delete;
+  Launches& operator=(const Launches&) = delete;
+
+  static const Counts& so_far() { return state().counts; }
+
+ private:
+  struct State {
+    Counts counts;
+    int64_t total = 0;
+    std::vector<int64_t> before;  ///< of each operation that has begun
+  };
+  static State& state() {
+    static thread_local State state;
+    return state;
+  }
+  static bool launches(const std::string& name) {
+    static const std::set<std::string> none{"_reshape_alias",
+                                            "alias",
+                                            "as_strided",
+                                            "contiguous",
+                                            "detach",
+                                            "empty",
+                                            "empty_like",
+                                            "empty_strided",
+                                            "expand",
+                                            "expand_as",
+                                            "narrow",
+                                            "new_empty",
+                                            "new_empty_strided",
+                                            "reshape",
+                                            "resize_",
+                                            "resolve_conj",
+                                            "resolve_neg",
+                                            "select",
+                                            "set_",
+                                            "slice",
+                                            "squeeze",
+                                            "t",
+                                            "to",
+                                            "transpose",
+                                            "unsqueeze",
+                                            "view",
+                                            "view_as"};
+    return name.starts_with("aten::") && !none.contains(name.substr(6));
+  }
+  static std::unique_ptr<at::ObserverContext> begin(const at::RecordFunction&) {
+    state().before.push_back(state().total);
+    return nullptr;
+  }
+  static void end(const at::RecordFunction& function, at::ObserverContext*) {
+    State& s = state();
+    if (s.before.empty()) return;
+    if (s.total == s.before.back() && launches(function.name())) {
+      ++s.total;
+      ++s.counts[function.name()];
+    }
+    s.before.pop_back();
+  }
+
+  at::CallbackHandle handle_;
+};
+
+/// Launches of forward and backward pass, all edges of a set in one chunk.
+Launches::Counts launches_of(int64_t layers, Activations activations, c10::ScalarType compute) {
+  WeatherGnnOptions options = tiny_options();
+  options.layers = layers;
+  options.activations = activations;
+  options.compute = compute;
+  const WeatherGnn network(options, mesh());
+  const at::Tensor x = input(1).to(at::kFloat);
+  const detail::OperationsAlone operations;
+  const Launches launches;
+  network.forward(x).sum().backward();
+  return Launches::so_far();
+}
+
+// A launch takes some 5 microseconds, in which a GPU multiplies a thousand edges of 1024 channels.
+TEST_P(Passes, LaunchFewOperationsALayerOnADevice) {
+  for (const auto compute : {at::kFloat, at::kBFloat16}) {
+    const auto less = launches_of(2, GetParam(), compute);
+    int64_t layer = 0;
+    std::string names;
+    for (const auto& [name, count] : launches_of(3, GetParam(), compute)) {
+      const int64_t more = count - (less.contains(name) ? less.at(name) : 0);
+      layer += more;
+      names += name + " " + std::to_string(more) + ", ";
+    }
+    EXPECT_LE(layer, GetParam() == Activations::keep ? 150 : 180) << compute << ": " << names;
+    EXPECT_GT(layer, 50) << "what is counted? " << names;
+  }
 }
 
 // Rounding of 16 bits in every layer of a small network; the gradients' own rounding on top.

@@ -31,6 +31,9 @@ class TensorMemory {
   int64_t peak() const;
   void restart();
 
+  /// All that a device has, in bytes; 0 for the CPU, and where it does not tell.
+  static int64_t capacity(c10::Device device);
+
  private:
   struct Counts;
   friend struct CountingAllocator;

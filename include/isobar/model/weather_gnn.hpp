@@ -31,8 +31,12 @@ struct WeatherGnnOptions {
   c10::ScalarType compute = c10::ScalarType::Undefined;
   Activations activations = Activations::keep;
   /// The most edges of an edge set that are computed together; 0: a number that
-  /// suits the CPU's cache.
+  /// suits the CPU's cache or, on another device, its memory.
   int64_t chunk_edges = 0;
+  /// Memory of the device that computes, where that is no CPU (TensorMemory::capacity);
+  /// 0: a CPU computes. A device is asked for every operation on every chunk, so its
+  /// chunks are as large as the memory allows.
+  int64_t device_memory_bytes = 0;
 };
 
 /// Rows of a parameter that a rank of the model owns.

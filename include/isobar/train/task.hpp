@@ -46,7 +46,11 @@ struct Task {
   std::function<at::Tensor(const Batch& batch)> forecast;
 };
 
-/// A batch whose tensors lie on `device`.
+/// A batch whose tensors lie on `device`. From pinned() tensors the copies go on beside the
+/// caller; what computes with the result comes after them.
 Batch to_device(const Batch& batch, at::Device device);
+
+/// The same batch, where `device` is no CPU in memory that it copies from by itself.
+Batch pinned(const Batch& batch, at::Device device);
 
 }  // namespace isobar
