@@ -54,6 +54,16 @@ class Isobar(Case):
         self.assertEqual(sum(bucket["bytes"] for bucket in row["buckets"]), 4 * PARAMETERS)
         self.assertEqual(row["first_bucket_s"], row["buckets"][0]["ready_s"])
 
+    def test_computes_a_network_in_16_bits_and_few_edges_at_a_time(self):
+        network = ["--model", "gnn", "--grid", "O8", "--hidden", "1", "--channels", "8", "--layers", "1", "--repeats", "2",
+                   "--sync", "none", "--stream-seconds", "0"]
+        row = self.row(*ISOBAR, *network, "--precision", "bf16", "--chunk-edges", "64", "--device", "cpu")
+        self.assertEqual((row["precision"], row["chunk_edges"], row["device"]), ("bf16", 64, "cpu"))
+        self.assertGreater(row["cores_busy"], 0)
+        result = run([*ISOBAR, *SMALL, *STREAM, "--precision", "bf16"])
+        self.assertNotEqual(result.returncode, 0)
+        self.assertIn("--precision and --chunk-edges are of --model gnn", result.stderr)
+
     def test_bounds_the_step_by_its_formula(self):
         row = self.row(*mpirun(2), *ISOBAR, *SMALL, *STREAM)
         first = row["first_bucket_s"]
