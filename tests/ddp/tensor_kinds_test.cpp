@@ -27,6 +27,13 @@ at::Tensor values(at::ScalarType type, int seed, at::IntArrayRef sizes = {3, 4})
   return numbers.to(at::kFloat).to(type);
 }
 
+/// As many entries for every seed, each time elsewhere: a sparse matrix's indices differ too.
+at::Tensor one_entry(int seed) {
+  auto matrix = at::zeros({3, 4});
+  matrix[seed % 3][seed % 4] = seed;
+  return matrix;
+}
+
 struct Kind {
   const char* name;
   std::function<at::Tensor(int seed)> make;
@@ -91,18 +98,19 @@ std::vector<Kind> kinds() {
        [](int seed) {
          return at::imag(at::complex(values(at::kFloat, seed), values(at::kFloat, seed)).conj());
        }},
-      {"coo", made([](const at::Tensor& t) { return t.to_sparse(); }), false},
+      {"coo", [](int seed) { return one_entry(seed).to_sparse(); }, false},
       {"coo_uncoalesced",
        [](int seed) {
          return at::sparse_coo_tensor(at::tensor({0, 2, 2}, at::kLong).view({1, 3}),
                                       values(at::kDouble, seed, {3}), {4});
        },
        false},
-      {"csr", made([](const at::Tensor& t) { return t.to_sparse_csr(); }), false},
-      {"csc", made([](const at::Tensor& t) { return t.to_sparse_csc(); }), false},
-      {"bsr", made([](const at::Tensor& t) {
-         return t.to_sparse_bsr({1, 2});
-       }),
+      {"csr", [](int seed) { return one_entry(seed).to_sparse_csr(); }, false},
+      {"csc", [](int seed) { return one_entry(seed).to_sparse_csc(); }, false},
+      {"bsr",
+       [](int seed) {
+         return one_entry(seed).to_sparse_bsr({1, 2});
+       },
        false}};
   result.insert(result.end(), others.begin(), others.end());
   return result;
