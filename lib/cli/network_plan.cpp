@@ -22,10 +22,13 @@ Grid make_named_grid(const Experiment& experiment, const Dataset& dataset) {
     return make_latlon_grid(dataset.latitudes(), dataset.longitudes());
   }
   auto grid = make_gaussian_grid(experiment.grid);
-  const auto points =
-      static_cast<int64_t>(dataset.latitudes().size() * dataset.longitudes().size());
+  const auto rows = dataset.latitudes().size(), columns = dataset.longitudes().size();
+  const auto points = static_cast<int64_t>(rows * columns);
   ISOBAR_CHECK(grid.size() == points, "graph.grid: ", experiment.grid, " has ", grid.size(),
                " points, the data have ", points, "; 'grid: file' takes the data's own");
+  ISOBAR_CHECK(rows == 1 || columns == 1, "graph.grid: ", experiment.grid,
+               " is one row of points, the data lie on ", rows, " latitudes and ", columns,
+               " longitudes; 'grid: file' takes these");
   return grid;
 }
 

@@ -155,12 +155,18 @@ void WeatherSetup::set_bounds(WeatherTaskOptions& options) const {
 }
 
 SampleOptions WeatherSetup::sample_options() const {
-  return {.input_hours = experiment_.input_hours,
-          .target_hours = {},
-          .reference_hours = {},
-          .forcings = experiment_.forcings,
-          .forcing_variables = experiment_.forcing_variables,
-          .rows = rows_};
+  SampleOptions options{.input_hours = experiment_.input_hours,
+                        .target_hours = {},
+                        .reference_hours = {},
+                        .forcings = experiment_.forcings,
+                        .forcing_variables = experiment_.forcing_variables,
+                        .rows = rows_};
+  // The axes of data on a named grid only count.
+  if (experiment_.grid != "file") {
+    options.latitudes = graph_.data.latitude;
+    options.longitudes = graph_.data.longitude;
+  }
+  return options;
 }
 
 Period WeatherSetup::period(const PeriodText& text) const {

@@ -21,6 +21,13 @@ void check_options(const SampleOptions& options, const Dataset& dataset,
   ISOBAR_CHECK(normalizer.variables() == dataset.variables(),
                "SampleSet: the normalizer is of other variables than the data set");
   check_forcings(options.forcings);
+  for (const at::Tensor& degrees : {options.latitudes, options.longitudes}) {
+    const auto points = dataset.point_latitudes().size(0);
+    ISOBAR_CHECK(degrees.defined() == options.latitudes.defined() &&
+                     (!degrees.defined() || (degrees.dim() == 1 && degrees.size(0) == points)),
+                 "SampleSet: latitudes and longitudes must be given for all ", points,
+                 " points of the data set, or neither of them");
+  }
   if (options.rows.defined()) {
     detail::check_rows("SampleSet", options.rows, dataset.point_latitudes().size(0));
   }
@@ -57,8 +64,9 @@ SampleSet::SampleSet(std::shared_ptr<const Dataset> dataset, Normalizer normaliz
       options_(std::move(options)) {
   check_options(options_, *dataset_, normalizer_);
   find_columns();
-  latitudes_ = of_rows(dataset_->point_latitudes(), options_.rows);
-  longitudes_ = of_rows(dataset_->point_longitudes(), options_.rows);
+  const bool placed = options_.latitudes.defined();
+  latitudes_ = of_rows(placed ? options_.latitudes : dataset_->point_latitudes(), options_.rows);
+  longitudes_ = of_rows(placed ? options_.longitudes : dataset_->point_longitudes(), options_.rows);
   for (const int64_t time : dataset_->times()) {
     if (usable(time, period)) times_.push_back(time);
   }

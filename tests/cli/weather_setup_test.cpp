@@ -8,6 +8,8 @@
 
 #include <isobar/comm/thread_world.hpp>
 #include <isobar/core/error.hpp>
+#include <isobar/data/forcings.hpp>
+#include <isobar/graph/grid.hpp>
 #include <isobar/train/scoring.hpp>
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
@@ -237,6 +239,61 @@ TEST_F(Setups, LearnAroundMissingValues) {
   EXPECT_LT(mean_loss(all, 50, 60), 0.95 * mean_loss(all, 0, 5));
   ASSERT_EQ(all.back()["event"], "validation");
   EXPECT_TRUE(std::isfinite(all.back()["rmse"]["t_850"].get<double>()));
+}
+
+/// Data on N16's 1,688 points, as one row of them or as `latitudes` of equal rows.
+Experiment on_n16(const test::TemporaryFolder& folder, int64_t latitudes) {
+  test::WeatherFile weather{.variables = {"t"}, .latitudes = {}, .longitudes = {}};
+  weather.hours = {0, 6, 12, 18, 24, 30, 36, 42};
+  const int64_t columns = 1688 / latitudes;
+  for (int64_t i = 0; i < latitudes; ++i) weather.latitudes.push_back(-static_cast<double>(i));
+  for (int64_t k = 0; k < columns; ++k)
+    weather.longitudes.push_back(-180 + 0.125 * static_cast<double>(k));
+  const auto file = folder.path() / fmt::format("n16-{}.nc", latitudes);
+  test::write_weather(file.string(), weather);
+  return read_experiment(Config::parse(R"(
+run: {name: test}
+data:
+  path: )" + file.string() +
+                                           R"(
+  variables: [t]
+  forcings: [sin_latitude, cos_latitude, insolation]
+  train: {begin: 2019-03-01, end: 2019-03-02}
+  validation: {begin: 2019-03-02, end: 2019-03-02T12}
+  test: {begin: 2019-03-02T12, end: 2019-03-03}
+graph: {grid: N16, hidden_level: 2}
+model: {channels: 4, layers: 1}
+loss: {scale_by_tendency: false}
+optimizer: {learning_rate: 1.0e-3}
+train: {steps: 1}
+)",
+                                       "test.yaml"));
+}
+
+TEST_F(Setups, ComputeForcingsOnTheGridThatIsNamed) {
+  Grid grid;
+  try {
+    grid = make_gaussian_grid("N16");
+  } catch (const UsageError&) {
+    GTEST_SKIP() << "built without Atlas";
+  }
+  const auto e = on_n16(folder_, 1);
+  const WeatherSetup setup(e, grid_);
+  const auto batch = setup.training_samples()->get({0});
+  const auto wanted =
+      compute_forcings(e.forcings, grid.latitude, grid.longitude, batch.times[0] + 6 * 3600);
+  EXPECT_TRUE(at::equal(batch.forcing[0][2], wanted));
+  const auto fields = setup.scales().normalizer().denormalize(batch.target[0][0]);
+  const auto hour = static_cast<double>((batch.times[0] - parse_time("2019-03-01")) / 3600 + 6);
+  for (const int64_t k : {0, 844, 1687}) {
+    const double value = test::weather_value(0, hour, 0, -180 + 0.125 * static_cast<double>(k));
+    EXPECT_NEAR(fields[k][0].item<double>(), value, 1e-5 * std::abs(value)) << "point " << k;
+  }
+  const auto message =
+      test::message_of<UsageError>([&] { WeatherSetup(on_n16(folder_, 8), grid_); });
+  EXPECT_NE(message.find("N16 is one row of points, the data lie on 8 latitudes and 211"),
+            std::string::npos)
+      << message;
 }
 
 TEST_F(Setups, RefuseToScaleByATendencyThatIsNone) {

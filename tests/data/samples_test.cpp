@@ -132,6 +132,28 @@ TEST_F(Samples, OfSomeRowsAreThoseOfAllPointsCutToThem) {
   }
 }
 
+TEST_F(Samples, ComputeForcingsWhereThePointsAreSaidToLie) {
+  SampleOptions options = small_;
+  options.forcings = {"cos_latitude", "insolation"};
+  options.latitudes = at::tensor({80., 40., 10., -10., -40., -80.}, at::kDouble);
+  options.longitudes = at::tensor({0., 60., 120., 180., 240., 300.}, at::kDouble);
+  for (const auto& rows : {at::Tensor(), at::tensor({4, 1}, at::kLong)}) {
+    options.rows = rows;
+    const Batch batch = SampleSet(dataset_, normalizer_, options, hours(0, 72)).get({0});
+    auto wanted = compute_forcings(options.forcings, options.latitudes, options.longitudes,
+                                   batch.times[0] + 3600 * 6);
+    if (rows.defined()) wanted = wanted.index_select(0, rows);
+    EXPECT_TRUE(at::equal(batch.forcing[0][2], wanted));
+  }
+  options.longitudes = options.longitudes.narrow(0, 0, 5);
+  EXPECT_NE(message_of<UsageError>([&] {
+              SampleSet(dataset_, normalizer_, options, hours(0, 72));
+            }).find("must be given for all 6 points"),
+            std::string::npos);
+  options.longitudes = at::Tensor();
+  EXPECT_THROW(SampleSet(dataset_, normalizer_, options, hours(0, 72)), UsageError);
+}
+
 TEST_F(Samples, ShowForcingVariablesBesideTheForcings) {
   SampleOptions options{.input_hours = {-6, 0},
                         .target_hours = {6},

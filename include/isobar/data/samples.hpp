@@ -28,6 +28,9 @@ struct SampleOptions {
   /// The points wanted, [n] int64 on the CPU, as positions in the data set's order;
   /// undefined for all. Not to be changed afterwards.
   at::Tensor rows = {};
+  /// Where the data set's points lie, in degrees [points], for the computed forcings of grids that
+  /// have no axes; undefined for what the data set's axes say. Both or none.
+  at::Tensor latitudes = {}, longitudes = {};
 };
 
 /// B samples on N points, all or those of the rows asked for; T input, S target and
