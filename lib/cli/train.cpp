@@ -188,9 +188,9 @@ class TrainingRun {
   /// Once the validation period has chosen the number of steps it is worth more as training data,
   /// the latest there are: the same from the beginning, with it.
   TrainingSummary refit(const TrainingSummary& chosen) {
-    folder_.log().info("training again up to {}, {} steps", experiment_.validation.end,
-                       chosen.best_step);
     experiment_.train = refit_period(experiment_);
+    folder_.log().info("training again from {} to {}, {} steps", experiment_.train.begin,
+                       experiment_.train.end, chosen.best_step);
     experiment_.validation = {};
     experiment_.trainer.steps = chosen.best_step;
     shorten_warmup(chosen.best_step);

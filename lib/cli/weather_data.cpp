@@ -51,8 +51,10 @@ void append_times(const SampleSet& samples, std::vector<int64_t>& times) {
 }  // namespace
 
 PeriodText refit_period(const Experiment& experiment) {
+  // Dates as text are in the order of time.
   auto text = experiment.train;
-  text.end = experiment.validation.end;
+  text.begin = std::min(text.begin, experiment.validation.begin);
+  text.end = std::max(text.end, experiment.validation.end);
   return text;
 }
 
@@ -129,10 +131,13 @@ void WeatherData::look_through(const ProcessGrid& grid) {
       .periods = {period(experiment_.train)}, .times = {}, .step_hours = experiment_.step_hours};
   if (experiment_.refit) options.periods.push_back(period(refit_period(experiment_)));
   for (const Part& part : parts_) append_times(*part.samples, options.times);
-  // Statistics take all points, of which a rank that shares a model keeps only its own.
+  // Statistics take all points, of which a rank that shares a model is to keep only its own: of
+  // what is read here no more than a chunk stays in memory.
   const bool shared = grid.model().size() > 1;
+  auto whole = experiment_.data;
+  whole.cache_bytes = 1;
   run_agreed(grid.world(), [&] {
-    scan_.emplace(shared ? std::make_shared<const Dataset>(experiment_.data) : dataset_, options);
+    scan_.emplace(shared ? std::make_shared<const Dataset>(whole) : dataset_, options);
   });
   Progress progress({.rank = grid.world().rank(),
                      .label = "reading the data",

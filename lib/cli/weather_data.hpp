@@ -67,8 +67,8 @@ class WeatherData {
   std::optional<FieldScan> scan_;
 };
 
-/// The period that train.refit trains on, once validation has chosen the steps: up to the end of
-/// the validation period, from the beginning of training.
+/// The period that train.refit trains on, once validation has chosen the steps: the training and
+/// the validation period, and what lies between them.
 PeriodText refit_period(const Experiment& experiment);
 
 }  // namespace isobar

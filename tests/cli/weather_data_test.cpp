@@ -161,6 +161,17 @@ TEST_F(WeatherDatas, RefuseARefitOnTheTestPeriod) {
       "target times are of data.test, the first 2019-03-09T00:00");
 }
 
+TEST(RefitPeriod, SpansTrainingAndValidationWhicheverComesFirst) {
+  Experiment e;
+  e.train = {.begin = "2019-03-05", .end = "2019-03-09"};
+  e.validation = {.begin = "2019-03-01", .end = "2019-03-05"};
+  EXPECT_EQ(refit_period(e).begin, "2019-03-01");
+  EXPECT_EQ(refit_period(e).end, "2019-03-09");
+  std::swap(e.train, e.validation);
+  EXPECT_EQ(refit_period(e).begin, "2019-03-01");
+  EXPECT_EQ(refit_period(e).end, "2019-03-09");
+}
+
 TEST_F(WeatherDatas, RefuseAPeriodWithoutASampleByItsName) {
   write(every(1, 10 * 24), wave);
   EXPECT_CONTAINS(refused<DataError>(), "no sample from 2019-03-11T00:00");
