@@ -19,13 +19,6 @@ void check(const std::string& method, const LowRankOptions& options) {
                options.start_step, ", ", options.refresh_every, " and ", options.compare_every);
 }
 
-const at::Tensor* find(const CompressorState& state, const std::string& key) {
-  for (const auto& [name, tensor] : state.tensors) {
-    if (name == key) return &tensor;
-  }
-  return nullptr;
-}
-
 }  // namespace
 
 LowRankCompressor::LowRankCompressor(std::string method, const LowRankOptions& options)
@@ -161,7 +154,7 @@ void LowRankCompressor::load(const CompressorState& state) {
     for (auto& matrix : bucket.matrices) {
       matrix.set_pending(false);
       restart(matrix, compressed_steps_);
-      const auto* factor = find(state, matrix.name + ".factor");
+      const auto* factor = saved_tensor(state, matrix.name + ".factor");
       if (factor && factor->sizes() == matrix.sent(side).sizes()) {
         matrix.sent(side).copy_(*factor);
       }

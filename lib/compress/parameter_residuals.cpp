@@ -33,14 +33,14 @@ at::Tensor zero_residual(const at::Tensor& parameter) {
                    parameter.options().dtype(type).requires_grad(false));
 }
 
-const at::Tensor* find(const CompressorState& state, const std::string& name) {
-  for (const auto& [key, tensor] : state.tensors) {
-    if (key == name + ".residual") return &tensor;
+}  // namespace
+
+const at::Tensor* saved_tensor(const CompressorState& state, const std::string& key) {
+  for (const auto& [name, tensor] : state.tensors) {
+    if (name == key) return &tensor;
   }
   return nullptr;
 }
-
-}  // namespace
 
 at::ScalarType residual_type(at::ScalarType gradient) {
   return gradient == at::kHalf || gradient == at::kBFloat16 ? at::kFloat : gradient;
@@ -73,7 +73,7 @@ void save(const std::vector<ParameterResidual>& residuals, CompressorState& stat
 
 void check_fits(const std::vector<ParameterResidual>& residuals, const CompressorState& state) {
   for (const auto& residual : residuals) {
-    const auto* saved = find(state, residual.name);
+    const auto* saved = saved_tensor(state, residual.name + ".residual");
     if (!saved) continue;
     const int64_t first = count_of(state, residual.name + ".first");
     if (saved->sizes() == residual.values.sizes() && first == residual.first) continue;
@@ -86,7 +86,7 @@ void check_fits(const std::vector<ParameterResidual>& residuals, const Compresso
 
 void load(const std::vector<ParameterResidual>& residuals, const CompressorState& state) {
   for (const auto& residual : residuals) {
-    if (const auto* saved = find(state, residual.name)) {
+    if (const auto* saved = saved_tensor(state, residual.name + ".residual")) {
       residual.values.copy_(*saved);
     } else {
       residual.values.zero_();

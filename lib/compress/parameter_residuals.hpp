@@ -16,6 +16,9 @@ struct ParameterResidual {
   at::Tensor values;  ///< [elements], float or double
 };
 
+/// The tensor of that name in a state, or null.
+const at::Tensor* saved_tensor(const CompressorState& state, const std::string& key);
+
 /// 16-bit floats are too coarse for sums of small remainders.
 at::ScalarType residual_type(at::ScalarType gradient);
 
