@@ -41,7 +41,8 @@ quietly() {
 # How many compilers fit beside each other: one takes up to 2 GiB with LibTorch's headers.
 compile_jobs() {
   local cores memory
-  cores=$(nproc)
+  # Asked with OMP_NUM_THREADS set, nproc answers with that.
+  cores=$(env -u OMP_NUM_THREADS nproc)
   memory=$(awk '/^MemAvailable/ {print int($2 / 2097152)}' /proc/meminfo)
   echo $((memory < 1 ? 1 : memory < cores ? memory : cores))
 }

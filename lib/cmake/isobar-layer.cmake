@@ -10,7 +10,8 @@ include_guard(GLOBAL)
 
 # Compile and link settings of every program built here; never handed to users of the installed package.
 add_library(isobar_settings INTERFACE)
-target_compile_options(isobar_settings INTERFACE -Wall -Wextra -Wno-unused-parameter)
+target_compile_options(isobar_settings INTERFACE -Wall -Wextra -Wno-unused-parameter
+  $<$<CXX_COMPILER_ID:Clang>:-Wno-unknown-pragmas>)
 if(ISOBAR_SANITIZE)
   target_compile_options(isobar_settings INTERFACE -fsanitize=${ISOBAR_SANITIZE} -fno-omit-frame-pointer)
   target_link_options(isobar_settings INTERFACE -fsanitize=${ISOBAR_SANITIZE})
