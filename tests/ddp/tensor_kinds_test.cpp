@@ -188,7 +188,8 @@ TEST(TensorKindsRefused, AreNamedOnEveryRank) {
   const std::vector<std::pair<std::function<at::Tensor()>, std::string>> refused{
       {[] { return at::quantize_per_tensor(at::ones({4}), 0.1, 0, at::kQInt8); }, "is quantized"},
       {[] { return at::empty({4}, at::TensorOptions().device(at::kMeta)); }, "has no memory"}};
-  for (const auto& [make, reason] : refused) {
+  for (const auto& [maker, reason] : refused) {
+    const auto& make = maker;  // a name that Clang lets a lambda capture
     for (const auto& message : errors_of([&](Communicator& comm) {
            Holder module;
            module.register_buffer("odd", make());
