@@ -14,6 +14,7 @@
 #include "ddp/reducer_collectives.hpp"
 
 #include <isobar/core/error.hpp>
+#include <isobar/core/log.hpp>
 
 #include <exception>
 #include <optional>
@@ -91,6 +92,7 @@ struct Reducer::Impl {
 
   int64_t accumulation_scopes = 0;
   ReducerCounters counters;
+  bool is_looked_at = false;  ///< the caller has seen the counters of the last step
 };
 
 void Reducer::Impl::set_plan(const std::vector<int64_t>& order) {
@@ -256,6 +258,7 @@ void Reducer::Impl::end_step() {
   collectives.clear();
   is_open = false;
   ++step;
+  is_looked_at = false;
   const bool is_first = counters.steps++ == 0;
   if (replan_with) {
     const BucketCaps caps = *replan_with;
@@ -279,7 +282,21 @@ Reducer::Reducer(std::vector<NamedParameter> parameters, Communicator& world,
     : impl_(std::make_unique<Impl>(std::move(parameters), ReducerGroups{world, world},
                                    std::move(options))) {}
 
-Reducer::~Reducer() = default;
+// No result shows a compressor that was never used: who did not look at the counters is told.
+Reducer::~Reducer() {
+  const auto& counters = impl_->counters;
+  if (!impl_->options.compressor || impl_->is_looked_at || counters.steps == 0) return;
+  if (counters.compressed_steps > 0 || impl_->groups.world.rank() != 0) return;
+  try {
+    Logger log({.rank = 0, .size = impl_->groups.world.size()});
+    log.warn("none of {} steps was compressed by {}: {}", counters.steps,
+             impl_->options.compressor->description(),
+             impl_->groups.data.size() == 1
+                 ? "there is one replica, whose gradients go nowhere"
+                 : "all came before its start_step; set start_step to fewer steps");
+  } catch (...) {  // a destructor that cannot print has nobody to tell
+  }
+}
 
 void Reducer::finish() { finish(BucketCallback()); }
 
@@ -340,7 +357,10 @@ std::vector<Slot> Reducer::slots(int64_t bucket) const {
   return slots;
 }
 
-const ReducerCounters& Reducer::counters() const noexcept { return impl_->counters; }
+const ReducerCounters& Reducer::counters() const noexcept {
+  impl_->is_looked_at = true;
+  return impl_->counters;
+}
 const std::vector<NamedParameter>& Reducer::parameters() const noexcept {
   return impl_->parameters;
 }

@@ -2,6 +2,9 @@
 // When compression starts, and what it saves.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <functional>
+
 #include "compress/ledger.hpp"
 #include "compress/methods.hpp"
 #include "compress/world.hpp"
@@ -41,6 +44,27 @@ TEST_P(Schedule, OneReplicaIsNotCompressed) {
     for (size_t p = 0; p < given.size(); ++p) EXPECT_TRUE(at::equal(model.grad(p), given[p]));
     EXPECT_EQ(model.reducer.counters().compressed_steps, 0);
   });
+}
+
+TEST_P(Schedule, WarnsThatNothingWasCompressedWhereNobodyLooked) {
+  const auto said = [&](int ranks, int64_t start_step, const std::function<void(Reducer&)>& look) {
+    testing::internal::CaptureStderr();
+    run_ranks(ranks, [&](Communicator& comm) {
+      CompressedModel model({parameter("weight", {8, 8}, at::kFloat)}, comm,
+                            make(GetParam(), {.start_step = start_step}));
+      model.step({at::ones({8, 8})});
+      look(model.reducer);
+    });
+    return testing::internal::GetCapturedStderr();
+  };
+  const auto nobody = [](Reducer&) {};
+  const auto late = said(2, 1000, nobody);
+  EXPECT_NE(late.find("warning: none of 1 steps was compressed by "), std::string::npos) << late;
+  EXPECT_NE(late.find("start 1000"), std::string::npos) << late;
+  EXPECT_EQ(std::count(late.begin(), late.end(), '\n'), 1) << "one rank speaks";
+  EXPECT_NE(said(1, 0, nobody).find("one replica"), std::string::npos);
+  EXPECT_EQ(said(2, 0, nobody), "");
+  EXPECT_EQ(said(2, 1000, [](Reducer& reducer) { reducer.counters(); }), "");
 }
 
 TEST_P(Schedule, CountsWhatIsSentInstead) {
