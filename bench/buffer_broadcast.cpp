@@ -24,6 +24,7 @@
 
 #include "bench/baselines/launch.hpp"
 #include "bench/harness/measure.hpp"
+#include "bench/harness/option_check.hpp"
 #include "bench/harness/random_values.hpp"
 #include "bench/harness/step_check.hpp"
 #include "bench/harness/workload.hpp"
@@ -243,9 +244,9 @@ void add_buffer_options(CLI::App& app, BufferArguments& arguments) {
   app.add_option("--grid", arguments.grid, "reduced Gaussian grid of the data");
   app.add_option("--hidden", arguments.hidden, "icosphere level of the gnn's hidden mesh")
       ->check(CLI::Range(0, 10));
-  app.add_option("--channels", arguments.channels)->check(CLI::PositiveNumber);
-  app.add_option("--layers", arguments.layers, "of the gnn")->check(CLI::PositiveNumber);
-  app.add_option("--steps", arguments.steps)->check(CLI::PositiveNumber);
+  app.add_option("--channels", arguments.channels)->check(check_positive);
+  app.add_option("--layers", arguments.layers, "of the gnn")->check(check_positive);
+  app.add_option("--steps", arguments.steps)->check(check_positive);
   app.add_option("--json", arguments.json, "write the row there; - is standard output");
 }
 

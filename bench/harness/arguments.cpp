@@ -35,12 +35,12 @@ void add_options(CLI::App& app, Arguments& arguments) {
                  "timed repeats; auto: as many as take a second, 10 at least")
       ->check(checked_by(parse_repeats));
   app.add_option("--warmup", arguments.warmup, "repeats before the timed ones")
-      ->check(CLI::NonNegativeNumber);
+      ->check(check_not_negative);
   app.add_option("--in-flight", arguments.in_flight, "collectives issued together")
-      ->check(CLI::PositiveNumber);
+      ->check(check_positive);
   app.add_option("--stream-seconds", arguments.stream_s,
                  "length of each plain TCP stream beside it; 0 for none")
-      ->check(CLI::NonNegativeNumber);
+      ->check(check_not_negative);
   app.add_option("--json", arguments.json, "write the rows there; - is standard output");
 }
 

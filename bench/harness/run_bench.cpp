@@ -54,11 +54,11 @@ std::string heading(const Subject& subject, const Arguments& arguments, const Pl
                           arguments.in_flight);
   if (stream.gbit_s > 0) {
     text +=
-        fmt::format("; a plain TCP stream ({}) carries {:.3f} Gbit/s", stream.path, stream.gbit_s);
+        fmt::format("\na plain TCP stream ({}) carries {:.3f} Gbit/s", stream.path, stream.gbit_s);
   }
-  return text + fmt::format("\n{:>10} {:>11} {:>11} {:>8} {:>13} {:>10} {:>8} {:>8} {:>8} {:>6}\n",
-                            "bytes", "median ms", "p95 ms", "repeats", "busbw Gbit/s", "of stream",
-                            "comm cpu", "all cpu", "softirq", "error");
+  return text + fmt::format("\n{:>8} {:>10} {:>10} {:>7} {:>8} {:>6} {:>5} {:>5} {:>7} {:>5}\n",
+                            "bytes", "median ms", "p95 ms", "repeats", "busbw", "/ TCP", "comm",
+                            "all", "softirq", "error");
 }
 
 std::string table_line(const json& row) {
@@ -67,7 +67,7 @@ std::string table_line(const json& row) {
   const auto fraction =
       comparable ? fmt::format("{:.3f}", busbw / row["goodput_gbit_s"].get<double>()) : "-";
   return fmt::format(
-      "{:>10} {:>11.4f} {:>11.4f} {:>8} {:>13.4f} {:>10} {:>8.3f} {:>8.3f} {:>8.3f} {:>6g}\n",
+      "{:>8} {:>10.4f} {:>10.4f} {:>7} {:>8.4g} {:>6} {:>5.2f} {:>5.2f} {:>7.2f} {:>5.2g}\n",
       format_bytes(row["bytes"]), 1e3 * row["median_s"].get<double>(),
       1e3 * row["p95_s"].get<double>(), row["repeats"].get<int>(), busbw, fraction,
       row["comm_thread_cpu"].get<double>(), row["process_cpu"].get<double>(),
@@ -77,6 +77,7 @@ std::string table_line(const json& row) {
 void print_table(const std::string& head, const json& rows) {
   auto text = head;
   for (const auto& row : rows) text += table_line(row);
+  text += "busbw: Gbit/s; / TCP: of a plain stream; comm, all, softirq: cores that are busy\n";
   std::fputs(text.c_str(), stdout);
 }
 

@@ -20,7 +20,7 @@ void add_gnn_options(CLI::App& app, StepArguments& arguments) {
   for (auto [name, value] : {std::pair{"--channels", &arguments.channels},
                              {"--prognostic", &arguments.prognostic},
                              {"--forcing", &arguments.forcing}}) {
-    app.add_option(name, *value, "of the gnn")->check(CLI::PositiveNumber);
+    app.add_option(name, *value, "of the gnn")->check(check_positive);
   }
   app.add_option("--shard", arguments.shard,
                  "the ranks of a model share the gnn's graph so; with --sync none")
@@ -38,14 +38,14 @@ void add_model_options(CLI::App& app, StepArguments& arguments) {
   app.add_option("--model", arguments.model, "mlp: Linear layers; gnn: a WeatherGnn")
       ->check(CLI::IsMember({"mlp", "gnn"}));
   app.add_option("--layers", arguments.layers, "Linear layers of mlp, processor blocks of gnn")
-      ->check(CLI::PositiveNumber);
+      ->check(check_positive);
   app.add_option("--width", arguments.width, "inputs and outputs of each layer of mlp")
-      ->check(CLI::PositiveNumber);
+      ->check(check_positive);
   app.add_option("--batch", arguments.batch, "samples of a rank; 128 of mlp, 1 of gnn")
-      ->check(CLI::PositiveNumber);
+      ->check(check_positive);
   app.add_option("--seed", arguments.seed, "of weights and data");
   app.add_option("--optimizer", arguments.optimizer)->check(CLI::IsMember({"sgd", "adamw"}));
-  app.add_option("--learning-rate", arguments.learning_rate)->check(CLI::NonNegativeNumber);
+  app.add_option("--learning-rate", arguments.learning_rate)->check(check_not_negative);
 }
 
 void add_sync_options(CLI::App& app, StepArguments& arguments) {
@@ -73,16 +73,16 @@ void add_step_options(CLI::App& app, StepArguments& arguments) {
   app.add_option("--device", arguments.device, "where network and data are")
       ->check(CLI::IsMember({"cpu", "cuda"}));
   app.add_option("--threads", arguments.threads, "of LibTorch's pool, on each rank")
-      ->check(CLI::PositiveNumber);
+      ->check(check_positive);
   app.add_option("--repeats", arguments.repeats,
                  "timed steps; auto: as many as take a second, 10 at least")
       ->check(checked_by(parse_repeats));
   app.add_option("--warmup", arguments.warmup, "steps before the timed ones, one at least")
-      ->check(CLI::PositiveNumber);
+      ->check(check_positive);
   app.add_flag("--memory", arguments.memory, "measure what the first steps add to the memory");
   app.add_option("--stream-seconds", arguments.stream_s,
                  "length of each plain TCP stream beside it; 0 for none")
-      ->check(CLI::NonNegativeNumber);
+      ->check(check_not_negative);
   app.add_option("--json", arguments.json, "write the rows there; - is standard output");
 }
 

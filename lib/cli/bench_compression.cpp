@@ -6,6 +6,7 @@
 #include <isobar/compress/break_even.hpp>
 #include <isobar/core/progress.hpp>
 #include <isobar/core/stopwatch.hpp>
+#include <isobar/core/text.hpp>
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <torch/nn/module.h>
@@ -17,6 +18,7 @@
 #include <cstdio>
 
 #include "bench/harness/measure.hpp"
+#include "bench/harness/option_check.hpp"
 #include "bench/harness/plain_stream.hpp"
 #include "bench/harness/run_step.hpp"
 #include "cli/bench_subject.hpp"
@@ -223,18 +225,19 @@ std::string number(const json& value, const char* format, double scale = 1) {
 }
 
 void print_table(const json& rows) {
-  std::string text = fmt::format("{:<20} {:>12} {:>10} {:>11} {:>12} {:>8} {:>12} {:>10}\n", "",
-                                 "payload", "compute ms", "exposed ms", "predicted ms", "of none",
-                                 "measured ms", "pred/meas");
+  std::string text =
+      fmt::format("{:<17} {:>9} {:>8} {:>8} {:>9} {:>7} {:>8} {:>6}\n", "", "payload", "compute",
+                  "exposed", "predicted", "of none", "measured", "p / m");
   for (const auto& row : rows) {
     text += fmt::format(
-        "{:<20} {:>12} {:>10} {:>11} {:>12} {:>8} {:>12} {:>10}\n", row["name"].get<std::string>(),
-        row["payload_bytes"].get<int64_t>(), number(row["compute_s"], "{:.2f}", 1e3),
+        "{:<17} {:>9} {:>8} {:>8} {:>9} {:>7} {:>8} {:>6}\n", row["name"].get<std::string>(),
+        format_bytes(row["payload_bytes"].get<int64_t>()), number(row["compute_s"], "{:.2f}", 1e3),
         number(row["predicted_exposed_comm_s"], "{:.2f}", 1e3),
         number(row["predicted_step_s"], "{:.2f}", 1e3), number(row["predicted_ratio"], "{:.3f}"),
         number(row["measured_step_s"], "{:.2f}", 1e3),
         number(row["predicted_over_measured"], "{:.3f}"));
   }
+  text += "times in ms of a step; p / m: predicted over measured (--measure)\n";
   std::fputs(text.c_str(), stdout);
 }
 
@@ -246,16 +249,15 @@ void add_bench_compression_options(CLI::App& app, BenchCompressionArguments& arg
   app.add_option("--matrix-approximation-rank", arguments.matrix_approximation_ranks,
                  "widths of the factors of acp_sgd and power_sgd, by comma")
       ->delimiter(',')
-      ->check(CLI::PositiveNumber);
+      ->check(bench::check_positive);
   app.add_option("--methods", arguments.methods, "only these beside none, by comma")
       ->delimiter(',')
       ->check(CLI::IsMember(compression_methods()));
-  app.add_flag("--advise", arguments.advise, "say which to take, as it does anyway");
   app.add_option("--margin", arguments.margin, "by what part of a step compression has to win")
       ->check(CLI::Range(0.0, 0.99));
   app.add_option("--measure", arguments.measured_rounds,
                  "rounds in which each step is measured as well, in turn")
-      ->check(CLI::NonNegativeNumber);
+      ->check(bench::check_not_negative);
 }
 
 int run_bench_compression(const BenchCompressionArguments& arguments) {

@@ -14,7 +14,6 @@ struct BenchCompressionArguments {
   std::vector<int64_t> matrix_approximation_ranks{4};
   std::vector<std::string> methods;  ///< beside "none"; empty for all
   double margin = 0.1;
-  bool advise = true;
   int measured_rounds = 0;  ///< 0: predictions only
 };
 

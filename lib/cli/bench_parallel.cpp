@@ -116,7 +116,7 @@ DataParallelOptions parallel_options(const bench::StepArguments& step,
 
 void add_parallel_options(CLI::App& app, ParallelArguments& arguments) {
   app.add_option("--model-ranks", arguments.model_ranks, "ranks that share a model, on a grid")
-      ->check(CLI::PositiveNumber);
+      ->check(bench::check_positive);
   app.add_option("--levels", arguments.levels, "how the ranks of a grid reduce")
       ->check(CLI::IsMember(kLevels));
   app.add_option("--launch", arguments.launch, "when a bucket's reduction starts")
@@ -134,7 +134,7 @@ void add_parallel_options(CLI::App& app, ParallelArguments& arguments) {
   app.add_option("--matrix-approximation-rank",
                  arguments.compress.low_rank.matrix_approximation_rank,
                  "width of the factors of acp_sgd and power_sgd")
-      ->check(CLI::PositiveNumber);
+      ->check(bench::check_positive);
 }
 
 nlohmann::json parallel_fields(const ParallelArguments& arguments) {

@@ -59,12 +59,14 @@ std::string name_of(const CompressionOptions& options) {
   return fmt::format("{} rank {}", options.method, options.low_rank.matrix_approximation_rank);
 }
 
-std::string describe_saving(const CompressionOptions& options, const ReducerCounters& counters) {
+std::string describe_saving(const CompressionOptions& options, const ReducerCounters& counters,
+                            int replicas) {
   if (counters.compressed_steps == 0) {
-    return fmt::format(
-        "{}: none of {} steps compressed: that takes more than one rank and more "
-        "steps than compress.start_step, {}",
-        options.method, counters.steps, options.low_rank.start_step);
+    const auto why =
+        replicas == 1 ? std::string("there is one replica of the model, whose gradients go nowhere")
+                      : fmt::format("compress.start_step is {}, the first step that is compressed",
+                                    options.low_rank.start_step);
+    return fmt::format("{}: none of {} steps compressed: {}", options.method, counters.steps, why);
   }
   return fmt::format(
       "{}: {} of {} steps compressed; payload {} instead of {} ({:.3g} times less)", options.method,

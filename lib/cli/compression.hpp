@@ -30,7 +30,9 @@ std::shared_ptr<Compressor> make_compressor(const CompressionOptions& options);
 /// Such as "acp_sgd rank 4", or "bf16".
 std::string name_of(const CompressionOptions& options);
 
-/// One line: how many steps were compressed, and what that saved.
-std::string describe_saving(const CompressionOptions& options, const ReducerCounters& counters);
+/// One line: how many steps were compressed, and what that saved, or why none was. `replicas` are
+/// the ranks over which gradients are summed.
+std::string describe_saving(const CompressionOptions& options, const ReducerCounters& counters,
+                            int replicas);
 
 }  // namespace isobar

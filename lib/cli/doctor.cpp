@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/commands.hpp"
+#include "cli/machine.hpp"
 #include "cli/report.hpp"
 
 #include <isobar/comm/environment.hpp>
@@ -14,8 +15,6 @@
 #include <ATen/detail/CUDAHooksInterface.h>
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
-#include <sched.h>
-#include <unistd.h>
 
 #include <cstdio>
 
@@ -31,12 +30,6 @@ struct Finding {
   std::string note = {};
 };
 
-int usable_cores() {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  return sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1;
-}
-
 Finding find_mpi() {
   const auto library = mpi_library_version();
   const auto launch = read_launch_environment();
@@ -44,7 +37,7 @@ Finding find_mpi() {
     return {"MPI", "built without", launch.size == 1,
             "one rank only; configure with ISOBAR_MPI=ON for several"};
   }
-  return {"MPI", library};
+  return {"MPI", library.substr(0, library.find(','))};  // what follows is its packager's
 }
 
 Finding find_launcher() {
@@ -58,7 +51,7 @@ Finding find_gpus() {
   const auto& hooks = at::detail::getCUDAHooks();
   if (!hooks.hasCUDA()) {
     return {"GPUs", "none usable", true,
-            "a LibTorch with CUDA, a driver and a GPU are needed for device: cuda"};
+            "device: cuda needs a LibTorch with CUDA, a driver and a GPU"};
   }
   return {"GPUs", fmt::format("{} (CUDA)", hooks.deviceCount())};
 }
@@ -83,19 +76,28 @@ Finding find_grids() {
   }
 }
 
-Finding find_memory() {
-  const double bytes = static_cast<double>(sysconf(_SC_PHYS_PAGES)) * sysconf(_SC_PAGE_SIZE);
-  return {"memory", format_bytes(static_cast<int64_t>(bytes))};
-}
+Finding find_memory() { return {"memory", format_bytes(machine_memory_bytes())}; }
 
+/// A launcher that binds its ranks gives each its own cores; otherwise they share all of them.
 Finding find_cores() {
-  const int cores = usable_cores();
+  const auto cores = usable_cores();
   const int threads = at::get_num_threads();
-  Finding finding{"cores", fmt::format("{} usable, {} threads a rank", cores, threads)};
   const int ranks = read_launch_environment().local_size;
-  if (threads * ranks > cores) {
-    finding.note = fmt::format("{} ranks x {} threads share {} cores; set OMP_NUM_THREADS={}",
-                               ranks, threads, cores, std::max(1, cores / ranks));
+  const bool bound = ranks > 1 && cores.own < cores.launcher;
+  Finding finding{
+      "cores", fmt::format("{} usable{}, {} thread{} a rank", cores.own,
+                           bound ? " by this rank alone" : "", threads, threads == 1 ? "" : "s")};
+  const int sharing = bound ? 1 : ranks;
+  if (threads * sharing <= cores.own) return finding;
+  if (bound) {
+    finding.note = fmt::format("more threads than cores: set OMP_NUM_THREADS={}, or --bind-to none",
+                               cores.own);
+  } else if (ranks > cores.own) {
+    finding.note = fmt::format("{} ranks share {} cores: start fewer{}", ranks, cores.own,
+                               threads > 1 ? ", and set OMP_NUM_THREADS=1" : "");
+  } else {
+    finding.note = fmt::format("{} rank{} of {} threads share {} cores: set OMP_NUM_THREADS={}",
+                               ranks, ranks == 1 ? "" : "s", threads, cores.own, cores.own / ranks);
   }
   return finding;
 }
@@ -126,12 +128,13 @@ int run_doctor(const std::string& json, const std::vector<std::string>& command)
   std::string text;
   for (const auto& f : findings) {
     rows.push_back({{"what", f.what}, {"found", f.found}, {"well", f.well}, {"note", f.note}});
-    text += fmt::format("{:<12} {}{}{}\n", f.what, f.well ? "" : "PROBLEM: ", f.found,
-                        f.note.empty() ? "" : "  (" + f.note + ")");
+    text += fmt::format("{:<12} {}{}\n", f.what, f.well ? "" : "PROBLEM: ", f.found);
+    if (!f.note.empty()) text += fmt::format("{:<12} ({})\n", "", f.note);
     well = well && f.well;
   }
   text += well ? "verdict      isobar can train here\n"
                : "verdict      isobar cannot train here; see PROBLEM above\n";
+  if (read_launch_environment().rank != 0) return well ? 0 : 1;  // one rank speaks
   if (json != "-") std::fputs(text.c_str(), stdout);
   write_report(json, "isobar.doctor.1", command, rows);
   return well ? 0 : 1;

@@ -10,19 +10,32 @@
 namespace isobar {
 namespace {
 
+constexpr Limits kShare{.least = 0, .below = 1};  // of what was before
+
+void check_run_name(const std::string& name) {
+  ISOBAR_CHECK(!name.empty() && name.find('/') == std::string::npos && name[0] != '.',
+               "run.name must be a plain folder name, which has no / and begins with no dot, got '",
+               name, "'; run.folder says where it lies");
+}
+
 void read_run(const Config& config, Experiment& e) {
   const auto run = config.child("run");
   e.run_name = run.get<std::string>("name");
+  check_run_name(e.run_name);
   e.run_folder = run.get<std::string>("folder", "runs");
-  e.seed = static_cast<uint64_t>(config.get<int64_t>("seed", 1));
+  e.seed = static_cast<uint64_t>(config.get<int64_t>("seed", 1, at_least(0)));
   e.trainer.seed = e.seed;
   e.comm.device = config.one_of("device", {"cpu", "cuda"}, "cpu");
   const auto comm = config.child("comm");
   const auto time = [&](const char* key, std::chrono::milliseconds otherwise) {
-    const auto seconds = comm.get<double>(key, static_cast<double>(otherwise.count()) / 1000.0);
+    const auto seconds =
+        comm.get<double>(key, static_cast<double>(otherwise.count()) / 1000.0, {.least = 0.001});
     return std::chrono::milliseconds(static_cast<int64_t>(1000 * seconds));
   };
   e.comm.backend = comm.one_of("backend", {"auto", "nccl", "mpi", "gloo", "shm", "self"}, "auto");
+  ISOBAR_CHECK(e.comm.backend != "nccl" || e.comm.device == "cuda",
+               "comm.backend: nccl carries tensors of GPUs, and device is ", e.comm.device,
+               "; set device: cuda, or comm.backend to auto, mpi, gloo or shm");
   e.comm.deterministic = comm.get<bool>("deterministic", false);
   e.comm.levels = comm.one_of("levels", {"auto", "flat", "node"}, "auto");
   e.comm.timeout = time("timeout_s", e.comm.timeout);
@@ -35,21 +48,22 @@ void read_optimizer(const Config& config, Experiment& e) {
   const auto section = config.child("optimizer");
   e.scale_by_replicas = section.get<bool>("scale_by_replicas", false);
   t.optimizer.method = section.one_of("method", {"adamw", "sgd"}, "adamw");
-  t.schedule.peak = section.get<double>("learning_rate");
-  t.schedule.final = section.get<double>("final_learning_rate", 0.0);
-  t.schedule.warmup_steps = section.get<int64_t>("warmup_steps", 0);
-  t.optimizer.beta1 = section.get<double>("beta1", t.optimizer.beta1);
-  t.optimizer.beta2 = section.get<double>("beta2", t.optimizer.beta2);
-  t.optimizer.epsilon = section.get<double>("epsilon", t.optimizer.epsilon);
-  t.optimizer.weight_decay = section.get<double>("weight_decay", t.optimizer.weight_decay);
-  t.optimizer.momentum = section.get<double>("momentum", t.optimizer.momentum);
+  t.schedule.peak = section.get<double>("learning_rate", at_least(0));
+  t.schedule.final = section.get<double>("final_learning_rate", 0.0, at_least(0));
+  e.given_warmup_steps = section.get<int64_t>("warmup_steps", 0, at_least(0));
+  t.optimizer.beta1 = section.get<double>("beta1", t.optimizer.beta1, kShare);
+  t.optimizer.beta2 = section.get<double>("beta2", t.optimizer.beta2, kShare);
+  t.optimizer.epsilon = section.get<double>("epsilon", t.optimizer.epsilon, {.above = 0});
+  t.optimizer.weight_decay =
+      section.get<double>("weight_decay", t.optimizer.weight_decay, at_least(0));
+  t.optimizer.momentum = section.get<double>("momentum", t.optimizer.momentum, at_least(0));
   const auto fused = section.one_of("fused", {"auto", "on", "off"}, "auto");
   t.optimizer.fused = fused == "on"    ? FusedUpdate::on
                       : fused == "off" ? FusedUpdate::off
                                        : FusedUpdate::automatic;
-  t.clip_norm = section.get<double>("clip_norm", 0.0);
-  t.clip_value = section.get<double>("clip_value", 0.0);
-  t.average_decay = section.get<double>("average_decay", 0.0);
+  t.clip_norm = section.get<double>("clip_norm", 0.0, at_least(0));
+  t.clip_value = section.get<double>("clip_value", 0.0, at_least(0));
+  t.average_decay = section.get<double>("average_decay", 0.0, kShare);
 }
 
 /// float16 has five bits of exponent, so small gradients need a scale; bfloat16 has float32's
@@ -62,27 +76,39 @@ void read_precision(const Config& train, Experiment& e) {
   e.trainer.loss_scaling.emplace();
 }
 
-void read_training(const Config& config, Experiment& e) {
+void read_ddp(const Config& ddp, Experiment& e) {
   auto& t = e.trainer;
-  const auto train = config.child("train");
-  t.steps = train.get<int64_t>("steps");
-  t.batch = train.get<int64_t>("batch", 1);
-  t.accumulate = train.get<int64_t>("accumulate", 1);
-  t.log_every = train.get<int64_t>("log_every", 10);
-  t.validate_every = train.get<int64_t>("validate_every", 0);
-  t.keep_checkpoints = train.get<int>("keep_checkpoints", 3);
-  e.refit = train.get<bool>("refit", false);
-  read_precision(train, e);
-  const auto ddp = config.child("ddp");
-  t.ddp.bucket_cap_bytes = ddp.get_bytes("bucket_cap_bytes", t.ddp.bucket_cap_bytes);
+  t.ddp.bucket_cap_bytes = ddp.get_bytes("bucket_cap_bytes", t.ddp.bucket_cap_bytes, at_least(1));
   t.ddp.first_bucket_cap_bytes =
-      ddp.get_bytes("first_bucket_cap_bytes", t.ddp.first_bucket_cap_bytes);
+      ddp.get_bytes("first_bucket_cap_bytes", t.ddp.first_bucket_cap_bytes, at_least(1));
   t.ddp.last_bucket_cap_bytes = ddp.get_bytes("last_bucket_cap_bytes", t.ddp.last_bucket_cap_bytes);
+  const auto launch =
+      ddp.one_of("launch", {"first_gradient", "counted", "at_finish"}, "first_gradient");
+  t.ddp.launch = launch == "counted"     ? Launch::counted
+                 : launch == "at_finish" ? Launch::at_finish
+                                         : Launch::first_gradient;
+  t.ddp.levels =
+      ddp.one_of("levels", {"flat", "two"}, "flat") == "two" ? GridLevels::two : GridLevels::flat;
   const auto buffers = ddp.one_of("buffers", {"none", "broadcast", "compare"}, "none");
   t.ddp.buffers.action = buffers == "broadcast" ? BufferAction::broadcast
                          : buffers == "compare" ? BufferAction::compare
                                                 : BufferAction::none;
-  t.ddp.buffers.every = ddp.get<int64_t>("buffers_every", 1);
+  t.ddp.buffers.every = ddp.get<int64_t>("buffers_every", 1, at_least(1));
+}
+
+void read_training(const Config& config, Experiment& e) {
+  auto& t = e.trainer;
+  const auto train = config.child("train");
+  t.steps = train.get<int64_t>("steps", at_least(1));
+  t.batch = train.get<int64_t>("batch", 1, at_least(1));
+  t.accumulate = train.get<int64_t>("accumulate", 1, at_least(1));
+  t.log_every = train.get<int64_t>("log_every", 10, at_least(1));
+  t.validate_every = train.get<int64_t>("validate_every", 0, at_least(0));
+  t.keep_checkpoints = train.get<int>("keep_checkpoints", 3, at_least(0));
+  e.refit = train.get<bool>("refit", false);
+  read_precision(train, e);
+  t.schedule.warmup_steps = warmup_within(e.given_warmup_steps, t.steps);
+  read_ddp(config.child("ddp"), e);
 }
 
 /// A tenth of all steps, and no fewer than the learning rate warms up, is PyTorch's advice.
@@ -92,18 +118,18 @@ void read_compression(const Config& config, Experiment& e) {
   methods.emplace_back(kAutoCompression);
   e.compress.method = section.one_of("method", methods, "none");
   auto& options = e.compress.low_rank;
-  options.matrix_approximation_rank =
-      section.get<int64_t>("matrix_approximation_rank", options.matrix_approximation_rank);
+  options.matrix_approximation_rank = section.get<int64_t>(
+      "matrix_approximation_rank", options.matrix_approximation_rank, at_least(1));
   const int64_t tenth = e.trainer.steps / 10;
   const int64_t warmup = e.trainer.schedule.warmup_steps;
   e.start_step_from = section.has("start_step") ? "as given"
                       : warmup > tenth          ? "optimizer.warmup_steps"
                                                 : "a tenth of train.steps";
-  options.start_step = section.get<int64_t>("start_step", std::max(tenth, warmup));
+  options.start_step = section.get<int64_t>("start_step", std::max(tenth, warmup), at_least(0));
   options.min_compression_rate =
-      section.get<double>("min_compression_rate", options.min_compression_rate);
-  options.refresh_every = section.get<int64_t>("refresh_every", options.refresh_every);
-  options.compare_every = section.get<int64_t>("compare_every", options.compare_every);
+      section.get<double>("min_compression_rate", options.min_compression_rate, {.above = 0});
+  options.refresh_every = section.get<int64_t>("refresh_every", options.refresh_every, at_least(0));
+  options.compare_every = section.get<int64_t>("compare_every", options.compare_every, at_least(0));
   options.seed = e.seed;
   ISOBAR_CHECK(e.compress.method == "none" || !e.trainer.loss_scaling,
                "compress.method: gradients of train.precision: fp16 are scaled, and a step that "
@@ -128,6 +154,10 @@ double Experiment::weight_of(const std::string& variable) const {
   const auto level = pressure_level(variable);
   if (!level) return own;
   return own * std::max(level_weights.minimum, level_weights.slope * static_cast<double>(*level));
+}
+
+int64_t warmup_within(int64_t warmup_steps, int64_t steps) {
+  return warmup_steps <= steps ? warmup_steps : steps / 10;
 }
 
 int64_t Experiment::longest_rollout() const {

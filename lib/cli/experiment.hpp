@@ -22,6 +22,7 @@ namespace isobar {
 
 /// A text period of an experiment; the calendar is known once the file is open.
 struct PeriodText {
+  std::string key;  ///< such as "data.train"
   std::string begin;
   std::string end;
 };
@@ -82,6 +83,8 @@ struct Experiment {
   std::map<std::string, double> variable_weights;
   LevelWeights level_weights;
 
+  /// Of optimizer.warmup_steps as given; the trainer's are those of warmup_within().
+  int64_t given_warmup_steps = 0;
   TrainerOptions trainer;  ///< without its compressor, which serves one reducer
   bool scale_by_replicas = false;
   c10::ScalarType precision = c10::ScalarType::Float;  ///< what the network computes in
@@ -101,6 +104,9 @@ struct Experiment {
   /// The same as YAML, for the record and the checkpoint.
   std::string yaml;
 };
+
+/// A warm-up of more steps than there are would never end: it is then a tenth of them.
+int64_t warmup_within(int64_t warmup_steps, int64_t steps);
 
 /// Throws UsageError, naming `key`, unless forecasts to `last_hour` can be fed back: each step
 /// needs fields that were given or forecast.

@@ -21,7 +21,7 @@ bool contains(const Names& names, const std::string& name) {
 
 PeriodText read_period(const Config& section, const std::string& name) {
   const auto period = section.child(name);
-  return {period.get<std::string>("begin"), period.get<std::string>("end")};
+  return {"data." + name, period.get<std::string>("begin"), period.get<std::string>("end")};
 }
 
 /// Which variables are seen, forecast, or both.
@@ -38,6 +38,16 @@ void read_roles(const Config& data, Experiment& e) {
                    "role");
       e.data.variables.push_back(name);
     }
+  }
+}
+
+void read_normalization(const Config& data, Experiment& e) {
+  e.normalization = data.get<std::map<std::string, std::string>>("normalization", {});
+  const auto section = data.child("normalization");
+  for (const auto& [name, method] : e.normalization) {
+    ISOBAR_CHECK(contains(e.data.variables, name), "data.normalization: '", name,
+                 "' is not one of the variables; ", did_you_mean(name, e.data.variables));
+    section.one_of(name, {"mean_std", "std", "max", "min_max", "none"});
   }
 }
 
@@ -204,22 +214,21 @@ void read_data(const Config& config, Experiment& e) {
   e.data.select = data.get<std::map<std::string, std::string>>("select", {});
   e.data.allow_missing = data.get<bool>("allow_missing", false);
   e.data.cache_bytes = data.get_bytes("cache_bytes", int64_t{1} << 30);
-  e.normalization = data.get<std::map<std::string, std::string>>("normalization", {});
+  read_normalization(data, e);
   e.forcings = read_names(data, "forcings", {}, forcing_names(), "those that can be computed");
   e.input_hours = data.get<std::vector<int64_t>>("input_hours", {-6, 0});
-  e.step_hours = data.get<int64_t>("step_hours", 6);
+  e.step_hours = data.get<int64_t>("step_hours", 6, at_least(1));
   e.train = read_period(data, "train");
   e.validation = read_period(data, "validation");
   e.test = read_period(data, "test");
   e.trainer.sampler = data.one_of("sampler", {"shared", "replicated"}, "shared") == "shared"
                           ? SamplerPolicy::shared
                           : SamplerPolicy::replicated;
-  e.trainer.prefetch = data.get<int64_t>("prefetch", 2);
+  e.trainer.prefetch = data.get<int64_t>("prefetch", 2, at_least(1));
   ISOBAR_CHECK(!e.input_hours.empty() && e.input_hours.back() == 0 &&
                    std::adjacent_find(e.input_hours.begin(), e.input_hours.end(),
                                       std::greater_equal<>()) == e.input_hours.end(),
                "data.input_hours must rise and end with 0, the analysis");
-  ISOBAR_CHECK(e.step_hours > 0, "data.step_hours must be positive, got ", e.step_hours);
   read_seen(data, e);
 }
 
@@ -233,16 +242,21 @@ void read_graph(const Config& config, Experiment& e) {
   e.grid = graph.get<std::string>("grid", "file");
   e.graph.hidden_grid = graph.get<std::string>("hidden_grid", "");
   if (e.graph.hidden_grid.empty()) {
-    e.graph.hidden_level = graph.get<int64_t>("hidden_level");
+    e.graph.hidden_level = graph.get<int64_t>("hidden_level", {.least = 0, .most = 10});
   } else {
     e.graph.processor_neighbours =
-        graph.get<int64_t>("processor_neighbours", e.graph.processor_neighbours);
+        graph.get<int64_t>("processor_neighbours", e.graph.processor_neighbours, at_least(1));
   }
-  e.graph.min_level = graph.get<int64_t>("min_level", e.graph.min_level);
-  e.graph.margin_degrees = graph.get<double>("margin_degrees", e.graph.margin_degrees);
-  e.graph.cutoff_factor = graph.get<double>("cutoff_factor", e.graph.cutoff_factor);
-  e.graph.max_neighbours = graph.get<int64_t>("max_neighbours", e.graph.max_neighbours);
-  e.graph.decoder_neighbours = graph.get<int64_t>("decoder_neighbours", e.graph.decoder_neighbours);
+  const auto finest = static_cast<double>(e.graph.hidden_level);
+  e.graph.min_level = graph.get<int64_t>(
+      "min_level", std::min(e.graph.min_level, e.graph.hidden_level), {.least = 0, .most = finest});
+  e.graph.margin_degrees =
+      graph.get<double>("margin_degrees", e.graph.margin_degrees, {.least = 0, .most = 180});
+  e.graph.cutoff_factor = graph.get<double>("cutoff_factor", e.graph.cutoff_factor, {.above = 0});
+  e.graph.max_neighbours =
+      graph.get<int64_t>("max_neighbours", e.graph.max_neighbours, at_least(1));
+  e.graph.decoder_neighbours =
+      graph.get<int64_t>("decoder_neighbours", e.graph.decoder_neighbours, at_least(1));
   e.partition = graph.one_of("partition", {"bands", "bisection"}, "bands");
   e.area = graph.one_of("area", {"grid", "voronoi"}, "grid");
   e.graph_cache = graph.get<std::string>("cache", "");
@@ -250,18 +264,16 @@ void read_graph(const Config& config, Experiment& e) {
 
 void read_model(const Config& config, Experiment& e) {
   const auto model = config.child("model");
-  e.channels = model.get<int64_t>("channels");
-  e.layers = model.get<int64_t>("layers");
-  e.node_table = model.get<int64_t>("node_table", 8);
-  e.edge_table = model.get<int64_t>("edge_table", 8);
+  e.channels = model.get<int64_t>("channels", at_least(1));
+  e.layers = model.get<int64_t>("layers", at_least(1));
+  e.node_table = model.get<int64_t>("node_table", 8, at_least(0));
+  e.edge_table = model.get<int64_t>("edge_table", 8, at_least(0));
   e.activations = model.one_of("activations", {"keep", "recompute", "auto"}, "keep");
-  e.chunk_edges = model.get<int64_t>("chunk_edges", 0);
-  ISOBAR_CHECK(e.chunk_edges >= 0, "model.chunk_edges must not be negative, got ", e.chunk_edges);
+  e.chunk_edges = model.get<int64_t>("chunk_edges", 0, at_least(0));
   e.device_memory_bytes = model.get_bytes("device_memory", 0);
   ISOBAR_CHECK(e.activations != "auto" || e.device_memory_bytes > 0,
                "model.activations: auto needs model.device_memory, such as 64GiB");
-  e.model_ranks = model.get<int>("ranks", 1);
-  ISOBAR_CHECK(e.model_ranks > 0, "model.ranks must be positive, got ", e.model_ranks);
+  e.model_ranks = model.get<int>("ranks", 1, at_least(1));
   // Ranks that all share one model are asked for here, so they are no mistake.
   if (e.model_ranks > 1) e.trainer.ddp.single_replica = SingleReplica::allowed;
   const auto bounding = model.child("bounding");
@@ -283,10 +295,8 @@ void read_loss(const Config& config, Experiment& e) {
   }
   if (!loss.has("level_weights")) return;
   const auto levels = loss.child("level_weights");
-  e.level_weights = {levels.get<double>("slope"), levels.get<double>("minimum", 0.0)};
-  ISOBAR_CHECK(e.level_weights.slope >= 0 && e.level_weights.minimum >= 0,
-               "loss.level_weights: slope and minimum must not be negative, got ",
-               e.level_weights.slope, " and ", e.level_weights.minimum);
+  e.level_weights = {levels.get<double>("slope", at_least(0)),
+                     levels.get<double>("minimum", 0.0, at_least(0))};
 }
 
 void read_rollout(const Config& config, Experiment& e) {
@@ -294,14 +304,12 @@ void read_rollout(const Config& config, Experiment& e) {
   if (!train.has("rollout")) return;
   const auto section = train.child("rollout");
   RolloutSchedule rollout;
-  rollout.start = section.get<int64_t>("start", 1);
-  rollout.every = section.get<int64_t>("every", 0);
-  rollout.maximum = section.get<int64_t>("maximum", rollout.start);
-  rollout.at(0);  // throws where they make no sense
+  rollout.start = section.get<int64_t>("start", 1, at_least(1));
+  rollout.every = section.get<int64_t>("every", 0, at_least(0));
+  const auto start = static_cast<double>(rollout.start);
+  rollout.maximum = section.get<int64_t>("maximum", rollout.start, at_least(start));
   e.trainer.rollout = rollout;
-  if (e.trainer.steps > 0) {
-    check_reachable("train.rollout", e.longest_rollout() * e.step_hours, e);
-  }
+  check_reachable("train.rollout", e.longest_rollout() * e.step_hours, e);
 }
 
 std::optional<int64_t> pressure_level(const std::string& variable) {

@@ -13,11 +13,15 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
 #include <charconv>
 #include <cstdio>
 #include <optional>
 
+#include "bench/harness/option_check.hpp"
+#include "cli/data_file.hpp"
 #include "cli/graph_report.hpp"
+#include "cli/network_plan.hpp"
 #include "cli/report.hpp"
 
 namespace isobar {
@@ -77,6 +81,44 @@ GraphOptions options_of(const GraphArguments& arguments) {
   return options;
 }
 
+/// Of points that have no name: a file's, whose hidden level is theirs unless one is given.
+StoredGraph build_on(const DataFile& file, const GraphArguments& arguments) {
+  const Grid grid = file.grid();
+  GraphOptions options = options_of(arguments);
+  if (!arguments.is_hidden_given) {
+    options.hidden_level = suggested_level(grid);
+    options.min_level = std::min(options.min_level, options.hidden_level);
+    options.margin_degrees = icosphere_spacing_degrees(options.hidden_level);
+  }
+  return {build_graph(grid, options), options, {}};
+}
+
+/// The file's fields, where it is one of data.
+std::optional<DataFile> as_data(const std::string& path) {
+  try {
+    return examine_data_file(path);
+  } catch (const Error&) {
+    return std::nullopt;  // then it is read as a graph, which says what is amiss
+  }
+}
+
+/// Icosphere levels around what the points ask for.
+std::string levels_table(const Grid& grid) {
+  const int64_t suggested = suggested_level(grid);
+  std::string text = fmt::format("\n{:<6} {:>12} {:>13} {:>21}\n", "level", "hidden nodes",
+                                 "degrees apart", "data points to a node");
+  for (int64_t level = std::max<int64_t>(0, suggested - 2);
+       level <= std::min<int64_t>(10, suggested + 2); ++level) {
+    const auto sizes = estimate_sizes(grid, {.hidden_level = level, .min_level = level});
+    text +=
+        fmt::format("{:<6} {:>12} {:>13.3g} {:>21.3g}{}\n", level, sizes.hidden_nodes,
+                    icosphere_spacing_degrees(level),
+                    static_cast<double>(sizes.data_nodes) / static_cast<double>(sizes.hidden_nodes),
+                    level == suggested ? "  suggested" : "");
+  }
+  return text + "hidden nodes: about, with those around a region; set by graph.hidden_level\n";
+}
+
 StoredGraph build(const GraphArguments& arguments) {
   Grid grid = make_gaussian_grid(arguments.grid);
   if (arguments.area == "voronoi") grid.area = voronoi_area({grid.latitude, grid.longitude});
@@ -100,14 +142,17 @@ void add_graph_build_options(CLI::App& app, GraphArguments& arguments) {
 
 void add_graph_info_options(CLI::App& app, GraphArguments& arguments) {
   auto* grid = add_graph_options(app, arguments);
-  auto* file = app.add_option("file", arguments.file, "a file that isobar graph build wrote");
+  auto* file = app.add_option("file", arguments.file,
+                              "a file that isobar graph build wrote, or data: netCDF-4");
   file->excludes(grid);
+  const auto* hidden = app.get_option("--hidden");
   app.add_option("--ranks", arguments.ranks, "ranks that share the graph")
-      ->check(CLI::PositiveNumber);
+      ->check(bench::check_positive);
   app.add_option("--partition", arguments.partition, "whose ranks are shown")
       ->check(CLI::IsMember({"bands", "bisection"}))
       ->default_val("bands");
-  app.callback([file, grid] {
+  app.callback([file, grid, hidden, &arguments] {
+    arguments.is_hidden_given = hidden->count() > 0;
     if (file->empty() && grid->empty()) {
       throw CLI::RequiredError("a file, or --grid");
     }
@@ -147,14 +192,18 @@ int run_graph_build(const GraphArguments& arguments) {
 int run_graph_info(const GraphArguments& arguments) {
   if (other_rank()) return 0;
   Progress progress({.label = "graph", .total = 2, .unit = "stage"});
-  const StoredGraph stored = arguments.file.empty() ? build(arguments) : load_graph(arguments.file);
+  const auto data = arguments.file.empty() ? std::nullopt : as_data(arguments.file);
+  const StoredGraph stored = data                     ? build_on(*data, arguments)
+                             : arguments.file.empty() ? build(arguments)
+                                                      : load_graph(arguments.file);
   progress.update(1);
   const GraphReport report = inspect_graph(stored.graph, stored.options, arguments.ranks);
   progress.update(2);
   progress.finish();
 
   const auto method = parse_partition_method(arguments.partition);
-  const auto text = graph_line(stored) + graph_table(report, method);
+  const auto text = graph_line(stored) + graph_table(report, method) +
+                    (data ? levels_table(stored.graph.data) : std::string());
   if (arguments.json != "-") std::fputs(text.c_str(), stdout);
   write_report(arguments.json, "isobar.graph_info.1", arguments.command,
                graph_rows(stored, report, method));

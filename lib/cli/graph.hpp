@@ -13,9 +13,10 @@ class App;
 namespace isobar {
 
 struct GraphArguments {
-  std::string file;       ///< a graph file to look at, in place of a grid
-  std::string grid;       ///< by name
-  std::string hidden;     ///< an icosphere's level, or a grid by name
+  std::string file;    ///< a graph or data file to look at, in place of a grid
+  std::string grid;    ///< by name
+  std::string hidden;  ///< an icosphere's level, or a grid by name
+  bool is_hidden_given = false;
   GraphOptions options;   ///< but for what `hidden` says
   std::string area;       ///< weights, or voronoi
   std::string output;     ///< of build; empty for a name after grid and hidden mesh

@@ -10,9 +10,9 @@ namespace {
 std::string nodes_table(const GraphReport& report) {
   std::string text = fmt::format(
       "data nodes     {:>9}   {} without an encoder edge\n"
-      "hidden nodes   {:>9}   {} with more data nodes in reach than they read, which cut "
-      "off {} edges\n\n",
-      report.data_nodes, report.uncovered, report.hidden_nodes, report.capped_nodes,
+      "hidden nodes   {:>9}   {} with more data nodes in reach than they read,\n"
+      "{:>27} which cut off {} edges\n\n",
+      report.data_nodes, report.uncovered, report.hidden_nodes, report.capped_nodes, "",
       report.capped_edges);
   text += fmt::format("{:<10} {:>9}   {:<25} {:<25}\n", "edges", "", "out of a source (without)",
                       "into a destination (without)");
@@ -27,12 +27,14 @@ std::string nodes_table(const GraphReport& report) {
 }
 
 std::string cut_table(const PartitionReport& cut) {
-  std::string text = fmt::format("\n{:<4} {:>10} {:>8} {:>10} {:>10} {:>10} {:>13} {:>13} {:>13}\n",
-                                 "rank", "data", "hidden", "encoder", "processor", "decoder",
-                                 "encoder halo", "proc. halo", "decoder halo");
+  std::string text = fmt::format(
+      "\n{:<4} {:>18}   {:>29}   {:>22}\n{:<4} {:>9} {:>8}   {:>9} {:>9} {:>9}   {:>7} {:>6} "
+      "{:>7}\n",
+      "", "nodes", "edges", "rows that it receives", "rank", "data", "hidden", "encoder",
+      "processor", "decoder", "encoder", "proc.", "decoder");
   for (std::size_t rank = 0; rank < cut.ranks.size(); ++rank) {
     const RankReport& r = cut.ranks[rank];
-    text += fmt::format("{:<4} {:>10} {:>8} {:>10} {:>10} {:>10} {:>13} {:>13} {:>13}\n", rank,
+    text += fmt::format("{:<4} {:>9} {:>8}   {:>9} {:>9} {:>9}   {:>7} {:>6} {:>7}\n", rank,
                         r.data_nodes, r.hidden_nodes, r.encoder_edges, r.processor_edges,
                         r.decoder_edges, r.encoder_halo, r.processor_halo, r.decoder_halo);
   }
@@ -41,8 +43,8 @@ std::string cut_table(const PartitionReport& cut) {
 
 std::string cut_line(const PartitionReport& cut, PartitionMethod shown) {
   return fmt::format(
-      "{}{}: busiest rank {:.3f} times the mean of edges; halos are {:.3f} % of what "
-      "all-gathers would move\n",
+      "{}{}: busiest rank {:.3f} times the mean of edges;\n"
+      "  halos are {:.3f} % of what all-gathers would move\n",
       to_string(cut.method), cut.method == shown ? " (above)" : "", cut.imbalance,
       100 * cut.gathered_share);
 }
@@ -78,10 +80,9 @@ std::string hidden_name(const GraphOptions& options) {
 
 std::string graph_line(const StoredGraph& stored) {
   const WeatherGraph& graph = stored.graph;
-  return fmt::format("{} with the hidden mesh {}: {} + {} nodes, {} + {} + {} edges\n",
-                     graph.data.name, hidden_name(stored.options), graph.data_nodes(),
-                     graph.hidden_nodes(), graph.encoder.size(), graph.processor.size(),
-                     graph.decoder.size());
+  return fmt::format("{}, hidden mesh {}: {} + {} nodes, {} + {} + {} edges\n", graph.data.name,
+                     hidden_name(stored.options), graph.data_nodes(), graph.hidden_nodes(),
+                     graph.encoder.size(), graph.processor.size(), graph.decoder.size());
 }
 
 std::string graph_table(const GraphReport& report, PartitionMethod method) {

@@ -1,10 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/network_plan.hpp"
 
+#include "cli/machine.hpp"
+
+#include <isobar/comm/environment.hpp>
 #include <isobar/core/error.hpp>
+#include <isobar/core/text.hpp>
 #include <isobar/graph/graph_shard.hpp>
 #include <isobar/graph/voronoi.hpp>
+#include <ATen/ATen.h>
 #include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+#include <utility>
 
 namespace isobar {
 namespace {
@@ -15,6 +25,36 @@ constexpr int64_t kDeviceMemoryBytes = int64_t{40} << 30;
 int64_t device_memory(const Experiment& experiment) {
   if (experiment.comm.device == "cpu") return 0;
   return experiment.device_memory_bytes > 0 ? experiment.device_memory_bytes : kDeviceMemoryBytes;
+}
+
+/// Edges into hidden nodes: those within cutoff_factor of the largest distance between neighbours,
+/// which an icosphere has at 1.2 times the mean one.
+int64_t encoder_edges(const Grid& grid, const GraphOptions& options, double hidden, double share) {
+  const double cell = share / hidden;  // of the sphere's area
+  const double spacing = 1.2 * std::sqrt(4 * std::numbers::pi * cell * 2 / std::sqrt(3.0));
+  const double reach = options.cutoff_factor * spacing;
+  const double in_reach =
+      static_cast<double>(grid.size()) / share * std::pow(std::sin(std::min(reach, 3.1) / 2), 2);
+  return static_cast<int64_t>(hidden *
+                              std::min(in_reach, static_cast<double>(options.max_neighbours)));
+}
+
+/// Of the sphere, with the margin that the hidden mesh has around a regional grid.
+double share_of_sphere(const Grid& grid, double margin_degrees) {
+  if (!grid.regional) return 1;
+  const auto ends = [](const at::Tensor& values) {
+    return std::pair(values.min().item<double>(), values.max().item<double>());
+  };
+  const auto [south, north] = ends(grid.latitude);
+  const auto [west, east] = ends(at::remainder(grid.longitude - grid.longitude[0] + 180, 360));
+  const double radians = std::numbers::pi / 180;
+  const auto height = [&](double degrees) {
+    return std::sin(std::clamp(degrees, -90.0, 90.0) * radians);
+  };
+  const double widest =
+      std::cos(std::min(90.0, std::min(std::abs(south), std::abs(north))) * radians);
+  const double width = std::min(360.0, east - west + 2 * margin_degrees / std::max(widest, 0.1));
+  return width / 360 * (height(north + margin_degrees) - height(south - margin_degrees)) / 2;
 }
 
 Grid make_named_grid(const Experiment& experiment, const Dataset& dataset) {
@@ -60,6 +100,74 @@ WeatherGnnOptions network_options(const Experiment& experiment) {
               experiment.activations == "recompute" ? Activations::recompute : Activations::keep,
           .chunk_edges = experiment.chunk_edges,
           .device_memory_bytes = device_memory(experiment)};
+}
+
+Grid make_data_grid(const Experiment& experiment, const Dataset& dataset) {
+  return make_named_grid(experiment, dataset);
+}
+
+GraphSizes estimate_sizes(const Grid& grid, const GraphOptions& options) {
+  const double share = share_of_sphere(grid, options.margin_degrees);
+  const auto nodes = [&](int64_t level) { return share * (10 * std::pow(4, level) + 2); };
+  GraphSizes sizes{.data_nodes = grid.size(),
+                   .decoder_edges = grid.size() * options.decoder_neighbours};
+  double hidden = nodes(options.hidden_level), processor = 0;
+  if (options.hidden_grid.empty()) {
+    for (auto level = options.min_level; level <= options.hidden_level; ++level) {
+      processor += 6 * nodes(level);
+    }
+  } else {
+    hidden = share * static_cast<double>(make_gaussian_grid(options.hidden_grid).size());
+    processor = hidden * static_cast<double>(options.processor_neighbours);
+  }
+  sizes.hidden_nodes = std::max<int64_t>(1, std::llround(hidden));
+  sizes.processor_edges = std::llround(processor);
+  sizes.encoder_edges = encoder_edges(grid, options, hidden, share);
+  return sizes;
+}
+
+void check_memory(const Experiment& experiment, const Grid& grid) {
+  if (experiment.comm.device != "cpu") return;
+  const auto whole = estimate_sizes(grid, experiment.graph);
+  const int64_t parts = experiment.model_ranks;
+  const GraphSizes part{.data_nodes = whole.data_nodes / parts,
+                        .hidden_nodes = whole.hidden_nodes / parts,
+                        .encoder_edges = whole.encoder_edges / parts,
+                        .processor_edges = whole.processor_edges / parts,
+                        .decoder_edges = whole.decoder_edges / parts};
+  const auto options = plan_options(experiment, experiment.longest_rollout());
+  auto network = network_options(experiment);
+  const int64_t machine = machine_memory_bytes();
+  const int64_t ranks = read_launch_environment().local_size;
+  if (experiment.activations == "auto") {
+    network = fit_memory(network, part, options, experiment.device_memory_bytes);
+  }
+  const auto planned = static_cast<double>(plan_memory(network, part, options).peak_bytes);
+  if (planned * static_cast<double>(ranks) <= 1.25 * static_cast<double>(machine)) return;
+  const auto size = [](double bytes) { return format_bytes(std::llround(bytes)); };
+  throw UsageError(fmt::format(
+      "graph.hidden_level: a training step with about {} hidden nodes for {} data points is "
+      "predicted to take {} on each of the {} rank{} of this machine, which has {}; take {}, or "
+      "fewer "
+      "model.channels, model.activations: recompute, more model.ranks",
+      whole.hidden_nodes, whole.data_nodes, size(planned), ranks, ranks == 1 ? "" : "s",
+      size(static_cast<double>(machine)),
+      whole.hidden_nodes > whole.data_nodes / 4
+          ? fmt::format("level {} or a coarser one", suggested_level(grid))
+          : "a coarser level"));
+}
+
+double icosphere_spacing_degrees(int64_t level) {
+  const double cell = 4 * std::numbers::pi / (10 * std::pow(4, level) + 2);
+  return std::sqrt(2 * cell / std::sqrt(3.0)) * 180 / std::numbers::pi;
+}
+
+int64_t suggested_level(const Grid& grid) {
+  const double share = share_of_sphere(grid, 0);
+  const double wanted = static_cast<double>(grid.size()) / 4;
+  int64_t level = 0;
+  while (level < 10 && share * 10 * std::pow(4, level + 1) <= wanted) ++level;
+  return level;
 }
 
 PlanOptions plan_options(const Experiment& experiment, int64_t rollout) {

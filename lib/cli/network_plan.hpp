@@ -31,6 +31,24 @@ const char* name_of(Activations activations);
 /// One line: what was chosen, and what it is predicted to take.
 std::string describe_plan(const PlannedNetwork& planned);
 
+/// The points that an experiment's data live on, with the grid's own weights.
+Grid make_data_grid(const Experiment& experiment, const Dataset& dataset);
+
+/// The mean distance between neighbouring nodes of an icosphere.
+double icosphere_spacing_degrees(int64_t level);
+
+/// The finest icosphere level that leaves four data points or more to each hidden node.
+int64_t suggested_level(const Grid& grid);
+
+/// About what a graph of these options over the grid will have, without building it: within a
+/// half, most of it where rows of a latitude-longitude grid crowd at the poles.
+GraphSizes estimate_sizes(const Grid& grid, const GraphOptions& options);
+
+/// Throws UsageError where the ranks of this machine would need more than its memory to train on
+/// the CPU, before the graph is built. Mistakes of the hidden level are powers of four, so a
+/// quarter more than there is is let through.
+void check_memory(const Experiment& experiment, const Grid& grid);
+
 /// The graph of an experiment, or that of its cache.
 CachedGraph make_graph(const Experiment& experiment, const Dataset& dataset);
 /// The same; reads the data only where they are the grid.

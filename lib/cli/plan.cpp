@@ -57,17 +57,16 @@ void print_table(const std::vector<Planned>& all, int ranks) {
   const auto& first = all.front().plan;
   fmt::print("{} parameters of the network and {} in tables on the largest of {} ranks a model\n",
              first.network_parameters, first.table_parameters, ranks);
-  fmt::print("{:>7} {:>10} {:>7} | GiB: {:>8} {:>8} {:>8} {:>9} {:>8} {:>8} | {:>8}\n", "steps",
-             "passes", "chunk", "weights", "graph", "encoder", "processor", "decoder", "peak",
-             "TFLOP");
+  fmt::print("{:>5} {:>9} {:>6} | {:>7} {:>7} {:>7} {:>9} {:>7} {:>7} {:>6}\n", "steps", "passes",
+             "chunk", "weights", "graph", "encoder", "processor", "decoder", "peak", "TFLOP");
   for (const auto& [network, rollout, p] : all) {
     fmt::print(
-        "{:>7} {:>10} {:>7} |      {:>8.2f} {:>8.2f} {:>8.2f} {:>9.2f} {:>8.2f} {:>8.2f} | "
-        "{:>8.2f}\n",
+        "{:>5} {:>9} {:>6} | {:>7.2f} {:>7.2f} {:>7.2f} {:>9.2f} {:>7.2f} {:>7.2f} {:>6.4g}\n",
         rollout, name_of(network.activations), chunk_edges_of(network), gib(p.weight_bytes),
         gib(p.graph_bytes), gib(p.encoder_bytes), gib(p.processor_bytes), gib(p.decoder_bytes),
         gib(p.peak_bytes), p.step_flops / 1e12);
   }
+  fmt::print("weights to peak: GiB on a rank; steps: of the forecast that a loss covers\n");
 }
 
 nlohmann::json json_of(const Planned& planned, int64_t memory_bytes) {

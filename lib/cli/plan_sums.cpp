@@ -13,6 +13,8 @@
 #include <cstdio>
 #include <map>
 
+#include "bench/harness/option_check.hpp"
+
 namespace isobar {
 namespace {
 
@@ -85,7 +87,7 @@ nlohmann::json make_row(const CompressionChoice& choice, const CompressionChoice
 
 void print_rows(const nlohmann::json& rows, const std::string& advice) {
   for (const auto& row : rows) {
-    fmt::print("{:>7} {:<18} {:>12.1f} {:>12.1f} {:>12.2f} {:>10.1f} {:>10.3f}\n",
+    fmt::print("{:>7} {:<17} {:>10.1f} {:>9.1f} {:>10.2f} {:>9.1f} {:>10.3f}\n",
                row["node_gbit_s"].get<double>(), row["method"].get<std::string>(),
                1e-6 * row["payload_bytes"].get<double>(), 1e-6 * row["sent_bytes"].get<double>(),
                1e3 * row["exposed_comm_s"].get<double>(), 1e3 * row["step_s"].get<double>(),
@@ -98,7 +100,7 @@ void print_rows(const nlohmann::json& rows, const std::string& advice) {
 
 void add_machine_options(CLI::App& app, PlannedMachines& machines) {
   const auto add = [&](const char* name, auto& value, const char* text) {
-    return app.add_option(name, value, text)->check(CLI::PositiveNumber);
+    return app.add_option(name, value, text)->check(bench::check_positive);
   };
   auto* nodes = add("--nodes", machines.nodes, "plans the sums of gradients over them, too");
   add("--node-ranks", machines.node_ranks, "ranks of a node");
@@ -133,7 +135,7 @@ nlohmann::json plan_sums(const Experiment& experiment, const WeatherGnn& network
   if (prints) {
     fmt::print("\n{} buckets over {} nodes of {} ranks; passes of {:.1f} ms\n", plan.size(),
                machines.nodes, machines.node_ranks, 1e3 * compute_s);
-    fmt::print("{:>7} {:<18} {:>12} {:>12} {:>12} {:>10} {:>10}\n", "Gbit/s", "", "payload MB",
+    fmt::print("{:>7} {:<17} {:>10} {:>9} {:>10} {:>9} {:>10}\n", "Gbit/s", "", "payload MB",
                "sent MB", "exposed ms", "step ms", "efficiency");
   }
   for (const double gbit_s : machines.node_gbit_s) {

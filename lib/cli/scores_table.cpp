@@ -65,18 +65,18 @@ double sum(const std::vector<double>& power, const Band& band) {
 
 std::string scores_table(const std::vector<LeadScore>& scores) {
   const bool acc = has_acc(scores);
-  std::string text = fmt::format("{:>6}  {:<10} {:>8} {:>9} {:>12} {:>13} {:>7} {}{:>8}\n", "lead",
+  std::string text = fmt::format("{:>5}  {:<8}{:>8} {:>8} {:>11} {:>12} {:>6} {}{:>7}\n", "lead",
                                  "variable", "RMSE", "bias", "persistence", reference_name(scores),
                                  "ratio", acc ? "    ACC " : "", "samples");
   for (const auto& lead : scores) {
     for (const auto& s : lead.variables) {
-      text += fmt::format("{:>4} h  {:<10} {:>8} {:>9} {:>12} {:>13} {:>7} {}{:>8}\n",
+      text += fmt::format("{:>3} h  {:<8}{:>8} {:>8} {:>11} {:>12} {:>6} {}{:>7}\n",
                           lead.lead_hours, s.variable, figure(s.rmse), figure(s.bias),
                           figure(s.persistence), figure(s.previous_day), ratio_text(s),
                           acc ? fmt::format("{:>7.3f} ", s.acc) : "", lead.samples);
     }
   }
-  text += "RMSE, bias: area-weighted, in the variable's units; ratio: RMSE to persistence's.\n";
+  text += "RMSE, bias: weighted by area, in own units; ratio: RMSE to persistence's.\n";
   if (reference_name(scores) != std::string("24 h earlier")) {
     text +=
         "days earlier: the last field known at the analysis that has the target's time of day.\n";

@@ -69,6 +69,7 @@ class TrainingRun {
         folder_(world, experiment.run_folder, experiment.run_name),
         record_({.command = arguments.command, .ranks = world.size(), .config = experiment.yaml}) {
     scale_learning_rate();
+    say_warmup();
   }
 
   void run() {
@@ -102,6 +103,17 @@ class TrainingRun {
     write_record();
   }
 
+  void say_warmup() {
+    const auto steps = experiment_.trainer.steps;
+    auto& warmup = experiment_.trainer.schedule.warmup_steps;
+    warmup = warmup_within(experiment_.given_warmup_steps, steps);
+    if (warmup == experiment_.given_warmup_steps) return;
+    folder_.log().warn(
+        "optimizer.warmup_steps, {}, is more than the {} steps of this training: the learning rate "
+        "warms up over {}",
+        experiment_.given_warmup_steps, steps, warmup);
+  }
+
   void build() {
     run_agreed(world_, [&] {
       setup_.emplace(experiment_, grid_, *data_);
@@ -125,6 +137,12 @@ class TrainingRun {
     if (!compressor) return;
     folder_.log().info("compressing by {}; start_step {}: {}", compressor->description(),
                        options.low_rank.start_step, experiment_.start_step_from);
+    if (options.low_rank.start_step >= experiment_.trainer.steps) {
+      folder_.log().warn(
+          "compress.start_step, {}, is not below the {} steps of this training: "
+          "nothing will be compressed",
+          options.low_rank.start_step, experiment_.trainer.steps);
+    }
   }
 
   void decide(const std::shared_ptr<const SampleSet>& samples) {
@@ -177,7 +195,7 @@ class TrainingRun {
 
   void log_saving(const ReducerCounters& counters) {
     if (!experiment_.trainer.ddp.compressor) return;
-    const auto line = describe_saving(experiment_.compress, counters);
+    const auto line = describe_saving(experiment_.compress, counters, grid_.data().size());
     if (counters.compressed_steps > 0) {
       folder_.log().info("{}", line);
     } else {
@@ -193,19 +211,10 @@ class TrainingRun {
                        experiment_.train.end, chosen.best_step);
     experiment_.validation = {};
     experiment_.trainer.steps = chosen.best_step;
-    shorten_warmup(chosen.best_step);
+    say_warmup();
     experiment_.trainer.validate_every = 0;
     experiment_.trainer.checkpoints = "checkpoints/refit";
     return fit(/*validate=*/false, "refit");
-  }
-
-  /// A validation may have liked steps best that came before the learning rate had risen.
-  void shorten_warmup(int64_t steps) {
-    auto& warmup = experiment_.trainer.schedule.warmup_steps;
-    if (warmup <= steps) return;
-    folder_.log().warn("the warm-up of {} steps is longer than training again; it takes {}", warmup,
-                       steps / 10);
-    warmup = steps / 10;
   }
 
   /// The test period plays no part before this; what is scored is the checkpoint on disk.

@@ -17,9 +17,12 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <filesystem>
 #include <map>
 #include <mutex>
 #include <numeric>
+
+#include "bench/harness/option_check.hpp"
 
 namespace isobar {
 namespace {
@@ -247,9 +250,9 @@ std::vector<Row> compare_layouts(const Experiment& experiment, const Method& met
 }
 
 void print_row(const Row& row) {
-  fmt::print("{:8} {:6} {:8} {:32} {:10.2e} {:7.0e} {} {}\n", row.layout, row.optimizer,
-             row.precision, row.quantity, row.difference, row.tolerance,
-             row.holds() ? "holds" : "FAILS", row.tensor);
+  fmt::print("{:6} {:5} {:7} {:28} {:9.2e} {:6.0e} {}\n", row.layout, row.optimizer, row.precision,
+             row.quantity, row.difference, row.tolerance, row.holds() ? "holds" : "FAILS");
+  if (!row.holds() && !row.tensor.empty()) fmt::print("       largest in {}\n", row.tensor);
   std::fflush(stdout);
 }
 
@@ -265,9 +268,9 @@ nlohmann::json json_of(const Row& row) {
 void add_verify_layout_options(CLI::App& app, VerifyLayoutArguments& arguments) {
   app.add_option("experiment", arguments.experiment, "a YAML file")->required();
   app.add_option("overrides", arguments.overrides, "section.key=value, over the file's");
-  app.add_option("--steps", arguments.steps, "updates")->check(CLI::PositiveNumber);
+  app.add_option("--steps", arguments.steps, "updates")->check(bench::check_positive);
   app.add_option("--samples", arguments.samples, "a step, of all ranks; a multiple of 4")
-      ->check(CLI::PositiveNumber);
+      ->check(bench::check_positive);
   app.add_option("--json", arguments.json, "write the rows there; - is standard output");
 }
 
@@ -275,6 +278,12 @@ int run_verify_layout(const VerifyLayoutArguments& arguments) {
   ISOBAR_CHECK(arguments.samples % 4 == 0, "verify-layout: --samples must be a multiple of 4, got ",
                arguments.samples);
   const auto experiment = read_experiment(load_config(arguments.experiment, arguments.overrides));
+  for (const auto& path : experiment.data.paths) {
+    ISOBAR_CHECK(std::filesystem::exists(path),
+                 "verify-layout: it trains on the experiment's data, "
+                 "and data.path, '",
+                 path, "', is not there; isobar plan needs no data");
+  }
   bool holds = true;
   auto rows = nlohmann::json::array();
   for (const auto type : {at::kFloat, at::kDouble}) {

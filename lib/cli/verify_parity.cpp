@@ -218,8 +218,8 @@ void print_rows(const std::vector<ParityRow>& rows, const std::string& precision
   }
   for (const ParityRow& row : rows) {
     if (is_gradient(row) && row.holds() && &row != worst) continue;
-    fmt::print("{:8} {:60} {:11.3e} {:11.3e} {:9.0e} {}\n", precision, row.quantity, row.error,
-               row.relative, row.tolerance, row.holds() ? "holds" : "FAILS");
+    fmt::print("{:7} {:10.3e} {:10.3e} {:6.0e} {}  {}\n", precision, row.error, row.relative,
+               row.tolerance, row.holds() ? "holds" : "FAILS", row.quantity);
   }
   fmt::print("{:8} {} gradients, the worst is shown\n", precision, gradients);
 }

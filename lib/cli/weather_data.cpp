@@ -3,6 +3,7 @@
 // nothing, since only their times are looked at: the scales come out of the reading.
 #include "cli/weather_data.hpp"
 
+#include "cli/network_plan.hpp"
 #include "cli/sample_hours.hpp"
 
 #include <isobar/comm/agreement.hpp>
@@ -68,6 +69,8 @@ WeatherData::WeatherData(const Experiment& experiment, const ProcessGrid& grid)
 void WeatherData::open() {
   dataset_ = std::make_shared<const Dataset>(experiment_.data);
   refuse_months(*dataset_);
+  check_periods();
+  check_memory(experiment_, make_data_grid(experiment_, *dataset_));
   make_training_parts();
   make_scored_parts(experiment_.validation, "data.validation", experiment_.validation_lead_hours);
   make_scored_parts(experiment_.test, "data.test", experiment_.test_lead_hours);
@@ -75,7 +78,24 @@ void WeatherData::open() {
 }
 
 Period WeatherData::period(const PeriodText& text) const {
-  return parse_period(text.begin, text.end, dataset_->calendar());
+  try {
+    return parse_period(text.begin, text.end, dataset_->calendar());
+  } catch (const UsageError& error) {
+    throw UsageError(text.key + ": " + error.what());
+  }
+}
+
+/// Before anything is read: a period's mistake is the experiment's, and named by its key.
+void WeatherData::check_periods() const {
+  const auto& times = dataset_->times();
+  for (const auto* text : {&experiment_.train, &experiment_.validation, &experiment_.test}) {
+    if (text->begin.empty()) continue;
+    ISOBAR_CHECK(!indices_within(times, period(*text)).empty(), text->key, ": no time of ",
+                 experiment_.data.paths.front(), " is from ", text->begin, " until ", text->end,
+                 "; its ", times.size(), " times are from ",
+                 format_time(times.front(), dataset_->calendar()), " to ",
+                 format_time(times.back(), dataset_->calendar()));
+  }
 }
 
 SampleOptions WeatherData::hours() const {

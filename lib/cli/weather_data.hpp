@@ -50,6 +50,7 @@ class WeatherData {
   };
 
   void open();
+  void check_periods() const;
   void add_part(const std::string& name, const std::shared_ptr<const SampleSet>& samples,
                 const Period& period);
   void make_training_parts();

@@ -57,6 +57,7 @@ class Isobar(Case):
         self.assertEqual(result.returncode, 0, result.stderr)
         self.assertIn("ranks 1, nodes 1", result.stdout)
         self.assertIn("1.0 KiB", result.stdout)
+        self.assertLessEqual(max(map(len, result.stdout.splitlines())), 80, "columns of a terminal")
 
     def test_wrong_usage_exits_with_two(self):
         for words in (["--op", "allredcue"], ["--bytes", "4..2"], ["--type", "float"], ["--repeats", "few"]):

@@ -113,6 +113,7 @@ class Isobar(Case):
         result = run([*ISOBAR, *SMALL])
         self.assertEqual(result.returncode, 0, result.stderr)
         self.assertIn(f"mlp, {PARAMETERS} parameters, sync ddp through self: ranks 1", result.stdout)
+        self.assertLessEqual(max(map(len, result.stdout.splitlines())), 80, "columns of a terminal")
 
     def test_wrong_usage_exits_with_two(self):
         wrong = {("--bucket-cap", "auto"): "give 25MiB", ("--compress", "zip"): "acp_sgd", ("--sync", "dpd"): "--sync",

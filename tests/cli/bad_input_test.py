@@ -18,6 +18,7 @@ class BadInputTest(Case):
         launch = ["mpirun"]
         for command in commands:
             launch += ["-n", str(2 // len(commands)), str(script), PROGRAM, *command, ":"]
+        before = sorted(self.folder.glob("*"))
         result = run(launch[:-1])
         errors = [line for line in result.stderr.splitlines() if line.startswith("isobar: error: ")]
         self.assertEqual(len(errors), 1, result.stderr)
@@ -26,6 +27,8 @@ class BadInputTest(Case):
         self.assertNotEqual(result.returncode, 0)
         self.assertTrue(codes.read_text().split(), "no rank ended by itself")
         self.assertNotIn("0", codes.read_text().split())
+        codes.unlink()
+        self.assertEqual(sorted(self.folder.glob("*")), before, "a start that failed leaves no folder")
 
     def command(self, *overrides, experiment=EXPERIMENT):
         return ["train", experiment, f"run.folder={self.folder}", *SHORT, *overrides]
@@ -52,10 +55,23 @@ class BadInputTest(Case):
 
     def test_compression_that_makes_no_sense(self):
         self.check([self.command("compress.method=acp_sgd", "compress.matrix_approximation_rank=0")],
-                   "matrix_approximation_rank", "positive, got 0")
+                   "matrix_approximation_rank", "1 or more, got 0")
 
     def test_one_rank_with_another_compression(self):
         self.check([self.command(), self.command("compress.method=power_sgd")], "rank 1", "compress.method=power_sgd")
+
+    def test_period_outside_of_the_data(self):
+        self.check([self.command("data.test={begin: 2030-01-01, end: 2030-02-01}")],
+                   "data.test: no time of", "from 2030-01-01 until 2030-02-01", "2019-03-01T00:00 to 2019-03-31T23:00")
+
+    def test_hidden_level_that_the_machine_cannot_hold(self):
+        self.check([self.command("graph.hidden_level=10", "graph.margin_degrees=60", "model.channels=1024")],
+                   "graph.hidden_level", "hidden nodes for 1617 data points", "of this machine, which has")
+
+    def test_layouts_of_an_experiment_without_its_data(self):
+        result = run([PROGRAM, "verify-layout", "examples/experiments/aifs_n320.yaml"])
+        self.assertNotEqual(result.returncode, 0)
+        self.assertRegex(result.stderr, r"^isobar: error: .*'aifs[^']*', is not there; isobar plan needs no data\n$")
 
     def test_batch_larger_than_the_data(self):
         self.check([self.command("train.batch=1000")], "1000")

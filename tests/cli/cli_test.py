@@ -1,13 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """The program `isobar` as users start it: on one rank, and on two under mpirun."""
 
+import fcntl
 import json
+import os
+import pty
+import re
+import struct
+import subprocess
+import termios
 import unittest
 
-from cli_case import EXPERIMENT, PROGRAM, Case, mpirun, run
+from cli_case import DATA, EXPERIMENT, PROGRAM, SHORT, Case, mpirun, run
+from mpi_launch import ENVIRONMENT
 
 
 class ProgramsTest(Case):
+    def assert_fits(self, text):
+        """A terminal of 80 columns."""
+        self.assertLessEqual(max(map(len, text.splitlines())), 80, text)
+
     def test_shares_a_model_without_changing_what_is_learnt(self):
         result = run([PROGRAM, "verify-layout", EXPERIMENT, "--steps", "2", "--json", "-", "model.edge_table=4"])
         self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
@@ -45,6 +57,7 @@ class ProgramsTest(Case):
         result = run([PROGRAM, "plan", EXPERIMENT, "--device-memory", "1MiB"])
         self.assertEqual(result.returncode, 1, result.stderr)
         self.assertIn("does not fit", result.stdout)
+        self.assert_fits(result.stdout)
 
     def test_plans_the_sums_of_gradients_over_nodes(self):
         result = run([PROGRAM, "plan", EXPERIMENT, "model.channels=64", "--nodes", "4", "--node-gbit-s", "0.01,1000",
@@ -63,6 +76,8 @@ class ProgramsTest(Case):
         self.assertEqual((result.returncode, result.stdout), (2, ""))
         self.assertIn("--node-ranks", result.stderr)
         self.assertEqual(run([PROGRAM, "plan", EXPERIMENT, "--nodes", "4"]).returncode, 2)
+        result = run([PROGRAM, "plan", EXPERIMENT, "--nodes", "4", "--node-gbit-s", "100"])
+        self.assert_fits("\n".join(result.stdout.splitlines()[:-1]))  # the last line is a sentence
 
     def test_records_the_memory_that_was_planned_and_what_it_took(self):
         for activations in ["keep", "recompute"]:
@@ -103,6 +118,7 @@ class ProgramsTest(Case):
         self.assertAlmostEqual(last["persistence"]["t2m"], 2.683, places=3)
         self.assertAlmostEqual(last["previous_day"]["t2m"], 1.497, places=3)
         self.assertIn("24 h earlier", result.stdout)
+        self.assert_fits(result.stdout)
         record = self.record()
         self.assertEqual(record["ranks"], 2)
         self.assertEqual(record["training"]["steps"], 4)
@@ -160,11 +176,82 @@ class ProgramsTest(Case):
         for name in ["isobar", "LibTorch", "MPI", "NCCL", "HDF5"]:
             self.assertIn(name, text)
 
-    def test_wrong_usage_exits_with_two(self):
-        self.assertEqual(run([PROGRAM, "trian"]).returncode, 2)
-        self.assertEqual(run([PROGRAM]).returncode, 2)
-        self.assertEqual(self.train("optimizer.learning_rat=1", ranks=1).returncode, 2)
-        self.assertEqual(run([PROGRAM, "train", "absent.yaml"]).returncode, 2)
+    def test_wrong_usage_exits_with_two_and_says_what_was_meant(self):
+        for command, text in [(["trian"], "did you mean 'train'?"), (["bench", "stpe"], "did you mean 'step'?"),
+                              (["train", EXPERIMENT, "--jsom"], "isobar train: no option '--jsom'"),
+                              (["plan", EXPERIMENT, "--jsom"], "did you mean '--json'?"),
+                              (["plan", EXPERIMENT, "--nodes", "2", "--node-gbit-s", "0"], "above 0, got 0")]:
+            result = run([PROGRAM, *command])
+            self.assertEqual((result.returncode, result.stdout), (2, ""))
+            self.assertEqual(len(result.stderr.splitlines()), 1, result.stderr)
+            self.assertIn(text, result.stderr)
+
+    def test_lists_its_commands_where_one_is_missing(self):
+        for command, names in [([], ["train", "bench", "doctor"]), (["graph"], ["build", "info"])]:
+            result = run([PROGRAM, *command])
+            self.assertEqual(result.returncode, 2)
+            for name in names:
+                self.assertRegex(result.stdout, rf"\n  {name} ")
+
+    def test_gives_an_example_of_every_command(self):
+        page = run([PROGRAM, "man"]).stdout
+        sections = page.split(".SS ")[1:]
+        self.assertGreater(len(sections), 14)
+        groups = [s for s in sections if any(other.startswith(s.splitlines()[0] + " ") for other in sections)]
+        for section in sections:
+            if section not in groups:
+                self.assertIn("Example:", section)
+        for line in run([PROGRAM, "bench", "step", "--help"]).stdout.splitlines():
+            self.assertLessEqual(len(line), 80, line)
+
+    def test_completes_commands_options_and_their_words_in_bash(self):
+        script = run([PROGRAM, "completion"]).stdout
+        for words, expected in [("tr", ["train"]), ("bench st", ["step"]), ("bench step --sh", ["--shard"]),
+                                ("bench step --sync ", ["none", "ddp"]), ("train exp", [])]:
+            words = ["isobar", *words.split(" ")]
+            quoted = " ".join(f"'{word}'" for word in words)
+            bash = f'{script}\nCOMP_WORDS=({quoted}); COMP_CWORD={len(words) - 1}; _isobar; echo "${{COMPREPLY[@]}}"'
+            self.assertEqual(run(["bash", "-c", bash]).stdout.split(), expected)
+
+    def test_writes_an_experiment_that_trains(self):
+        output = self.folder / "mine.yaml"
+        command = [PROGRAM, "init", DATA, "--output", str(output)]
+        result = run(command)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertIn(f"isobar train {output}", result.stdout)
+        result = run([PROGRAM, "train", str(output), f"run.folder={self.folder}", "run.name=mine", "train.steps=2",
+                      "train.log_every=1", "train.validate_every=2"])
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertIn("optimizer.warmup_steps, 50, is more than the 2 steps", self.log("mine"))
+        result = run(command)
+        self.assertNotEqual(result.returncode, 0)
+        self.assertIn("is there already", result.stderr)
+
+    def test_looks_at_the_grid_of_a_data_file(self):
+        result = run([PROGRAM, "graph", "info", DATA])
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertIn("suggested", result.stdout)
+        self.assert_fits("\n".join(line for line in result.stdout.splitlines() if not line.startswith("warning")))
+
+    def test_shows_a_bar_where_mpirun_has_a_terminal(self):
+        """Of 80 columns, with the loss, the rate and the time left."""
+        here, there = pty.openpty()
+        fcntl.ioctl(there, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+        command = [*mpirun(2), PROGRAM, "train", EXPERIMENT, f"run.folder={self.folder}", *SHORT, "train.log_every=1"]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=there, env=ENVIRONMENT)
+        os.close(there)
+        shown = b""
+        try:
+            while chunk := os.read(here, 4096):
+                shown += chunk
+        except OSError:  # the terminal's other end is closed
+            pass
+        os.close(here)
+        self.assertEqual(process.wait(), 0, shown)
+        bars = re.findall(r"\r\x1b\[K([^\r\n]*training \d+/4[^\r\n]*)", shown.decode())
+        self.assertTrue(bars, shown)
+        self.assertLess(max(map(len, bars)), 80)
+        self.assertTrue(any(re.search(r"loss [\d.]+, [\d.]+ step/s, .* left", bar) for bar in bars), bars)
 
 
 class QuickstartTest(Case):

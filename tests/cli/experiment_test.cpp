@@ -7,6 +7,14 @@
 #include <isobar/core/error.hpp>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <charconv>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <regex>
+#include <set>
+
 namespace isobar::experiment_test {
 namespace {
 
@@ -42,6 +50,15 @@ bool complains(const std::vector<std::string>& overrides, const std::string& of)
   EXPECT_NE(message.find(of), std::string::npos) << message;
   EXPECT_EQ(message.find('\n'), std::string::npos) << message;
   return message.find(of) != std::string::npos;
+}
+
+/// Those that have a value only where one is given, or depend on other keys.
+const std::set<std::string>& optional_keys() {
+  static const std::set<std::string> keys{
+      "data.select",    "graph.h5",       "graph.processor_neighbours",
+      "graph.grid",     "model.bounding", "data.normalization",
+      "data.seen_hours"};
+  return keys;
 }
 
 TEST(Experiment, GivesVariablesTheirRoles) {
@@ -148,7 +165,8 @@ TEST(Experiment, WeighsVariablesByTheirLevel) {
   EXPECT_DOUBLE_EQ(read().weight_of("t_850"), 1);
   EXPECT_TRUE(complains({"loss.variable_weights={lsm: 1}"}, "'lsm' is not one of data.variables"));
   EXPECT_TRUE(complains({"loss.level_weights={minimum: 1}"}, "slope"));
-  EXPECT_TRUE(complains({"loss.level_weights={slope: -1}"}, "must not be negative"));
+  EXPECT_TRUE(complains({"loss.level_weights={slope: -1}"},
+                        "'loss.level_weights.slope' must be 0 or more, got -1"));
 }
 
 TEST(Experiment, KnowsAPressureLevelByItsName) {
@@ -165,7 +183,8 @@ TEST(Experiment, GrowsForecastsWhereTheInputHoursAllowIt) {
   const auto e = read({"train.rollout={start: 1, every: 30, maximum: 12}"});
   EXPECT_EQ(e.longest_rollout(), 4) << "at step 99";
   EXPECT_EQ(read({"train.rollout.start=2"}).longest_rollout(), 2);
-  EXPECT_TRUE(complains({"train.rollout={start: 3, maximum: 2}"}, "rollout: start must lie in"));
+  EXPECT_TRUE(complains({"train.rollout={start: 3, maximum: 2}"},
+                        "'train.rollout.maximum' must be 3 or more, got 2"));
   EXPECT_TRUE(complains({"train.rollout={start: 2}", "data.input_hours=[-3, 0]"},
                         "train.rollout: the step to 12 h needs the field at hour 3"));
 }
@@ -193,9 +212,98 @@ TEST(Experiment, SharesAModelByAPartition) {
   EXPECT_EQ(e.model_ranks, 4);
   EXPECT_EQ(e.partition, "bisection");
   EXPECT_EQ(e.trainer.ddp.single_replica, SingleReplica::allowed);
-  EXPECT_TRUE(complains({"model.ranks=0"}, "model.ranks must be positive"));
+  EXPECT_TRUE(complains({"model.ranks=0"}, "'model.ranks' must be 1 or more, got 0"));
   EXPECT_TRUE(complains({"graph.partition=rows"}, "must be one of bands"));
   EXPECT_EQ(read({"model.ranks=2", "compress.method=auto"}).compress.method, "auto");
+}
+
+/// Every number below what makes sense, before anything is built.
+TEST(Experiment, NamesKeyAndValueOfANumberThatMakesNoSense) {
+  const auto lines = read().lines;
+  int numbers = 0;
+  for (const auto& line : lines) {
+    const auto equals = line.find('=');
+    const auto key = line.substr(0, equals);
+    double value = 0;
+    const auto [rest, error] =
+        std::from_chars(line.data() + equals + 1, line.data() + line.size(), value);
+    if (error != std::errc() || rest != line.data() + line.size()) continue;
+    ++numbers;
+    const auto message = complaint({key + "=-1"});
+    EXPECT_NE(message.find("'" + key + "' must be"), std::string::npos) << key << ": " << message;
+    EXPECT_NE(message.find("-1"), std::string::npos) << key << ": " << message;
+  }
+  EXPECT_GT(numbers, 40);
+  for (const char* key : {"train.steps", "train.batch", "train.accumulate", "train.log_every",
+                          "model.channels", "model.layers", "ddp.bucket_cap_bytes",
+                          "ddp.buffers_every", "data.step_hours", "data.prefetch"}) {
+    EXPECT_TRUE(complains({std::string(key) + "=0"},
+                          std::string("'") + key + "' must be 1 or more, got 0"));
+  }
+}
+
+TEST(Experiment, NamesWhatARunAndABackendMayBe) {
+  EXPECT_TRUE(complains({"run.name="}, "'run.name' has no value; it must be a string"));
+  EXPECT_TRUE(complains({"run.name=a/b"}, "run.name must be a plain folder name"));
+  EXPECT_TRUE(complains({"comm.backend=nccl"}, "comm.backend: nccl carries tensors of GPUs"));
+  EXPECT_EQ(read({"comm.backend=nccl", "device=cuda"}).comm.backend, "nccl");
+  EXPECT_TRUE(complains({"data.normalization={t_85: std}"}, "did you mean 't_850'?"));
+  EXPECT_TRUE(
+      complains({"data.normalization={tp: sdt}"}, "'data.normalization.tp' must be one of"));
+}
+
+TEST(Experiment, ShortensAWarmUpToTheStepsThatThereAre) {
+  const auto warmup = [](const char* steps) {
+    const auto e = read({"optimizer.warmup_steps=50", std::string("train.steps=") + steps});
+    EXPECT_EQ(e.given_warmup_steps, 50);
+    return e.trainer.schedule.warmup_steps;
+  };
+  EXPECT_EQ(warmup("50"), 50);
+  EXPECT_EQ(warmup("49"), 4);
+  EXPECT_EQ(warmup("4"), 0);
+  EXPECT_EQ(read({"optimizer.warmup_steps=50", "train.steps=49", "compress.method=acp_sgd"})
+                .compress.low_rank.start_step,
+            4);
+}
+
+TEST(Experiment, ChoosesWhenAndHowBucketsAreReduced) {
+  EXPECT_EQ(read().trainer.ddp.launch, Launch::first_gradient);
+  EXPECT_EQ(read({"ddp.launch=counted"}).trainer.ddp.launch, Launch::counted);
+  EXPECT_EQ(read({"ddp.launch=at_finish"}).trainer.ddp.launch, Launch::at_finish);
+  EXPECT_EQ(read({"ddp.levels=two"}).trainer.ddp.levels, GridLevels::two);
+  EXPECT_TRUE(complains({"ddp.launch=count"}, "did you mean 'counted'?"));
+}
+
+std::string page(const std::filesystem::path& file) {
+  std::ifstream in(file);
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
+/// Of every key that is read, and no other: a page that names another is one that was forgotten.
+TEST(Experiment, HasTheKeysThatThePagesName) {
+  const std::filesystem::path docs = ISOBAR_DOCS;
+  const auto table = page(docs / "experiment.md");
+  std::set<std::string> keys;
+  for (const auto& line : read({"train.rollout={}", "loss.level_weights={slope: 1}"}).lines) {
+    auto key = line.substr(0, line.find('='));
+    keys.insert(key);
+    const auto last = key.substr(key.rfind('.') + 1);
+    EXPECT_NE(table.find(last), std::string::npos) << key << " is not in docs/experiment.md";
+  }
+  const std::regex named(
+      "`(run|comm|data|graph|model|optimizer|train|ddp|compress)\\.([a-z_.0-9]+)");
+  for (const auto& entry : std::filesystem::directory_iterator(docs)) {
+    if (entry.path().extension() != ".md") continue;
+    const auto text = page(entry.path());
+    for (std::sregex_iterator found(text.begin(), text.end(), named), end; found != end; ++found) {
+      const auto key = (*found)[1].str() + "." + (*found)[2].str();
+      const auto is_known = [&](const std::string& each) {
+        return each == key || each.rfind(key + ".", 0) == 0 || optional_keys().count(key) == 1;
+      };
+      EXPECT_TRUE(std::any_of(keys.begin(), keys.end(), is_known))
+          << entry.path().filename() << " names " << key;
+    }
+  }
 }
 
 }  // namespace

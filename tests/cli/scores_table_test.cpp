@@ -23,15 +23,15 @@ bool holds(const std::string& text, const std::string& part) {
 TEST(ScoresTable, ShowsSmallScoresByTheirDigits) {
   const auto kelvin =
       table(6, {.rmse = 1.20449, .bias = -0.0123, .persistence = 2.5, .previous_day = 4});
-  EXPECT_TRUE(holds(kelvin, "1.204   -0.0123        2.500         4.000   0.482")) << kelvin;
+  EXPECT_TRUE(holds(kelvin, "1.204  -0.0123       2.500        4.000  0.482")) << kelvin;
   const auto rain =
       table(6, {.rmse = 0.000123456, .bias = 1.5e-6, .persistence = 0.00025, .previous_day = 0});
-  EXPECT_TRUE(holds(rain, "0.000123   1.5e-06      0.00025         0.000   0.494")) << rain;
+  EXPECT_TRUE(holds(rain, "0.000123  1.5e-06     0.00025        0.000  0.494")) << rain;
 }
 
 TEST(ScoresTable, ShowsADashForWhatIsNotKnown) {
   const auto text = table(6, {.rmse = 0.5, .bias = 0, .persistence = 0, .previous_day = kNan});
-  EXPECT_TRUE(holds(text, "0.500     0.000        0.000             -       -")) << text;
+  EXPECT_TRUE(holds(text, "0.500    0.000       0.000            -      -")) << text;
 }
 
 TEST(ScoresTable, NamesTheDayThatAForecastIsComparedWith) {
