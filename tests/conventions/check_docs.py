@@ -3,7 +3,8 @@
 
 A snippet is a fenced block under `<!-- from FILE -->`, FILE being relative to
 the repository's root. Its lines must stand in FILE, one after the other,
-whatever their common indentation.
+whatever their common indentation. One that has a main function is a program
+to paste: it holds everything from FILE's first include to its end.
 """
 import re
 import textwrap
@@ -50,6 +51,14 @@ def contains(text, snippet):
     return any(textwrap.dedent("\n".join(window)).splitlines() == wanted for window in windows)
 
 
+def is_whole(text, snippet):
+    """Whether a snippet with a main function is all of the program."""
+    if not any(re.match(r"int main\(", line) for line in snippet):
+        return True
+    program = text[text.index("#include"):] if "#include" in text else text
+    return "\n".join(snippet).strip() == program.strip()
+
+
 def snippet_problems(root, page, prose, blocks):
     by_opening = dict(blocks)
     for number, line in prose:
@@ -64,6 +73,8 @@ def snippet_problems(root, page, prose, blocks):
             yield f"{page}:{number}: no snippet follows in the next line"
         elif not contains(source.read_text(encoding="utf-8"), snippet):
             yield f"{page}:{number}: the snippet differs from {match[1]}"
+        elif not is_whole(source.read_text(encoding="utf-8"), snippet):
+            yield f"{page}:{number}: the snippet is a part of the program in {match[1]}"
 
 
 def check(root):

@@ -114,6 +114,13 @@ class Docs(CheckTest):
         self.write("README.md", "<!-- from a.cpp -->\n```cpp\nf();\ng();\n```\n")
         self.assert_finds(check_docs, "README.md:1")
 
+    def test_finds_a_program_that_is_not_shown_whole(self):
+        program = "#include <a>\n\nint main() {\n  f();\n}\n"
+        self.write("a.cpp", "// What it does\n" + program)
+        self.write("README.md", f"<!-- from a.cpp -->\n```cpp\n{program}```\n"
+                                "<!-- from a.cpp -->\n```cpp\nint main() {\n  f();\n```\n")
+        self.assert_finds(check_docs, "README.md:9")
+
     def test_finds_a_snippet_without_file_or_block(self):
         self.write("a.cpp", "f();\n")
         self.write("README.md", "<!-- from b.cpp -->\n```\nf();\n```\n<!-- from a.cpp -->\n\n```\nf();\n```\n")

@@ -1,26 +1,34 @@
 // SPDX-License-Identifier: Apache-2.0
-// Trains a LibTorch module of one's own on every rank of an MPI job; each rank sees other samples.
 #include <isobar/comm/make_communicator.hpp>
 #include <isobar/ddp/data_parallel.hpp>
 #include <torch/nn/modules/linear.h>
 #include <torch/optim/sgd.h>
 
-int main() {
-  auto comm = isobar::make_communicator();
-  torch::manual_seed(comm->rank());
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+
+int main() try {
+  auto comm = isobar::make_communicator();  // the ranks of mpirun or srun; one without them
+  torch::manual_seed(comm->rank());         // each rank sees other samples
   torch::nn::Linear module(8, 1);
   torch::optim::SGD optimizer(module->parameters(), 0.1);
   isobar::DataParallel ddp(*module, *comm, {.bucket_cap_bytes = 1 << 20});
-  for (int step = 0; step < 100; ++step) {
+  for (int step = 1; step <= 100; ++step) {
     auto x = torch::randn({16, 8});
     auto loss = (module->forward(x) - x.sum(1, true)).square().mean();
     ddp.zero_grad();
     loss.backward();
     ddp.finish();
     optimizer.step();
+    if (comm->rank() == 0 && step % 20 == 0) {
+      std::printf("step %d of %d ranks: loss %.1e\n", step, comm->size(), loss.item<double>());
+    }
   }
-  auto all = torch::empty({comm->size(), 8});
-  comm->all_gather(all, module->weight.detach()).wait();
-  bool learned = (all - 1).abs().max().item<float>() < 1e-3;
-  return comm->size() == 2 && all.eq(all[0]).all().item<bool>() && learned ? 0 : 1;
+  return 0;
+} catch (const std::exception& error) {
+  // One line. Without MPI_Finalize, which would wait for ranks that wait for this one.
+  const std::string text = error.what();
+  std::fprintf(stderr, "error: %s\n", text.substr(0, text.find('\n')).c_str());
+  std::_Exit(1);
 }
