@@ -35,9 +35,11 @@ int exchange() {
   comm->all_to_all(columns, rows, one_row, one_row).wait();
 
   auto left = at::full({1}, rank);
-  auto received = comm->receive(left, (rank + size - 1) % size);  // both start before either waits
-  comm->send(at::full({1}, rank), (rank + 1) % size).wait();
-  received.wait();
+  if (size > 1) {  // both start before either waits
+    auto received = comm->receive(left, (rank + size - 1) % size);
+    comm->send(at::full({1}, rank), (rank + 1) % size).wait();
+    received.wait();
+  }
 
   const auto pair = comm->split(/*color=*/rank / 2, /*key=*/rank);  // groups of two
   comm->barrier().wait();

@@ -52,12 +52,11 @@ bool complains(const std::vector<std::string>& overrides, const std::string& of)
   return message.find(of) != std::string::npos;
 }
 
-/// Those that have a value only where one is given, or depend on other keys.
+/// Those that have a value only where one is given, or depend on other keys; and names of files.
 const std::set<std::string>& optional_keys() {
   static const std::set<std::string> keys{
-      "data.select",    "graph.h5",       "graph.processor_neighbours",
-      "graph.grid",     "model.bounding", "data.normalization",
-      "data.seen_hours"};
+      "data.select", "graph.h5",       "run.lock",           "graph.processor_neighbours",
+      "graph.grid",  "model.bounding", "data.normalization", "data.seen_hours"};
   return keys;
 }
 

@@ -174,7 +174,7 @@ TEST(RefitPeriod, SpansTrainingAndValidationWhicheverComesFirst) {
 
 TEST_F(WeatherDatas, RefuseAPeriodWithoutASampleByItsName) {
   write(every(1, 10 * 24), wave);
-  EXPECT_CONTAINS(refused<DataError>(), "no sample from 2019-03-11T00:00");
+  EXPECT_CONTAINS(refused<UsageError>(), "data.test: no time of ");
   // A lead time that is longer than the period.
   write(every(1, 12 * 24), wave);
   EXPECT_CONTAINS(refused<DataError>({"test.lead_hours=[6, 54]"}), "data.test: no sample");
