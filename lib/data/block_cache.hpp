@@ -8,13 +8,19 @@
 #include <functional>
 #include <list>
 #include <map>
+#include <string>
+#include <utility>
+#include <vector>
 
 namespace isobar::detail {
 
-/// Decoded fields, and whether a value of a variable is missing at a time.
+/// Decoded fields, whether a value of a variable is missing at a time, and what is amiss there: a
+/// time that nobody asks for may be as it is.
 struct Block {
-  at::Tensor values;   // [times, points, variables]
-  at::Tensor missing;  // bool [times, variables]
+  at::Tensor values;                // [times, points, variables]
+  at::Tensor missing;               // bool [times, variables]
+  std::vector<char> impossible;     // by time, whether some value is
+  std::vector<std::string> errors;  // by time, why it cannot be read; "" where it can
 };
 
 /// What is kept in memory of some points.

@@ -12,6 +12,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <mutex>
 #include <set>
 #include <utility>
@@ -29,8 +30,8 @@ using detail::join;
 
 using detail::Block;
 
-/// Beyond what any variable of the weather is; fill values that a file does not declare, such as
-/// 1e20 and 9.97e36, are.
+/// Beyond what variables of the weather are, unless the file's limits say so; fill values that a
+/// file does not declare, such as 1e20 and 9.97e36, are.
 constexpr float kLargestValue = 1e15F;
 
 /// A chunk of more times than this is worth a word where its data are not kept in memory.
@@ -54,13 +55,26 @@ std::vector<FieldFile> open_files(const DatasetOptions& options) {
   return files;
 }
 
+/// Axes that programs compute differ by rounding.
+constexpr double kSameAxis = 1e-3;  // of the spacing
+
+bool same_axis(const std::vector<double>& a, const std::vector<double>& b) {
+  if (a.size() != b.size()) return false;
+  double spacing = a.size() > 1 ? std::abs(a[1] - a[0]) : 1;
+  for (std::size_t i = 2; i < a.size(); ++i) {
+    spacing = std::min(spacing, std::abs(a[i] - a[i - 1]));
+  }
+  return std::equal(a.begin(), a.end(), b.begin(),
+                    [&](double x, double y) { return std::abs(x - y) <= kSameAxis * spacing; });
+}
+
 void check_same_grid(const FieldFile& first, const FieldFile& other) {
   const auto fail = [&](const std::string& what) {
     throw DataError(join(other.path(), ": has ", what, " than ", first.path()));
   };
   if (other.calendar() != first.calendar()) fail("another calendar");
-  if (other.latitudes() != first.latitudes()) fail("other latitudes");
-  if (other.longitudes() != first.longitudes()) fail("other longitudes");
+  if (!same_axis(other.latitudes(), first.latitudes())) fail("other latitudes");
+  if (!same_axis(other.longitudes(), first.longitudes())) fail("other longitudes");
 }
 
 bool all_usual(const at::Tensor& values) {
@@ -69,6 +83,24 @@ bool all_usual(const at::Tensor& values) {
   bool odd = false;
   for (int64_t i = 0; i < count; ++i) odd |= !(std::abs(data[i]) < kLargestValue);
   return !odd;
+}
+
+/// Whether values lie outside of those possible, of each variable [..., variables].
+at::Tensor outside(const at::Tensor& values, const FieldFile& file) {
+  const int64_t variables = values.size(-1);
+  const float greatest = std::numeric_limits<float>::max();
+  const at::Tensor lowest = at::empty({variables}), highest = at::empty({variables});
+  for (int64_t v = 0; v < variables; ++v) {
+    const auto limits = file.limits(v);
+    const auto limit = [&](double declared) {
+      const bool says_more = std::isfinite(declared) && declared > kLargestValue;
+      return says_more ? static_cast<float>(std::min<double>(declared, greatest))
+                       : std::nextafter(kLargestValue, 0.0F);
+    };
+    lowest[v] = -limit(-limits.lowest);
+    highest[v] = limit(limits.highest);
+  }
+  return at::logical_or(values.lt(lowest), values.gt(highest));
 }
 
 }  // namespace
@@ -92,10 +124,12 @@ struct Dataset::Impl {
   void warn_of_layout();
   std::pair<const FieldFile&, int64_t> locate(int64_t time_index) const;
   std::string time_text(int64_t time_index) const;
-  at::Tensor read_times(const FieldFile& file, int64_t first, int64_t count,
-                        const at::Tensor& rows) const;
+  at::Tensor read_times(const FieldFile& file, int64_t first, int64_t count, const at::Tensor& rows,
+                        std::vector<std::string>& errors) const;
   Block load(const FieldFile& file, int64_t first, int64_t count, const at::Tensor& rows) const;
-  void check_possible(const FieldFile& file, int64_t first, const at::Tensor& values) const;
+  void check_possible(const at::Tensor& values, int64_t time_index) const;
+  std::pair<at::Tensor, at::Tensor> field_of(const Block& block, int64_t within,
+                                             const at::Tensor& rows, int64_t time_index) const;
   std::pair<at::Tensor, at::Tensor> fields(int64_t time_index, const at::Tensor& rows);
   void check_present(const at::Tensor& missing, int64_t time_index) const;
   at::Tensor read(int64_t time_index, const at::Tensor& rows);
@@ -189,54 +223,74 @@ std::string Dataset::Impl::time_text(int64_t time_index) const {
   return format_time(times[time_index], files.front().calendar());
 }
 
-/// What the file has of `count` times from its position `first` on. Of a damaged file the first
-/// time that cannot be read is named.
+/// What the file has of `count` times from its position `first` on. Of a damaged file those times
+/// that cannot be read are missing, and `errors` says why.
 at::Tensor Dataset::Impl::read_times(const FieldFile& file, int64_t first, int64_t count,
-                                     const at::Tensor& rows) const {
+                                     const at::Tensor& rows,
+                                     std::vector<std::string>& errors) const {
+  errors.assign(count, {});
   try {
     return file.read(first, count, rows);
-  } catch (const DataError& error) {
-    if (count == 1) {
-      const auto position = &file - files.data();
-      throw DataError(join(error.what(), ", at ", time_text(first_times[position] + first)));
+  } catch (const DataError&) {
+    // One of the times, or all.
+  }
+  const auto position = &file - files.data();
+  at::Tensor values = at::full({count, rows.defined() ? rows.numel() : points(), std::ssize(units)},
+                               std::numeric_limits<float>::quiet_NaN());
+  for (int64_t i = 0; i < count; ++i) {
+    try {
+      values[i].copy_(file.read(first + i, 1, rows)[0]);
+    } catch (const DataError& error) {
+      errors[i] = join(error.what(), ", at ", time_text(first_times[position] + first + i));
     }
   }
-  std::vector<at::Tensor> times_read;
-  for (int64_t i = 0; i < count; ++i) times_read.push_back(read_times(file, first + i, 1, rows));
-  return at::cat(times_read);
+  return values;
 }
 
 Block Dataset::Impl::load(const FieldFile& file, int64_t first, int64_t count,
                           const at::Tensor& rows) const {
   Block block;
-  block.values = read_times(file, first, count, rows);
+  block.impossible.assign(count, 0);
+  block.values = read_times(file, first, count, rows, block.errors);
   if (all_usual(block.values)) {
     block.missing = at::zeros({count, block.values.size(2)}, at::kBool);
     return block;
   }
-  check_possible(file, first, block.values);
   block.missing = block.values.isnan().any(1);
+  const at::Tensor impossible = outside(block.values, file).flatten(1).any(1);
+  std::copy_n(impossible.const_data_ptr<bool>(), count, block.impossible.begin());
   return block;
 }
 
-void Dataset::Impl::check_possible(const FieldFile& file, int64_t first,
-                                   const at::Tensor& values) const {
-  const at::Tensor odd = values.abs().ge(kLargestValue);
+/// Values of one time, [points, variables].
+void Dataset::Impl::check_possible(const at::Tensor& values, int64_t time_index) const {
+  const FieldFile& file = locate(time_index).first;
+  const at::Tensor odd = outside(values, file);
   if (!odd.any().item<bool>()) return;
   const at::Tensor where = odd.nonzero()[0];
-  const auto time = where[0].item<int64_t>(), point = where[1].item<int64_t>(),
-             variable = where[2].item<int64_t>();
-  const auto value = values[time][point][variable].item<float>();
+  const auto point = where[0].item<int64_t>(), variable = where[1].item<int64_t>();
+  const auto value = values[point][variable].item<float>();
   const std::string& name = options.variables[variable];
-  const auto position = &file - files.data();
   throw DataError(fmt::format(
-      "{}: variable '{}' is {} at {}, {}", file.path(), name, value,
-      time_text(first_times[position] + first + time),
+      "{}: variable '{}' is {} at {}, {}", file.path(), name, value, time_text(time_index),
       std::isinf(value)
           ? std::string("which is not finite; correct the file, or leave that time out")
-          : fmt::format("which no variable of the weather is; if that stands for a missing value, "
-                        "say so in the file: ncatted -a missing_value,{},o,f,{} FILE",
-                        name, value)));
+          : fmt::format("which few variables of the weather are; if that stands for a missing "
+                        "value, say so in the file: ncatted -a missing_value,{},o,f,{} FILE; if it "
+                        "is one of its values, declare a {} that covers it",
+                        name, value, value < 0 ? "valid_min" : "valid_max")));
+}
+
+/// Values and missing flags at the position `within` a block, of `rows` among its points or, where
+/// these are undefined, of all; a copy. Throws for what is amiss with that time.
+std::pair<at::Tensor, at::Tensor> Dataset::Impl::field_of(const Block& block, int64_t within,
+                                                          const at::Tensor& rows,
+                                                          int64_t time_index) const {
+  if (!block.errors[within].empty()) throw DataError(block.errors[within]);
+  const at::Tensor all = block.values[within];
+  const at::Tensor values = rows.defined() ? all.index_select(0, rows) : all.clone();
+  if (block.impossible[within] != 0) check_possible(values, time_index);
+  return {values, rows.defined() ? values.isnan().any(0) : block.missing[within]};
 }
 
 /// Values [points, variables] and missing flags [variables] of a time.
@@ -252,19 +306,14 @@ std::pair<at::Tensor, at::Tensor> Dataset::Impl::fields(int64_t time_index,
                          .block_times = block});
   if (!kept) {
     lock.unlock();
-    const Block one = load(file, position, 1, rows);
-    return {one.values[0], one.missing[0]};
+    return field_of(load(file, position, 1, rows), 0, {}, time_index);
   }
   const int64_t first = position - position % block;
   const Block& found = kept->get(time_index - position + first, [&, &file = file] {
     return load(file, first, std::min(block, file_times - first), kept->rows());
   });
-  const int64_t within = position - first;
-  if (rows.defined() && !kept->rows().defined()) {
-    const at::Tensor values = found.values[within].index_select(0, rows);
-    return {values, values.isnan().any(0)};
-  }
-  return {found.values[within].clone(), found.missing[within]};
+  const bool fewer = rows.defined() && !kept->rows().defined();
+  return field_of(found, position - first, fewer ? rows : at::Tensor(), time_index);
 }
 
 void Dataset::Impl::check_present(const at::Tensor& missing, int64_t time_index) const {

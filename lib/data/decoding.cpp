@@ -233,6 +233,17 @@ Decoding coordinate_decoding_of(const VariableInfo& variable, const std::string&
   return decoding;
 }
 
+Decoding::Limits declared_limits(const Decoding& decoding) {
+  Decoding::Limits limits = decoding.stored_limits;
+  if (!decoding.packed) return limits;
+  if (decoding.scale == 0) return {decoding.offset, decoding.offset};
+  limits.lowest = limits.lowest * decoding.scale + decoding.offset;
+  limits.highest = limits.highest * decoding.scale + decoding.offset;
+  if (decoding.scale < 0) std::swap(limits.lowest, limits.highest);
+  return {std::max(limits.lowest, decoding.unpacked_limits.lowest),
+          std::min(limits.highest, decoding.unpacked_limits.highest)};
+}
+
 at::Tensor decode(at::Tensor stored, const Decoding& decoding) {
   if (stored.scalar_type() == at::kFloat) {
     mask<float>(stored, decoding.missing);

@@ -44,6 +44,10 @@ Decoding decoding_of(const VariableInfo& variable, const std::string& path);
 /// The same for a coordinate: float64 to the end, and none is missing for its limits.
 Decoding coordinate_decoding_of(const VariableInfo& variable, const std::string& path);
 
+/// Between which limits decoded values lie for what the file declares (valid_range, valid_min,
+/// valid_max); infinite where it does not.
+Decoding::Limits declared_limits(const Decoding& decoding);
+
 /// Decodes stored values, float64 or (where nothing is packed) float32, in
 /// place where it can.
 at::Tensor decode(at::Tensor stored, const Decoding& decoding);

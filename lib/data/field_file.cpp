@@ -11,8 +11,6 @@
 
 #include <algorithm>
 
-#include "decoding.hpp"
-
 namespace isobar::detail {
 namespace {
 
@@ -164,6 +162,10 @@ void FieldFile::find_blocks() {
 
 std::string FieldFile::units(int64_t variable) const {
   return text_attribute(file_.variable(layouts_[variable].name), "units");
+}
+
+Decoding::Limits FieldFile::limits(int64_t variable) const {
+  return declared_limits(decoding_of(file_.variable(layouts_[variable].name), path()));
 }
 
 std::vector<std::string> FieldFile::warnings() const {

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "coordinates.hpp"
+#include "decoding.hpp"
 #include "selection.hpp"
 #include "time_axis.hpp"
 
@@ -28,6 +29,8 @@ class FieldFile {
   const std::vector<double>& latitudes() const noexcept { return latitudes_.degrees; }
   const std::vector<double>& longitudes() const noexcept { return longitudes_.degrees; }
   std::string units(int64_t variable) const;
+  /// Between which a variable's values lie for what the file declares.
+  Decoding::Limits limits(int64_t variable) const;
 
   /// What a user should know of the grid.
   std::vector<std::string> warnings() const;

@@ -311,6 +311,18 @@ TEST(DatasetErrors, RefuseFilesOfDifferentGridsOrCalendars) {
   EXPECT_NE(says("c.nc").find("has another calendar than"), std::string::npos);
 }
 
+TEST(Dataset, JoinsFilesWhoseAxesDifferByRounding) {
+  const TemporaryFolder folder;
+  write_weather(folder / "a.nc", {});
+  write_weather(folder / "b.nc", {.hours = {5}, .latitudes = {50.0001, 49}});
+  write_weather(folder / "c.nc", {.hours = {5}, .latitudes = {50.01, 49}});
+  const auto says = [&](const char* other) {
+    return opening_says({.paths = {folder / "a.nc", folder / other}, .variables = {"t"}});
+  };
+  EXPECT_EQ(says("b.nc"), "nothing thrown");
+  EXPECT_NE(says("c.nc").find("has other latitudes than"), std::string::npos);
+}
+
 TEST(DatasetErrors, RefuseFilesOfDifferentUnits) {
   const TemporaryFolder folder;
   write_weather(folder / "a.nc", {});
@@ -385,28 +397,124 @@ TEST(DatasetErrors, NameTheTimeOfAValueThatCannotBe) {
   EXPECT_EQ(reading_says(9e14), "nothing thrown");
 }
 
+/// Spoils a variable's chunk that holds a time.
+void damage(const std::string& path, const char* variable, hsize_t time) {
+  const hid_t file = H5Fopen(path.c_str(), H5F_ACC_RDONLY, H5P_DEFAULT);
+  const hid_t dataset = H5Dopen2(file, variable, H5P_DEFAULT);
+  const hsize_t damaged[] = {time, 0, 0};
+  haddr_t address = 0;
+  hsize_t bytes = 0;
+  EXPECT_GE(H5Dget_chunk_info_by_coord(dataset, damaged, nullptr, &address, &bytes), 0);
+  H5Dclose(dataset);
+  H5Fclose(file);
+  std::string stored = test::read_file(path);
+  stored.replace(address + bytes / 2, bytes / 4, bytes / 4, '\xff');
+  test::write_file(path, stored);
+}
+
+/// Two variables of 2 x 2 points at four hours, of which t is stored in one chunk, u in four.
+struct Chunked {
+  std::vector<double> t = std::vector<double>(16, 1);
+  std::map<std::string, double> attributes_of_t = {};
+  hid_t type_of_t = H5T_IEEE_F32LE;
+};
+
+void write_chunked(const std::string& path, const Chunked& chunked) {
+  NcWriter writer(path, {{"time", 4}, {"lat", 2}, {"lon", 2}});
+  writer.add({.name = "time", .dimensions = {"time"}, .values = {0, 1, 2, 3}});
+  writer.text("time", "units", "hours since 2019-03-01");
+  for (const char* axis : {"lat", "lon"}) {
+    writer.add({.name = axis, .dimensions = {axis}, .values = {2, 1}});
+    writer.text(axis, "units", std::string("degrees_") + (axis[1] == 'a' ? "north" : "east"));
+  }
+  writer.add({.name = "t",
+              .dimensions = {"time", "lat", "lon"},
+              .values = chunked.t,
+              .type = chunked.type_of_t,
+              .chunk = {4, 2, 2}});
+  for (const auto& [name, value] : chunked.attributes_of_t) writer.number("t", name, value);
+  writer.add({.name = "u",
+              .dimensions = {"time", "lat", "lon"},
+              .values = std::vector<double>(16, 5),
+              .chunk = {1, 2, 2},
+              .fletcher32 = true});
+  writer.attach_dimensions("t");
+  writer.attach_dimensions("u");
+}
+
+TEST(DatasetErrors, OfAValueAreOfItsTimeAndPointAlone) {
+  const TemporaryFolder folder;
+  Chunked chunked;
+  chunked.t[4 + 2] = 1e20;  // at 01:00
+  write_chunked(folder / "a.nc", chunked);
+  for (const int64_t cache_bytes : {0, 1, 1 << 20}) {
+    const Dataset dataset(
+        {.paths = {folder / "a.nc"}, .variables = {"t"}, .cache_bytes = cache_bytes});
+    for (const int64_t time : {0, 2, 3}) {
+      EXPECT_EQ(message_of<DataError>([&] { dataset.read(time); }), "nothing thrown");
+    }
+    const std::string message = message_of<DataError>([&] { dataset.read(1); });
+    EXPECT_NE(message.find("'t' is 1e+20 at 2019-03-01T01:00"), std::string::npos) << message;
+    EXPECT_NO_THROW(dataset.read(1, at::tensor({0, 1}, at::kLong))) << cache_bytes;
+  }
+}
+
+TEST(DatasetErrors, OfAChunkAreOfItsTimeAlone) {
+  const TemporaryFolder folder;
+  write_chunked(folder / "a.nc", {});
+  damage(folder / "a.nc", "u", 2);
+  for (const int64_t cache_bytes : {0, 1, 1 << 20}) {
+    const Dataset dataset(
+        {.paths = {folder / "a.nc"}, .variables = {"t", "u"}, .cache_bytes = cache_bytes});
+    for (const int64_t time : {0, 1, 3}) {
+      EXPECT_EQ(message_of<DataError>([&] { dataset.read(time); }), "nothing thrown");
+      EXPECT_EQ(dataset.read(time).sum().item<float>(), 24);
+    }
+    const std::string message = message_of<DataError>([&] { dataset.read(2); });
+    EXPECT_NE(message.find(", at 2019-03-01T02:00"), std::string::npos) << message;
+  }
+}
+
+/// What reading says of t at its second hour, where one value is this.
+std::string says_of(double value, const std::map<std::string, double>& attributes) {
+  const TemporaryFolder folder;
+  Chunked chunked{.attributes_of_t = attributes};
+  chunked.t[4] = value;
+  write_chunked(folder / "a.nc", chunked);
+  const Dataset dataset({.paths = {folder / "a.nc"}, .variables = {"t"}});
+  return message_of<DataError>([&] { dataset.read(1); });
+}
+
+TEST(DatasetErrors, AreNotOfLargeValuesThatTheFileDeclares) {
+  const std::string message = says_of(3e20, {});
+  EXPECT_NE(message.find("declare a valid_max"), std::string::npos) << message;
+  EXPECT_EQ(says_of(3e20, {{"valid_max", 1e22}}), "nothing thrown");
+  EXPECT_EQ(says_of(3e20, {{"valid_max", 3e20}}), "nothing thrown");
+  EXPECT_EQ(says_of(-3e20, {{"valid_min", -1e22}}), "nothing thrown");
+  EXPECT_NE(says_of(-3e20, {{"valid_max", 1e22}}), "nothing thrown");
+  const TemporaryFolder folder;
+  write_chunked(folder / "a.nc", {.t = std::vector<double>(16, 7),
+                                  .attributes_of_t = {{"scale_factor", 1e18}, {"valid_max", 1e20}},
+                                  .type_of_t = H5T_STD_I16LE});
+  const Dataset packed({.paths = {folder / "a.nc"}, .variables = {"t"}});
+  EXPECT_EQ(packed.read(1)[0][0].item<float>(), 7e18F);
+}
+
 TEST(DatasetErrors, NameTheTimeThatIsDamaged) {
   const TemporaryFolder folder;
   WeatherFile weather = test::large_weather(4);
   weather.chunk = {2, 128, 256};
   weather.deflate = 1;
   write_weather(folder / "a.nc", weather);
-  const hid_t file = H5Fopen((folder / "a.nc").c_str(), H5F_ACC_RDONLY, H5P_DEFAULT);
-  const hid_t t = H5Dopen2(file, "t", H5P_DEFAULT);
-  const hsize_t damaged[] = {2, 0, 0};
-  haddr_t address = 0;
-  hsize_t bytes = 0;
-  ASSERT_GE(H5Dget_chunk_info_by_coord(t, damaged, nullptr, &address, &bytes), 0);
-  H5Dclose(t);
-  H5Fclose(file);
-  std::string stored = test::read_file(folder / "a.nc");
-  stored.replace(address + bytes / 2, 60, 60, '\xff');
-  test::write_file(folder / "a.nc", stored);
+  damage(folder / "a.nc", "t", 2);
   const Dataset dataset({.paths = {folder / "a.nc"}, .variables = {"t"}});
   EXPECT_NO_THROW(dataset.read(1));
-  const std::string message = message_of<DataError>([&] { dataset.read(3); });
-  EXPECT_NE(message.find("a.nc: variable 't': cannot be read"), std::string::npos) << message;
-  EXPECT_NE(message.find(", at 2019-03-01T02:00"), std::string::npos) << message;
+  for (const int64_t time : {3, 2}) {
+    const std::string message = message_of<DataError>([&] { dataset.read(time); });
+    EXPECT_NE(message.find("a.nc: variable 't': cannot be read"), std::string::npos) << message;
+    EXPECT_NE(message.find(", at 2019-03-01T0" + std::to_string(time) + ":00"), std::string::npos)
+        << message;
+  }
 }
 
 TEST(DatasetErrors, RefuseAVariableThatIsShorterThanItsTimes) {

@@ -88,8 +88,9 @@ class Dataset {
 
   /// The fields of one time, float32 [points, variables]; the caller's own.
   /// Throws DataError that names file, variable and time where a value is missing,
-  /// unless the options allow it, where one is not finite or of 1e15 or more, which no
-  /// variable of the weather is, and where the file is damaged.
+  /// unless the options allow it, where one is not finite, or of 1e15 or more and the file
+  /// declares no valid_range, valid_min or valid_max that covers it, and where the file is
+  /// damaged there.
   at::Tensor read(int64_t time_index) const;
 
   /// The same at the points `rows` alone, [n] int64, in their order. Reads the
