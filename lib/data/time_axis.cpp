@@ -9,7 +9,9 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <cmath>
 #include <functional>
+#include <span>
 #include <sstream>
 
 #include "coordinates.hpp"
@@ -19,6 +21,8 @@ namespace isobar::detail {
 namespace {
 
 using Test = std::function<bool(const VariableInfo&)>;
+
+constexpr double kLongestPeriod = 1e15;  // seconds
 
 std::string own_name(const std::string& name) { return name.substr(name.rfind('/') + 1); }
 
@@ -147,20 +151,34 @@ Calendar calendar_of(const VariableInfo& variable) {
   return calendar.empty() ? Calendar::standard : parse_calendar(calendar);
 }
 
+std::vector<int64_t> seconds_of(const NetcdfFile& file, const std::string& name,
+                                const Values& values, double unit) {
+  const auto* data = values.numbers.const_data_ptr<double>();
+  std::vector<int64_t> seconds;
+  for (int64_t i = 0; i < values.numbers.numel(); ++i) {
+    const double value = data[i] * unit;
+    if (!(std::abs(value) < kLongestPeriod)) {
+      throw DataError(join(file.path(), ": coordinate '", name, "': value ", i, " of ",
+                           values.numbers.numel(), " is ",
+                           std::isnan(value) ? "missing" : "no length of time"));
+    }
+    seconds.push_back(std::llround(value));
+  }
+  return seconds;
+}
+
 /// Reference times and what has passed since, as values along the dimensions of both.
 void add_periods(const NetcdfFile& file, const TimeNames& names,
                  const std::map<std::string, int64_t>& selected, TimeAxis& axis) {
   const Values reference = read_values(file, names.reference, selected);
   const Values period = read_values(file, names.period, selected);
   const double unit = parse_time_unit(text_attribute(file.variable(names.period), "units"));
-  const auto* passed = period.numbers.data_ptr<double>();
+  const std::vector<int64_t> passed = seconds_of(file, names.period, period, unit);
   const bool shared = reference.dimensions == period.dimensions;
   const auto begun = moments(file, names.reference, reference, axis.calendar);
   for (std::size_t r = 0; r < begun.size(); ++r) {
-    for (int64_t p = 0; p < period.numbers.numel(); ++p) {
-      if (shared && static_cast<int64_t>(r) != p) continue;
-      axis.times.push_back(begun[r] + std::llround(passed[p] * unit));
-    }
+    const auto own = shared ? std::span(passed).subspan(r, 1) : std::span(passed);
+    for (const int64_t seconds : own) axis.times.push_back(begun[r] + seconds);
   }
   axis.dimensions = reference.dimensions;
   if (shared) return;

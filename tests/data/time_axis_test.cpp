@@ -7,6 +7,7 @@
 
 #include <isobar/core/error.hpp>
 #include <isobar/data/dataset.hpp>
+#include <cmath>
 #include <numeric>
 
 #include "core/message_of.hpp"
@@ -67,6 +68,11 @@ class Forecasts : public testing::Test {
         const bool known = std::any_of(variables_.begin(), variables_.end(),
                                        [&](const auto& c) { return c.name == length.first; });
         if (!known) writer.dimension_only(length.first);
+      }
+      for (const auto& c : variables_) {
+        if (!c.dimensions.empty() && c.dimensions != Names{c.name}) {
+          writer.attach_dimensions(c.name);
+        }
       }
       dimensions.insert(dimensions.end(), {"latitude", "longitude"});
       Values values(count);
@@ -141,6 +147,19 @@ TEST_F(Forecasts, WithoutValidTimesAreAtReferenceAndPeriod) {
   coordinate("step", {"step"}, {0.25}, "forecast_period", "days");
   EXPECT_EQ(hours(read({{"time", 2}, {"step", 1}}, {"time", "step"})),
             (std::vector<int64_t>{6, 7}));
+}
+
+TEST_F(Forecasts, HaveAPeriodToEachReferenceTime) {
+  coordinate("time", {"time"}, {0, 12, 12}, "forecast_reference_time", kHours);
+  coordinate("passed", {"time"}, {6, 6, 12}, "forecast_period", "hours");
+  EXPECT_EQ(hours(read({{"time", 3}}, {"time"})), (std::vector<int64_t>{6, 18, 24}));
+}
+
+TEST_F(Forecasts, WithoutAPeriodAreRefusedByItsName) {
+  coordinate("time", {"time"}, {0, 12, 24}, "forecast_reference_time", kHours);
+  coordinate("passed", {"time"}, {6, NAN, 6}, "forecast_period", "hours");
+  const std::string message = message_of<DataError>([&] { read({{"time", 3}}, {"time"}); });
+  EXPECT_TRUE(contains(message, "a.nc: coordinate 'passed': value 1 of 3 is missing")) << message;
 }
 
 TEST_F(Forecasts, WithReferenceTimesAloneAreRefused) {
