@@ -10,6 +10,7 @@
 #include <isobar/comm/environment.hpp>
 #include <isobar/core/error.hpp>
 #include <isobar/core/progress.hpp>
+#include <isobar/core/text.hpp>
 #include <isobar/data/dataset.hpp>
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
@@ -17,6 +18,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <set>
 
 namespace isobar {
 namespace {
@@ -73,6 +75,22 @@ std::map<std::string, std::string> choices_for(const std::string& variable,
     if (std::count(dimensions.begin(), dimensions.end(), choice.first) > 0) select.insert(choice);
   }
   return select;
+}
+
+void check_choices(const DataVerifyArguments& arguments,
+                   const std::vector<std::string>& variables) {
+  const NetcdfFile file(arguments.files.front());
+  std::set<std::string> known;
+  for (const auto& variable : variables) {
+    const auto found = file.variables().find(variable);
+    if (found == file.variables().end()) continue;
+    known.insert(found->second.dimensions.begin(), found->second.dimensions.end());
+  }
+  for (const auto& choice : arguments.select) {
+    ISOBAR_CHECK(known.count(choice.first) > 0, file.path(), ": --select ", choice.first,
+                 ": no variable has such a dimension; ",
+                 did_you_mean(choice.first, {known.begin(), known.end()}));
+  }
 }
 
 std::string times_text(const detail::OddFields& odd, Calendar calendar) {
@@ -148,6 +166,7 @@ int run_data_verify(const DataVerifyArguments& arguments) {
   if (read_launch_environment().rank != 0) return 0;
   const auto variables =
       arguments.variables.empty() ? fields_of(arguments.files.front()) : arguments.variables;
+  check_choices(arguments, variables);
   Findings findings;
   for (const auto& variable : variables) {
     try {

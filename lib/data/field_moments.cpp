@@ -2,6 +2,7 @@
 #include "field_moments.hpp"
 
 #include <algorithm>
+#include <cmath>
 
 namespace isobar::detail {
 namespace {
@@ -50,6 +51,12 @@ std::vector<Moments> moments_of_change(const at::Tensor& field, const at::Tensor
   return two_passes(values.size(0), values.size(1), [x, y](int64_t i) {
     return static_cast<double>(x[i]) - static_cast<double>(y[i]);
   });
+}
+
+double root_mean_square(const Moments& moments) {
+  return moments.count == 0
+             ? 0
+             : std::sqrt(moments.squares / moments.count + moments.mean * moments.mean);
 }
 
 }  // namespace isobar::detail

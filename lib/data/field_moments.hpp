@@ -15,4 +15,7 @@ std::vector<Moments> moments_of(const at::Tensor& field);
 /// Those of `field` - `earlier`, taken in double precision.
 std::vector<Moments> moments_of_change(const at::Tensor& field, const at::Tensor& earlier);
 
+/// Of all values that the moments are of; 0 without any.
+double root_mean_square(const Moments& moments);
+
 }  // namespace isobar::detail

@@ -17,6 +17,7 @@
 #include <utility>
 
 #include "field_moments.hpp"
+#include "usual_changes.hpp"
 #include "value_bins.hpp"
 
 namespace isobar {
@@ -27,18 +28,8 @@ using detail::join;
 constexpr int64_t kBlockFields = 32;
 constexpr int64_t kMoments = 5;
 
-/// A change so many times as large as nearly all others is none of weather; a few changes do not
-/// tell which are usual.
-constexpr double kFarChange = 3;
-constexpr int64_t kFewestChanges = 50;
-
-double root_mean_square(const Moments& change) {
-  return change.count == 0 ? 0
-                           : std::sqrt(change.squares / change.count + change.mean * change.mean);
-}
-
 /// What is remembered of each field of each variable.
-enum Flag : uint8_t { kMissing = 1, kConstant = 2, kUnchanged = 4 };
+enum Flag : uint8_t { kMissing = 1, kConstant = 2, kUnchanged = 4, kChanged = 8 };
 
 void put(const at::Tensor& to, const std::vector<Moments>& moments) {
   auto* values = to.mutable_data_ptr<double>();
@@ -63,10 +54,16 @@ class Window {
     return fields_.emplace(time, dataset_.read(index)).first->second;
   }
 
-  /// The field a step before `time`, or an undefined tensor.
+  /// The field a step before `time`, or an undefined tensor. One that cannot be read is refused
+  /// where it is wanted for itself; outside of all periods it may stay as it is.
   at::Tensor earlier(int64_t time) {
     const auto index = dataset_.find(time - step_);
-    return index ? read(*index) : at::Tensor();
+    if (!index) return {};
+    try {
+      return read(*index);
+    } catch (const DataError&) {
+      return {};
+    }
   }
 
   /// Later times than this one need nothing of a step before it, or earlier.
@@ -115,7 +112,10 @@ struct FieldScan::Impl {
   bool lies_within(const Block& block, const Period& period) const;
   ScanStatistics statistics(const Period& period, int64_t variable) const;
   std::string large_changes(int64_t variable) const;
-  std::string fields_like(int64_t variable, Flag flag, const std::string& what) const;
+  std::string constant_fields(int64_t variable) const;
+  std::string unchanged_fields(int64_t variable) const;
+  std::string text_on(const std::vector<int64_t>& positions, int64_t variable,
+                      const std::string& what) const;
 };
 
 FieldScan::Impl::Impl(std::shared_ptr<const Dataset> data, FieldScanOptions given)
@@ -181,8 +181,11 @@ void FieldScan::Impl::read_block(int64_t number, Window& window,
       const auto change = detail::moments_of_change(field, earlier);
       for (int64_t v = 0; v < variables(); ++v) {
         change_sums[v].join(change[v]);
-        changes.mutable_data_ptr<double>()[i * variables() + v] = root_mean_square(change[v]);
-        const bool same = change[v].count > 1 && change[v].minimum == 0 && change[v].maximum == 0;
+        changes.mutable_data_ptr<double>()[i * variables() + v] =
+            detail::root_mean_square(change[v]);
+        if (change[v].count < 2) continue;
+        const bool same = change[v].minimum == 0 && change[v].maximum == 0;
+        if (!same) note(i, v, kChanged);
         if (same && values[v].minimum != values[v].maximum) note(i, v, kUnchanged);
       }
     }
@@ -222,47 +225,53 @@ ScanStatistics FieldScan::Impl::statistics(const Period& period, int64_t variabl
   return result;
 }
 
-/// "" where no field is, or all are.
-std::string FieldScan::Impl::fields_like(int64_t variable, Flag flag,
-                                         const std::string& what) const {
-  int64_t count = 0, first = -1;
+/// "" where no field is, or nearly all are.
+std::string FieldScan::Impl::constant_fields(int64_t variable) const {
+  std::vector<int64_t> positions;
   for (int64_t i = 0; i < std::ssize(indices); ++i) {
-    if (!has(i, variable, flag)) continue;
-    if (count++ == 0) first = i;
+    if (has(i, variable, kConstant)) positions.push_back(i);
   }
-  // A field without one a step before it cannot be told, so nearly all is all.
-  if (count == 0 || 10 * count > 9 * std::ssize(indices)) return {};
-  return join("'", dataset->variables()[variable], "' is ", what, " at ", count, " of ",
-              indices.size(), " times, first at ",
-              format_time(time_at(first), dataset->calendar()));
+  if (10 * std::ssize(positions) > 9 * std::ssize(indices)) return {};
+  return text_on(positions, variable, "the same everywhere");
 }
 
-/// "" where no field changes far more than others do. A field that was turned or mixed up does so
-/// twice, when it comes and when it goes: the change that one in fifty exceeds is one of weather.
-std::string FieldScan::Impl::large_changes(int64_t variable) const {
-  const auto change = [&](int64_t i) {
-    return changes.const_data_ptr<double>()[i * variables() + variable];
-  };
-  std::vector<double> present;
+/// "" where no run of them is longer than usual.
+std::string FieldScan::Impl::unchanged_fields(int64_t variable) const {
+  std::vector<detail::Repeat> repeats(indices.size(), detail::Repeat::unknown);
   for (int64_t i = 0; i < std::ssize(indices); ++i) {
-    if (change(i) > 0) present.push_back(change(i));
+    if (has(i, variable, kChanged)) repeats[i] = detail::Repeat::changed;
+    if (has(i, variable, kUnchanged)) repeats[i] = detail::Repeat::unchanged;
   }
-  if (std::ssize(present) < kFewestChanges) return {};
-  const auto high = present.begin() + std::ssize(present) * 49 / 50;
-  std::nth_element(present.begin(), high, present.end());
-  const double most = *high;
+  return text_on(detail::unusual_repeats(repeats), variable, "the same as a step before");
+}
+
+std::string FieldScan::Impl::text_on(const std::vector<int64_t>& positions, int64_t variable,
+                                     const std::string& what) const {
+  if (positions.empty()) return {};
+  return join("'", dataset->variables()[variable], "' is ", what, " at ", positions.size(), " of ",
+              indices.size(), " times, first at ",
+              format_time(time_at(positions.front()), dataset->calendar()));
+}
+
+/// "" where no field changes far more than others do.
+std::string FieldScan::Impl::large_changes(int64_t variable) const {
+  std::vector<double> all;
+  for (int64_t i = 0; i < std::ssize(indices); ++i) {
+    all.push_back(changes.const_data_ptr<double>()[i * variables() + variable]);
+  }
+  const auto large = detail::large_change(all);
   int64_t count = 0, first = -1;
   double largest = 0;
   for (int64_t i = 0; i < std::ssize(indices); ++i) {
-    if (change(i) <= kFarChange * most) continue;
+    if (all[i] <= large.from) continue;
     if (count++ == 0) first = i;
-    largest = std::max(largest, change(i));
+    largest = std::max(largest, all[i]);
   }
   if (count == 0) return {};
   return join("'", dataset->variables()[variable], "' changes by up to ", largest,
               " (root mean square) in ", options.step_hours, " h at ", count, " of ",
               indices.size(), " times, first at ", format_time(time_at(first), dataset->calendar()),
-              "; 98 % of its changes are below ", most);
+              "; 98 % of its changes are below ", large.usual);
 }
 
 FieldScan::FieldScan(std::shared_ptr<const Dataset> dataset, FieldScanOptions options)
@@ -321,11 +330,10 @@ std::vector<std::string> FieldScan::suspicions() const {
                          far->others_maximum,
                          "; a fill value would have to be the variable's _FillValue"));
     }
-    for (const auto& text : {impl_->fields_like(v, kConstant, "the same everywhere"),
-                             impl_->fields_like(v, kUnchanged, "the same as a step before")}) {
+    for (const auto& text :
+         {impl_->constant_fields(v), impl_->unchanged_fields(v), impl_->large_changes(v)}) {
       if (!text.empty()) all.push_back(text);
     }
-    if (const auto text = impl_->large_changes(v); !text.empty()) all.push_back(text);
   }
   return all;
 }

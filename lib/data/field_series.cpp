@@ -7,40 +7,36 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
 #include <limits>
 #include <map>
+
+#include "field_moments.hpp"
 
 namespace isobar::detail {
 namespace {
 
-/// More than nearly all is how the variable is: a mask does not change.
+/// More than nearly all is how the variable is.
 constexpr double kNearlyAll = 0.9;
-
-/// A change so many times as large as nearly all others is none of weather; a field that was turned
-/// or mixed up makes two. A few changes do not tell which are usual.
-constexpr double kFarChange = 3;
-constexpr double kUsualChanges = 0.98;
-constexpr std::size_t kFewestChanges = 50;
 
 }  // namespace
 
 void FieldSeries::add(int64_t time, const at::Tensor& values) {
+  const at::Tensor field = values.unsqueeze(1);
+  const Moments all = moments_of(field).front();
   Facts facts;
   facts.time = time;
-  const at::Tensor present = values.masked_select(values.isnan().logical_not());
-  facts.missing = values.numel() - present.numel();
+  facts.missing = values.numel() - static_cast<int64_t>(all.count);
   facts.minimum = facts.maximum = std::numeric_limits<double>::quiet_NaN();
-  if (present.numel() > 0) {
-    facts.minimum = present.min().item<double>();
-    facts.maximum = present.max().item<double>();
+  if (all.count > 0) {
+    facts.minimum = all.minimum;
+    facts.maximum = all.maximum;
   }
   if (before_.defined() && time - fields_.back().time == step_) {
-    const at::Tensor change = (values - before_).to(at::kDouble);
-    const double square = change.square().nanmean().item<double>();
-    if (!std::isnan(square)) facts.change = std::sqrt(square);
+    const Moments change = moments_of_change(field, before_).front();
+    if (change.count > 0) facts.change = root_mean_square(change);
   }
-  before_ = values;
+  before_ = field;
+  bins_.add(field, time);
   fields_.push_back(std::move(facts));
 }
 
@@ -93,17 +89,21 @@ int64_t FieldSeries::usually_missing() const {
   return most == counts.end() ? 0 : most->first;
 }
 
-/// A change that is no longer usual; infinite where too few are known.
-double FieldSeries::large_change() const {
+LargeChange FieldSeries::large_change() const {
   std::vector<double> changes;
+  for (const Facts& facts : fields_) changes.push_back(std::max(0.0, facts.change));
+  return detail::large_change(std::move(changes));
+}
+
+std::vector<int64_t> FieldSeries::unchanged() const {
+  std::vector<Repeat> repeats;
   for (const Facts& facts : fields_) {
-    if (facts.change > 0) changes.push_back(facts.change);
+    const bool told = facts.change > 0 || (facts.change == 0 && facts.minimum != facts.maximum);
+    repeats.push_back(!told               ? Repeat::unknown
+                      : facts.change == 0 ? Repeat::unchanged
+                                          : Repeat::changed);
   }
-  if (changes.size() < kFewestChanges) return std::numeric_limits<double>::infinity();
-  const auto high =
-      changes.begin() + static_cast<int64_t>(kUsualChanges * static_cast<double>(changes.size()));
-  std::nth_element(changes.begin(), high, changes.end());
-  return kFarChange * *high;
+  return unusual_repeats(repeats);
 }
 
 std::vector<OddFields> FieldSeries::odd() const {
@@ -127,16 +127,20 @@ std::vector<OddFields> FieldSeries::odd() const {
       });
   add("constant", some(where([&](const Facts& f) { return is_constant(f); })),
       [](const Facts& f) { return fmt::format("is {:.7g} everywhere", f.minimum); });
-  add("unchanged", some(where([&](const Facts& f) {
-        return f.change == 0 && !is_constant(f) && f.minimum != f.maximum;
-      })),
-      [](const Facts&) { return std::string("is as a step before"); });
-  const double large = large_change();
-  add("changes", where([&](const Facts& f) { return f.change > large; }), [&](const Facts& f) {
+  if (const auto far = bins_.far_values(0)) {
+    const bool low = far->maximum < far->others_minimum;
+    add("far", where([&](const Facts& f) {
+          return low ? f.minimum <= far->maximum : f.maximum >= far->minimum;
+        }),
+        [&](const Facts&) { return "has " + text_of(*far); });
+  }
+  add("unchanged", unchanged(), [](const Facts&) { return std::string("is as a step before"); });
+  const LargeChange large = large_change();
+  add("changes", where([&](const Facts& f) { return f.change > large.from; }), [&](const Facts& f) {
     return fmt::format(
         "changes by {:.4g} in a step (root mean square), where 98 % of its changes "
         "are below {:.4g}",
-        f.change, large / kFarChange);
+        f.change, large.usual);
   });
   return found;
 }

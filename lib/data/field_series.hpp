@@ -8,11 +8,14 @@
 #include <string>
 #include <vector>
 
+#include "usual_changes.hpp"
+#include "value_bins.hpp"
+
 namespace isobar::detail {
 
 /// A run of times in which a variable's fields do not look like weather.
 struct OddFields {
-  std::string check;  ///< "unreadable", "missing", "constant", "unchanged" or "changes"
+  std::string check;  ///< "unreadable", "missing", "constant", "far", "unchanged" or "changes"
   int64_t times = 0;  ///< how many, of all runs
   int64_t first = 0;  ///< seconds, of the first run
   int64_t last = 0;
@@ -33,9 +36,9 @@ class FieldSeries {
   /// A field that cannot be read, or holds what no variable of the weather is.
   void add_unreadable(int64_t time, const std::string& why);
 
-  /// Fields that are constant or as a step before where others of the variable are not (zero
-  /// everywhere is a dry day, or night), that miss other numbers of values than most, or whose
-  /// change is more than three times as large as 98 % of all.
+  /// Fields that are constant where others of the variable are not (zero everywhere is a dry day,
+  /// or night), that miss other numbers of values than most, that have values far outside all
+  /// others, that are as a step before for much longer than usual, or whose change is far larger.
   std::vector<OddFields> odd() const;
 
  private:
@@ -54,11 +57,13 @@ class FieldSeries {
                      const std::string& text) const;
   bool is_constant(const Facts& facts) const;
   int64_t usually_missing() const;
-  double large_change() const;
+  LargeChange large_change() const;
+  std::vector<int64_t> unchanged() const;
 
   int64_t step_;
   std::vector<Facts> fields_;
   at::Tensor before_;
+  ValueBins bins_{1};
 };
 
 }  // namespace isobar::detail

@@ -2,6 +2,7 @@
 #include "value_bins.hpp"
 
 #include <ATen/ATen.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <bit>
@@ -45,6 +46,14 @@ FarValues far(const Part& few, const Part& others) {
 }
 
 }  // namespace
+
+std::string text_of(const FarValues& far) {
+  return fmt::format(
+      "{} values from {:.6g} to {:.6g}, far outside all others, {:.6g} to {:.6g} (a fill value "
+      "would "
+      "have to be the variable's _FillValue)",
+      far.count, far.minimum, far.maximum, far.others_minimum, far.others_maximum);
+}
 
 ValueBins::ValueBins(int64_t variables)
     : counts(at::zeros({variables, kBins}, at::kLong)),

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
 
 namespace isobar::detail {
 
@@ -14,6 +15,9 @@ struct FarValues {
   double minimum = 0, maximum = 0;
   double others_minimum = 0, others_maximum = 0;
 };
+
+/// For people, without the time: "43 values from -999 to -999, far outside all others, ...".
+std::string text_of(const FarValues& far);
 
 /// Where the values of several variables lie: bins of an eighth of an octave, with the number,
 /// range and first time of what fell into each.

@@ -204,6 +204,52 @@ TEST_F(Scans, RefuseInfinitiesWithTheirTime) {
   EXPECT_NE(message.find("2019-03-02T06:00"), std::string::npos) << message;
 }
 
+TEST_F(Scans, NeedNoFieldFromBeforeAPeriod) {
+  for (const double bad : {std::numeric_limits<double>::infinity(), std::nan("")}) {
+    const auto dataset =
+        write(90, [&](int64_t t, int64_t p) { return t == 28 && p == 4 ? bad : wave(t, p); });
+    const FieldScanOptions options{.periods = {hours(30, 80)}, .times = {}, .step_hours = 6};
+    EXPECT_EQ(message_of<DataError>([&] { scan_all(dataset, options); }), "nothing thrown");
+    const auto found = scan_all(dataset, options).statistics(hours(30, 80)).front();
+    EXPECT_EQ(found.missing, 0);
+    EXPECT_NEAR(found.change_stdev, 5.4, 0.3) << "of the other fields";
+    EXPECT_NE(message_of<DataError>(
+                  [&] { scan_all(dataset, {.periods = {hours(28, 80)}, .times = {}}); }),
+              "nothing thrown");
+  }
+}
+
+TEST_F(Scans, TakeDailyFieldsForWhatTheyAre) {
+  const auto daily = [](int64_t t, int64_t p) { return wave(t / 24, p); };
+  const auto days = write(60 * 24, daily);
+  for (const int64_t step : {3, 6, 12}) {
+    const FieldScanOptions all{.periods = {hours(0, 60 * 24)}, .times = {}, .step_hours = step};
+    EXPECT_EQ(scan_all(days, all).suspicions(), std::vector<std::string>{}) << step;
+  }
+  const auto still = write(60 * 24, [&](int64_t t, int64_t p) {
+    return daily(t >= 20 * 24 && t < 30 * 24 ? 20 * 24 : t, p);
+  });
+  EXPECT_EQ(only(scan_all(still, {.periods = {hours(0, 60 * 24)}, .times = {}, .step_hours = 6})),
+            "'t' is the same as a step before at 234 of 1440 times, first at 2019-03-21T06:00");
+}
+
+TEST_F(Scans, TakeAMaskForWhatItIsHoweverFewHaveAFieldBefore) {
+  const auto mask = write(10, [](int64_t, int64_t p) { return p < 3 ? 0.0 : 1.0; });
+  EXPECT_EQ(scan_all(mask, {.periods = {hours(0, 10)}, .times = {}, .step_hours = 6}).suspicions(),
+            std::vector<std::string>{});
+}
+
+TEST_F(Scans, TakeStormsForWeather) {
+  // Rain over a small region: most hours little, few very much.
+  const auto storms = write(1000, [](int64_t t, int64_t p) {
+    const double height = std::fmod(static_cast<double>(t) * 0.618033988749895, 1);
+    return std::pow(1 - height, -0.7) + 0.1 * static_cast<double>(p);
+  });
+  EXPECT_EQ(
+      scan_all(storms, {.periods = {hours(0, 1000)}, .times = {}, .step_hours = 1}).suspicions(),
+      std::vector<std::string>{});
+}
+
 TEST_F(Scans, FindMissingValues) {
   const auto dataset = write(
       48, [](int64_t t, int64_t p) { return t == 30 && p > 3 ? std::nan("") : wave(t, p); }, true);

@@ -68,6 +68,57 @@ TEST(FieldSeries, FindsFieldsThatDoNotChange) {
          "unchanged", 9, 101, 109);
 }
 
+/// Where it stands among hours of a day or the time of storms, between 0 and 1.
+double spread(int64_t hour) { return std::fmod(static_cast<double>(hour) * 0.618033988749895, 1); }
+
+std::string checks(const std::vector<OddFields>& found) {
+  std::string all;
+  for (const OddFields& odd : found) all += odd.check + " ";
+  return all;
+}
+
+TEST(FieldSeries, FindsNothingInDailyFields) {
+  for (const int64_t hours : {1, 3, 6, 12}) {
+    FieldSeries series(hours * kHourSeconds);
+    for (int64_t hour = 0; hour < 60 * 24; hour += hours) {
+      series.add(hour * kHourSeconds, weather(hour / 24));
+    }
+    EXPECT_EQ(checks(series.odd()), "") << hours;
+  }
+  FieldSeries stopped(6 * kHourSeconds);
+  for (int64_t hour = 0; hour < 60 * 24; hour += 6) {
+    stopped.add(hour * kHourSeconds, weather(std::min<int64_t>(hour / 24, 40)));
+  }
+  expect(stopped.odd(), "unchanged", 79, 40 * 24 + 6, 60 * 24 - 6);
+}
+
+TEST(FieldSeries, FindsNothingInAMaskWithGaps) {
+  FieldSeries series(kHourSeconds);
+  for (int64_t hour = 0; hour < 300; ++hour) {
+    if (hour % 3 != 2) series.add(hour * kHourSeconds, at::arange(12, at::kFloat));
+  }
+  EXPECT_EQ(checks(series.odd()), "");
+}
+
+TEST(FieldSeries, FindsNothingInStorms) {
+  FieldSeries series(kHourSeconds);
+  for (int64_t hour = 0; hour < 1000; ++hour) {
+    series.add(hour * kHourSeconds, at::arange(12, at::kFloat) + std::pow(1 - spread(hour), -0.7));
+  }
+  EXPECT_EQ(checks(series.odd()), "");
+}
+
+TEST(FieldSeries, FindsValuesFarOutsideAllOthers) {
+  const auto found = odd([](int64_t hour, const at::Tensor& t) {
+    at::Tensor spoilt = t.clone();
+    if (hour > 100 && hour < 105) spoilt[3] = -999;
+    return spoilt;
+  });
+  expect(found, "far", 4, 101, 104);
+  EXPECT_EQ(found[0].text.find("has 4 values from -999 to -999, far outside all others, "), 0)
+      << found[0].text;
+}
+
 TEST(FieldSeries, FindsFieldsThatAreTurned) {
   const auto found =
       odd([](int64_t hour, const at::Tensor& t) { return within(hour) ? t.flip(0) : t; });

@@ -30,7 +30,7 @@ struct FieldScanOptions {
 struct ScanStatistics {
   VariableStatistics values;
   /// The standard deviation of the change over a step to the times of the period, from all pairs
-  /// of fields that the data set has; 0 without any.
+  /// of fields that the data set has and that can be read; 0 without any.
   double change_stdev = 0;
   int64_t missing = 0;  ///< values
 };
@@ -42,7 +42,7 @@ struct ScanStatistics {
 /// same bits whatever the number of ranks (share_scan() does both). Moments are taken of each
 /// field in double precision by two passes over memory, and joined in a fixed order.
 ///
-/// Memory: the fields of one step, and some 100 kB a variable.
+/// Memory: the fields of one step and, a variable, 128 KiB and some 12 bytes for each field.
 class FieldScan {
  public:
   /// Throws UsageError for options that make no sense.
@@ -73,8 +73,9 @@ class FieldScan {
   std::optional<int64_t> first_missing(int64_t variable, const std::vector<int64_t>& times) const;
 
   /// Sentences about what does not look like weather: values far outside all others (a fill value
-  /// that nothing declares), fields that are the same everywhere, or the same as a step before,
-  /// where others of the variable are not, and changes over a step that are far larger than others.
+  /// that nothing declares), fields that are the same everywhere where others of the variable are
+  /// not, or the same as a step before for much longer than usual, and changes over a step that are
+  /// far larger than others.
   std::vector<std::string> suspicions() const;
 
  private:
