@@ -8,6 +8,7 @@
 #include <ATen/ops/tensor.h>
 
 #include <algorithm>
+#include <map>
 
 namespace isobar {
 namespace {
@@ -30,9 +31,22 @@ int64_t digest_of(const std::vector<NamedHash>& hashes) {
 }
 
 std::string listed(const std::vector<int>& ranks) {
+  constexpr size_t kMost = 8;
+  const size_t shown = std::min(ranks.size(), kMost);
   std::string text = ranks.size() == 1 ? "rank " : "ranks ";
-  for (size_t i = 0; i < ranks.size(); ++i) text += detail::join(i > 0 ? ", " : "", ranks[i]);
+  for (size_t i = 0; i < shown; ++i) text += detail::join(i > 0 ? ", " : "", ranks[i]);
+  if (shown < ranks.size()) text += detail::join(" and ", ranks.size() - shown, " more");
   return text;
+}
+
+/// The place of the value that is there most often; of several such the first.
+int most_frequent(const std::vector<int64_t>& values) {
+  std::map<int64_t, int> counts;
+  for (const int64_t value : values) ++counts[value];
+  const auto best = std::max_element(values.begin(), values.end(), [&](int64_t a, int64_t b) {
+    return counts.find(a)->second < counts.find(b)->second;
+  });
+  return static_cast<int>(best - values.begin());
 }
 
 }  // namespace
@@ -49,13 +63,17 @@ void require_same_hashes(
     const int step = world.size() / group.size();
     const int first = world.rank() % step;
     for (size_t i = 0; i < mine.size() && found.empty(); ++i) {
+      std::vector<int64_t> of_ranks;
+      for (int r = 0; r < group.size(); ++r) of_ranks.push_back(all[r * mine.size() + i]);
+      const int usual = most_frequent(of_ranks);
       std::vector<int> others;
-      for (int r = 1; r < group.size(); ++r) {
-        if (all[r * mine.size() + i] != all[i]) others.push_back(first + r * step);
+      for (int r = 0; r < group.size(); ++r) {
+        if (of_ranks[r] != of_ranks[usual]) others.push_back(first + r * step);
       }
       if (others.empty()) continue;
-      found = message(mine[i].name, detail::join(listed(others), " of ", world.size(),
-                                                 " differs from that of rank ", first));
+      found =
+          message(mine[i].name, detail::join(listed(others), " of ", world.size(),
+                                             " differs from that of rank ", first + usual * step));
     }
   }
   // Only the ranks of one group see a difference in it: the world is told.

@@ -19,7 +19,8 @@ struct NamedHash {
 /// Compares hashes, of the same names on every rank, over `group`, one of those into which
 /// `world` divides by taking every k-th rank. Where they differ in any group, every rank of the
 /// world throws the same UsageError: `message` of the first name that differs and "ranks 1, 2 of
-/// 4 differs from that of rank 0". What travels is eight bytes a rank unless they differ.
+/// 6 differs from that of rank 0", the first of those that most ranks agree with. What travels is
+/// eight bytes a rank unless they differ.
 /// Collective over the world; blocks.
 void require_same_hashes(Communicator& world, Communicator& group,
                          const std::vector<NamedHash>& mine,

@@ -65,6 +65,7 @@ std::vector<NamedHash> BufferSync::hashes() const {
                " buffers, ", names_.size(),
                " when the module was wrapped, or others; register "
                "buffers before that");
+  if (world_.size() == 1) return {};
   std::vector<NamedHash> result;
   for (const auto& item : module_.named_buffers()) {
     result.push_back({item.key(), hash_of(item.value())});

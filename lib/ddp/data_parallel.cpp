@@ -13,6 +13,7 @@
 #include <torch/nn/module.h>
 
 #include <algorithm>
+#include <exception>
 #include <set>
 
 namespace isobar {
@@ -48,7 +49,8 @@ std::vector<std::string> describe_rest(const torch::nn::Module& module, bool buf
 }
 
 /// What the constructor copies from rank 0 must be something that it can copy.
-void check_kinds(const torch::nn::Module& module) {
+void check_kinds(const torch::nn::Module& module, const Communicator& world) {
+  if (world.size() == 1) return;
   const auto check = [](std::string_view kind, const auto& item) {
     const auto obstacle = obstacle_to_copying(item.value());
     ISOBAR_CHECK(obstacle.empty(), "DataParallel: ", kind, " '", item.key(), "' ", obstacle,
@@ -60,12 +62,28 @@ void check_kinds(const torch::nn::Module& module) {
 
 /// A wrapper that is made while an earlier one of the same module is alive takes its place, as in
 /// `parallel = std::make_unique<DataParallel>(...)`.
-void replace_earlier_wrapper(const torch::nn::Module& module) {
-  for (const auto& tensor : module.parameters()) {
-    const auto owner = GradHook::owner_of(tensor);
-    if (owner && owner->module == &module) owner->is_replaced = true;
+/// Unless it comes to stay, the earlier one gets it back.
+class Replacement {
+ public:
+  explicit Replacement(const torch::nn::Module& module) {
+    for (const auto& tensor : module.parameters()) {
+      const auto owner = GradHook::owner_of(tensor);
+      if (!owner || owner->module != &module) continue;
+      owner->is_replaced = true;
+      earlier_.push_back(owner);
+    }
   }
-}
+  ~Replacement() {
+    for (const auto& owner : earlier_) owner->is_replaced = false;
+  }
+  Replacement(const Replacement&) = delete;
+  Replacement& operator=(const Replacement&) = delete;
+
+  void stay() { earlier_.clear(); }
+
+ private:
+  std::vector<std::shared_ptr<GradOwner>> earlier_;
+};
 
 ReducerOptions reducer_options(const DataParallelOptions& options) {
   return {.caps = {.cap_bytes = options.bucket_cap_bytes,
@@ -99,9 +117,11 @@ struct DataParallel::Impl {
         buffers(module, world, data, options.buffers),
         parameters(module, *reducer, world, data, options.compare_parameters_every),
         watch(module) {
-    run_agreed(world, [&] { check_kinds(module); });
-    require_equal(world, "DataParallel: frozen parameters", describe_rest(module, false));
-    require_equal(data, "DataParallel: buffers", describe_rest(module, true));
+    run_agreed(world, [&] { check_kinds(module, world); });
+    if (world.size() > 1) {
+      require_equal(world, "DataParallel: frozen parameters", describe_rest(module, false));
+      require_equal(data, "DataParallel: buffers", describe_rest(module, true));
+    }
     broadcast_parameters();
     buffers.broadcast();
     take_ownership();
@@ -109,8 +129,10 @@ struct DataParallel::Impl {
 
   void broadcast_parameters();
   void take_ownership() const;
+  std::exception_ptr reduce(const BucketCallback& on_bucket);
   void finish(const BucketCallback& on_bucket);
   void end_step();
+  void tell_cause(const std::exception_ptr& failure);
 
   torch::nn::Module& module;
   Communicator& world;
@@ -130,22 +152,42 @@ void DataParallel::Impl::take_ownership() const {
   owner->name = "the DataParallel of another module, '" + module.name() + "'";
 }
 
-// The step ends for all ranks, with all its collectives, before one of them throws: the others
-// stay in step.
-void DataParallel::Impl::finish(const BucketCallback& on_bucket) {
+/// Reduces, and returns this rank's own error, with which the step has ended for all.
+std::exception_ptr DataParallel::Impl::reduce(const BucketCallback& on_bucket) {
   const auto change = watch.change();
   const int64_t before = reducer->counters().steps;
   try {
     reducer->finish(change.empty() ? on_bucket : BucketCallback());
   } catch (...) {
-    if (reducer->counters().steps > before) end_step();
-    throw;
+    if (reducer->counters().steps == before) throw;
+    return std::current_exception();
   }
-  end_step();
-  if (change.empty()) return;
-  throw UsageError(detail::join("DataParallel: rank ", world.rank(), ": ", change,
-                                " after the module was wrapped, and would be trained on this rank "
-                                "by itself or not at all; wrap the module again"));
+  if (change.empty()) return nullptr;
+  return std::make_exception_ptr(UsageError(
+      detail::join("DataParallel: rank ", world.rank(), ": ", change,
+                   " after the module was wrapped, and would be trained on this rank by itself or "
+                   "not at all; wrap the module again")));
+}
+
+// The step ends for all ranks, with all its collectives, before one of them throws: the others
+// stay in step.
+void DataParallel::Impl::finish(const BucketCallback& on_bucket) {
+  const auto failure = reduce(on_bucket);
+  try {
+    end_step();
+  } catch (const Error& error) {
+    if (error.known_to_all()) tell_cause(failure);
+    if (!failure) throw;
+  }
+  if (failure) std::rethrow_exception(failure);
+}
+
+/// Ranks differ, and all know it. A rank that was not updated for an error of its own explains
+/// that: all throw this error then.
+void DataParallel::Impl::tell_cause(const std::exception_ptr& failure) {
+  run_agreed(world, [&] {
+    if (failure) std::rethrow_exception(failure);
+  });
 }
 
 void DataParallel::Impl::end_step() {
@@ -169,19 +211,21 @@ void DataParallel::Impl::broadcast_parameters() {
 
 DataParallel::DataParallel(torch::nn::Module& module, Communicator& world,
                            const DataParallelOptions& options) {
-  replace_earlier_wrapper(module);
+  Replacement replacement(module);
   auto reducer = std::make_unique<Reducer>(trainable_parameters(module, options), world,
                                            reducer_options(options));
   impl_ = std::make_unique<Impl>(module, world, world, std::move(reducer), options);
+  replacement.stay();
 }
 
 DataParallel::DataParallel(torch::nn::Module& module, const ProcessGrid& grid,
                            const DataParallelOptions& options) {
   run_agreed(grid.world(), [&] { check_replicas(grid, options.single_replica); });
-  replace_earlier_wrapper(module);
+  Replacement replacement(module);
   auto reducer = std::make_unique<Reducer>(trainable_parameters(module, options), grid,
                                            reducer_options(options));
   impl_ = std::make_unique<Impl>(module, grid.world(), grid.data(), std::move(reducer), options);
+  replacement.stay();
 }
 
 DataParallel::~DataParallel() = default;

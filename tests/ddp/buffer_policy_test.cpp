@@ -40,18 +40,18 @@ void step(DataParallel& parallel, Running& module, double input) {
   parallel.finish();
 }
 
-/// What a step says in which `change` altered the module, on ranks 1 and 2 of three.
+/// What a step says in which `change` altered the module, on rank 1 of three.
 std::string error_after(Communicator& comm, const std::function<void(Running&)>& change) {
   Running module;
   DataParallel parallel(module, comm, {.buffers = kCompare});
   step(parallel, module, 1);
-  if (comm.rank() > 0) change(module);
+  if (comm.rank() == 1) change(module);
   return test::message_of<UsageError>([&] { step(parallel, module, 1); });
 }
 
 std::string drift_of(const std::string& buffer) {
   return "DataParallel: step 2: buffer '" + buffer +
-         "' of ranks 1, 2 of 3 differs from that of rank 0; find what changes it on one rank "
+         "' of rank 1 of 3 differs from that of rank 0; find what changes it on one rank "
          "only, or let buffers.action broadcast it";
 }
 

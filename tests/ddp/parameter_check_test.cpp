@@ -3,6 +3,7 @@
 
 #include "core/message_of.hpp"
 
+#include <isobar/ddp/flat_optimizer.hpp>
 #include <torch/nn/module.h>
 #include <torch/optim/lbfgs.h>
 #include <torch/optim/sgd.h>
@@ -100,6 +101,58 @@ TEST(ParameterCheck, IsRefusedOnEveryRankWhereItIsNegativeOrDiffers) {
          DataParallel parallel(module, comm, {.compare_parameters_every = comm.rank()});
        })) {
     expect_contains(message, "compare_parameters_every=1");
+  }
+}
+
+TEST(ParameterCheck, BlamesTheFewAndListsNoMoreThanEightRanks) {
+  const auto difference = [](int ranks, const std::function<double(int)>& value) {
+    return errors_of(
+        [&](Communicator& comm) {
+          Pair module;
+          DataParallel parallel(module, comm);
+          module.frozen.data()[0] = value(comm.rank());
+          step(parallel, module);
+        },
+        ranks);
+  };
+  for (const auto& message : difference(3, [](int rank) { return rank == 0 ? 5.0 : 1.0; })) {
+    expect_contains(message, "parameter 'frozen' of rank 0 of 3 differs from that of rank 1;");
+  }
+  for (const auto& message : difference(12, [](int rank) { return rank; })) {
+    expect_contains(message, "of ranks 1, 2, 3, 4, 5, 6, 7, 8 and 3 more of 12 differs from that");
+  }
+}
+
+/// What rank 1 does so that its finish() throws and it alone leaves the update out.
+struct Mistake {
+  std::function<void(Pair&)> act;
+  bool throws_in_callback;
+  std::string expected;
+};
+
+TEST(ParameterCheck, NamesTheErrorForWhichARankWasNotUpdated) {
+  const std::vector<Mistake> mistakes{
+      {[](Pair& module) { module.weight.grad().mul_(2); }, false, "'weight' was written to"},
+      {[](Pair& module) { module.frozen.requires_grad_(true); }, false, "'frozen' was unfrozen"},
+      {[](Pair&) {}, true, "no room for the update"}};
+  for (const auto& mistake : mistakes) {
+    const auto messages = errors_of([&](Communicator& comm) {
+      Pair module;
+      DataParallel parallel(module, comm);
+      FlatOptimizer optimizer(parallel.reducer());
+      parallel.zero_grad();
+      module.weight.sum().backward();
+      if (comm.rank() == 1) mistake.act(module);
+      const auto update = optimizer.on_bucket(0.1);
+      parallel.finish([&](const ReducedBucket& bucket) {
+        if (comm.rank() == 1 && mistake.throws_in_callback) {
+          throw UsageError("no room for the update");
+        }
+        update(bucket);
+      });
+    });
+    for (const auto& message : messages) expect_contains(message, mistake.expected);
+    expect_contains(messages[0], "rank 1 of 2: ");
   }
 }
 

@@ -42,7 +42,8 @@ struct DataParallelOptions {
   BufferPolicy buffers = {};
   /// Every k-th step, and steps 1, 2, 4, 8 and so on before, the ranks compare their parameters'
   /// bits, which must be equal: hashes are made on the CPU, and eight bytes a rank travel. 0:
-  /// never.
+  /// never, for what may differ: a frozen tensor that is a rank's own, processors of different
+  /// generations, which round differently.
   int64_t compare_parameters_every = 100;
   /// What each parameter's gradient means in a model-parallel group, by name;
   /// empty means Reduction::replicated for all.
@@ -89,7 +90,8 @@ class DataParallel {
                const DataParallelOptions& options = {});
   ~DataParallel();
 
-  /// Zeroes all gradients where they lie. Any other zero_grad works too.
+  /// Zeroes all gradients where they lie. Any other zero_grad works too, also to throw a backward
+  /// pass away of which nothing has been sent: see Reducer.
   void zero_grad();
 
   /// See Reducer::begin_step: for loops whose ranks could leave a step out.
@@ -99,7 +101,8 @@ class DataParallel {
   /// buffers what is due. Collective; blocks. Throws UsageError on every rank where
   /// compared buffers or parameters differ: it names them, the ranks and the step. Throws it
   /// on this rank, once the step has ended, where the module is no longer the one that was
-  /// wrapped or somebody wrote to a gradient that was the reducer's.
+  /// wrapped or somebody wrote to a gradient that was the reducer's. Where parameters differ
+  /// because such an error kept one rank from updating them, all ranks throw that error.
   void finish();
 
   /// The same, and hands over each bucket as soon as it is reduced: see
