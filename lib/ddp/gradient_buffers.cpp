@@ -39,33 +39,33 @@ at::Tensor make_slot(const at::Tensor& flat, int64_t offset, const at::Tensor& p
 bool keeps_strides(const at::Tensor& parameter) { return parameter.is_non_overlapping_and_dense(); }
 
 GradientBuffers::GradientBuffers(const std::vector<NamedParameter>& parameters,
-                                 const BucketPlan& plan, int64_t shares)
+                                 const std::vector<NamedParameter>& layouts, const BucketPlan& plan,
+                                 int64_t shares)
     : slots_(parameters.size()),
       offsets_(parameters.size()),
       hidden_(parameters.size()),
       versions_(parameters.size()) {
-  for (const auto& parameter : parameters) {
-    parameters_.push_back(parameter.tensor);
-    reductions_.push_back(parameter.reduction);
-  }
-  allocate(plan, shares);
+  for (const auto& parameter : parameters) parameters_.push_back(parameter.tensor);
+  allocate(layouts, plan, shares);
   for (const auto& slot : slots_) guards_.emplace_back(slot);
   for (size_t i = 0; i < parameters_.size(); ++i) {
-    if (parameters_[i].requires_grad()) bind(static_cast<int64_t>(i));
+    const auto p = static_cast<int64_t>(i);
+    if (parameters_[i].requires_grad() && fits(p)) bind(p);
   }
 }
 
-void GradientBuffers::allocate(const BucketPlan& plan, int64_t shares) {
+void GradientBuffers::allocate(const std::vector<NamedParameter>& layouts, const BucketPlan& plan,
+                               int64_t shares) {
   using Key = std::tuple<at::ScalarType, std::string, Reduction>;
   const auto key_of = [&](const Bucket& bucket) {
     const int64_t first = bucket.parameters.front();
-    const auto& tensor = parameters_[first];
-    return Key{tensor.scalar_type(), tensor.device().str(), reductions_[first]};
+    const auto& tensor = layouts[first].tensor;
+    return Key{tensor.scalar_type(), tensor.device().str(), layouts[first].reduction};
   };
   const auto length_of = [&](const Bucket& bucket) {
     int64_t length = 0;
-    for (const int64_t p : bucket.parameters) length += padded(parameters_[p]);
-    const auto& first = parameters_[bucket.parameters.front()];
+    for (const int64_t p : bucket.parameters) length += padded(layouts[p].tensor);
+    const auto& first = layouts[bucket.parameters.front()].tensor;
     return round_up(length, shares * kAlignmentBytes / first.element_size());
   };
 
@@ -83,9 +83,9 @@ void GradientBuffers::allocate(const BucketPlan& plan, int64_t shares) {
     auto& [flat, begin] = cursors[key_of(bucket)];
     int64_t offset = 0;
     for (const int64_t p : bucket.parameters) {
-      slots_[p] = make_slot(flat, begin + offset, parameters_[p]);
+      slots_[p] = make_slot(flat, begin + offset, layouts[p].tensor);
       offsets_[p] = offset;
-      offset += padded(parameters_[p]);
+      offset += padded(layouts[p].tensor);
     }
     buckets_.push_back(alias(flat, begin, {length_of(bucket)}, {1}));
     begin += length_of(bucket);
@@ -102,6 +102,7 @@ bool GradientBuffers::is_bound(int64_t parameter) const {
 bool GradientBuffers::fits(int64_t parameter) const {
   const auto& tensor = parameters_[parameter];
   const auto& slot = slots_[parameter];
+  if (tensor.scalar_type() != slot.scalar_type() || tensor.device() != slot.device()) return false;
   if (tensor.sizes() != slot.sizes()) return false;
   if (tensor.numel() == 0 || !keeps_strides(tensor)) return true;
   for (int64_t d = 0; d < tensor.dim(); ++d) {
@@ -121,13 +122,32 @@ Interference GradientBuffers::show(int64_t parameter) {
   if (!is_hidden(parameter)) return Interference::none;
   auto& grad = parameters_[parameter].mutable_grad();
   const bool is_replaced = !grad.is_same(guards_[parameter].tensor());
-  // The one through `.grad`, the other through an alias that somebody kept from earlier.
+  // The one through `.grad`, the other through an alias that somebody kept from earlier. A tensor
+  // of autograd's has a version that it shares: of what a cat joined, say, all gradients have one.
+  const auto& hidden = hidden_[parameter];
+  const bool is_slot = hidden.is_same(slots_[parameter]);
   const bool is_written =
-      guards_[parameter].is_touched() || hidden_[parameter]._version() != versions_[parameter];
+      guards_[parameter].is_touched() || (is_slot && hidden._version() != versions_[parameter]);
   grad = hidden_[parameter];
   forget_hidden(parameter);
   if (is_replaced) return Interference::replaced;
   return is_written ? Interference::written : Interference::none;
+}
+
+// Whoever zeroes writes to the guard's copy, which is one of the slot's values: another tensor's
+// gradient is not there.
+bool GradientBuffers::is_discarded(int64_t parameter) const {
+  if (!is_hidden(parameter)) return false;
+  const auto& grad = parameters_[parameter].grad();
+  if (!grad.defined()) return true;
+  const auto& guard = guards_[parameter];
+  return hidden_[parameter].is_same(slots_[parameter]) && grad.is_same(guard.tensor()) &&
+         guard.is_touched() && !grad.any().item<bool>();
+}
+
+void GradientBuffers::discard(int64_t parameter) {
+  forget_hidden(parameter);
+  parameters_[parameter].mutable_grad() = at::Tensor();
 }
 
 void GradientBuffers::forget_hidden(int64_t parameter) {
@@ -192,7 +212,8 @@ at::Tensor GradientBuffers::give_up(int64_t parameter) {
 
 void GradientBuffers::drop_graphs() {
   for (size_t i = 0; i < parameters_.size(); ++i) {
-    if (has_graph(static_cast<int64_t>(i))) parameters_[i].mutable_grad() = slots_[i];
+    const auto p = static_cast<int64_t>(i);
+    if (has_graph(p) && fits(p)) parameters_[i].mutable_grad() = slots_[i];
   }
 }
 
@@ -200,8 +221,9 @@ void GradientBuffers::zero() {
   c10::NoGradGuard no_grad;
   for (auto& buffer : buffers_) buffer.zero_();
   for (size_t i = 0; i < parameters_.size(); ++i) {
-    forget_hidden(static_cast<int64_t>(i));
-    const bool is_trained = parameters_[i].requires_grad();
+    const auto p = static_cast<int64_t>(i);
+    forget_hidden(p);
+    const bool is_trained = parameters_[i].requires_grad() && fits(p);
     parameters_[i].mutable_grad() = is_trained ? slots_[i] : at::Tensor();
   }
 }

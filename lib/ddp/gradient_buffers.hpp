@@ -29,7 +29,13 @@ class GradientBuffers {
   /// and makes every parameter's `.grad` an alias of its slot. Every bucket
   /// divides into `shares` of equal length, each a multiple of 64 bytes.
   GradientBuffers(const std::vector<NamedParameter>& parameters, const BucketPlan& plan,
-                  int64_t shares = 1);
+                  int64_t shares = 1)
+      : GradientBuffers(parameters, parameters, plan, shares) {}
+
+  /// The same, with slots for `layouts`: parameters that fit no longer get no `.grad`.
+  GradientBuffers(const std::vector<NamedParameter>& parameters,
+                  const std::vector<NamedParameter>& layouts, const BucketPlan& plan,
+                  int64_t shares);
 
   /// The bucket's slice, one-dimensional, padding included.
   const at::Tensor& bucket(int64_t index) const { return buckets_[index]; }
@@ -40,8 +46,12 @@ class GradientBuffers {
   /// True if the parameter's `.grad` is its slot.
   bool is_bound(int64_t parameter) const;
 
-  /// True if the parameter still has its slot's shape, and its strides if it is dense.
+  /// True if the parameter still has its slot's type, device and shape, and its strides if it is
+  /// dense.
   bool fits(int64_t parameter) const;
+
+  /// What the parameter's gradient looks like in its bucket.
+  const at::Tensor& slot(int64_t parameter) const { return slots_[parameter]; }
 
   /// Hides a gradient; does nothing where there is none, where it is hidden already or has a
   /// graph.
@@ -51,6 +61,12 @@ class GradientBuffers {
   /// Undoes hide(), if there was one, and tells what has been done to the gradient since.
   /// Whatever that was is lost.
   Interference show(int64_t parameter);
+
+  /// True if a hidden gradient was dropped, or zeroed where it was the slot.
+  bool is_discarded(int64_t parameter) const;
+
+  /// Forgets a hidden gradient and leaves the parameter without one.
+  void discard(int64_t parameter);
 
   /// Zeroes the slot and leaves the parameter without a gradient.
   void drop(int64_t parameter);
@@ -83,18 +99,17 @@ class GradientBuffers {
   void give_back();
 
  private:
-  void allocate(const BucketPlan& plan, int64_t shares);
+  void allocate(const std::vector<NamedParameter>& layouts, const BucketPlan& plan, int64_t shares);
   void forget_hidden(int64_t parameter);
 
   std::vector<at::Tensor> parameters_;
-  std::vector<Reduction> reductions_;
   std::vector<at::Tensor> buffers_;
   std::vector<at::Tensor> buckets_;
   std::vector<at::Tensor> slots_;   ///< by parameter; aliases with the parameter's shape
   std::vector<int64_t> offsets_;    ///< by parameter
   std::vector<GradGuard> guards_;   ///< by parameter, of its slot
   std::vector<at::Tensor> hidden_;  ///< by parameter, what `.grad` was; undefined: not hidden
-  std::vector<uint32_t> versions_;  ///< by parameter, of what is hidden
+  std::vector<uint32_t> versions_;  ///< by parameter, of what is hidden; means something of slots
 };
 
 }  // namespace isobar

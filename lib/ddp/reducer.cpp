@@ -54,14 +54,18 @@ struct Reducer::Impl {
   }
 
   int64_t count() const { return static_cast<int64_t>(parameters.size()); }
+  bool is_ignored(int64_t parameter) const;
   bool is_sent(int64_t parameter) const { return bucket_of[parameter] < collectives.launched(); }
 
   void set_plan(const std::vector<int64_t>& order);
   void attach_hooks();
-  void check_usable() const;
+  void check_current() const;
+  void find_unusable();
+  std::vector<NamedParameter> layouts() const;
   void open_step();
   BucketMark mark_of(int64_t bucket) const;
   void recover(int64_t parameter);
+  void take_discards(int64_t parameter);
   void check_untouched();
   void before_gradient(int64_t parameter);
   void after_gradient(int64_t parameter);
@@ -86,8 +90,10 @@ struct Reducer::Impl {
 
   // The step under way.
   bool is_open = false;
-  std::vector<bool> frozen;  ///< by parameter
-  std::string interference;  ///< with a hidden gradient, the first; empty: none
+  std::vector<bool> frozen;    ///< by parameter
+  std::vector<bool> unusable;  ///< by parameter: it is not any more what was wrapped
+  std::string misfit;          ///< about the first of those; empty: there is none
+  std::string interference;    ///< with a hidden gradient, the first; empty: none
   int64_t step = 0;
 
   int64_t accumulation_scopes = 0;
@@ -95,15 +101,25 @@ struct Reducer::Impl {
   bool is_looked_at = false;  ///< the caller has seen the counters of the last step
 };
 
+/// The parameters as they were wrapped, as far as their layout goes.
+std::vector<NamedParameter> Reducer::Impl::layouts() const {
+  auto list = parameters;
+  for (int64_t p = 0; buffers && p < count(); ++p) {
+    if (!buffers->fits(p)) list[p].tensor = buffers->slot(p);
+  }
+  return list;
+}
+
 void Reducer::Impl::set_plan(const std::vector<int64_t>& order) {
-  plan = agree_on_plan(groups.world, parameters, order, options.caps);
+  const auto wrapped = layouts();
+  plan = agree_on_plan(groups.world, wrapped, order, options.caps);
   bucket_of.resize(parameters.size());
   for (size_t b = 0; b < plan.size(); ++b) {
     for (const int64_t p : plan[b].parameters) bucket_of[p] = static_cast<int64_t>(b);
   }
   const bool is_shared = options.levels == GridLevels::two;
-  buffers.emplace(parameters, plan, is_shared ? groups.model_size() : 1);
-  collectives.set_plan(parameters, plan, *buffers);
+  buffers.emplace(parameters, wrapped, plan, is_shared ? groups.model_size() : 1);
+  collectives.set_plan(wrapped, plan, *buffers);
   arrivals.set_plan(plan);
   ++plan_version;
 }
@@ -116,19 +132,28 @@ void Reducer::Impl::attach_hooks() {
   }
 }
 
-void Reducer::Impl::check_usable() const {
+void Reducer::Impl::check_current() const {
   ISOBAR_CHECK(!owner->is_replaced, "Reducer: rank ", groups.world.rank(), ": ", owner->name,
                " was used after the same module had been wrapped anew; use the later wrapper");
-  for (size_t i = 0; i < parameters.size(); ++i) {
-    ISOBAR_CHECK(hooks[i].is_attached(parameters[i].tensor), "Reducer: rank ", groups.world.rank(),
-                 ": parameter '", parameters[i].name,
-                 "' was moved, retyped or loaded after it was wrapped and has lost its hook; wrap "
-                 "the module after module.to(...) and torch::load(), or copy values into the "
-                 "parameters that it has");
-    ISOBAR_CHECK(buffers->fits(static_cast<int64_t>(i)), "Reducer: rank ", groups.world.rank(),
-                 ": parameter '", parameters[i].name, "' was given the shape ",
-                 parameters[i].tensor.sizes(), " with strides ", parameters[i].tensor.strides(),
-                 " after it was wrapped, and had another; wrap the module again");
+}
+
+// It may be so on one rank only: the step goes on with zeros for them, and then finish() throws.
+void Reducer::Impl::find_unusable() {
+  unusable.resize(parameters.size());
+  for (int64_t p = 0; p < count(); ++p) {
+    const auto& tensor = parameters[p].tensor;
+    const bool is_attached = hooks[p].is_attached(tensor);
+    unusable[p] = !is_attached || !buffers->fits(p);
+    if (!unusable[p] || !misfit.empty()) continue;
+    misfit = detail::join("Reducer: rank ", groups.world.rank(), ": parameter '",
+                          parameters[p].name, "' was ");
+    misfit +=
+        is_attached
+            ? detail::join("given the shape ", tensor.sizes(), " with strides ", tensor.strides(),
+                           " after it was wrapped, and had another; wrap the module again")
+            : "moved, retyped or loaded after it was wrapped and has lost its hook; wrap the "
+              "module after module.to(...) and torch::load(), or copy values into the "
+              "parameters that it has";
   }
 }
 
@@ -143,6 +168,7 @@ void Reducer::Impl::open_step() {
     frozen[i] = is_frozen;
   }
   if (is_other) arrivals.set_frozen(frozen);
+  find_unusable();
 }
 
 BucketMark Reducer::Impl::mark_of(int64_t bucket) const {
@@ -159,7 +185,18 @@ void Reducer::Impl::recover(int64_t parameter) {
       "Reducer: rank ", groups.world.rank(), ": .grad of parameter '", parameters[parameter].name,
       done == Interference::written ? "' was written to" : "' was replaced",
       " between backward() and finish(), when it belongs to the reducer; clip, scale or zero "
-      "gradients after finish(), or run the backward pass inside accumulate()");
+      "gradients after finish(), run the backward pass inside accumulate(), or read it with "
+      "const_data_ptr (data_ptr and accessor<T> ask to write)");
+}
+
+/// A pass that was thrown away, as any zero_grad does, before anything of it was sent.
+void Reducer::Impl::take_discards(int64_t parameter) {
+  if (collectives.launched() > 0 || !buffers->is_discarded(parameter)) return;
+  for (int64_t p = 0; p < count(); ++p) {
+    if (!buffers->is_discarded(p)) continue;
+    buffers->discard(p);
+    arrivals.forget(p);
+  }
 }
 
 void Reducer::Impl::check_untouched() {
@@ -167,10 +204,16 @@ void Reducer::Impl::check_untouched() {
   throw UsageError(std::exchange(interference, {}));
 }
 
+/// What autograd drops, for its graph is older, and what has no place to go.
+bool Reducer::Impl::is_ignored(int64_t parameter) const {
+  return (is_open && frozen[parameter]) || !buffers->fits(parameter);
+}
+
 // A hook after accumulation would be too late: the buffer in flight is then already corrupt.
 void Reducer::Impl::before_gradient(int64_t parameter) {
   if (accumulation_scopes == 0) open_step();
-  if (is_open && frozen[parameter]) return;  // its graph is older; autograd drops the gradient
+  if (is_ignored(parameter)) return;
+  take_discards(parameter);
   ISOBAR_CHECK(accumulation_scopes > 0 || !arrivals.is_exhausted(parameter), "Reducer: rank ",
                groups.world.rank(), ": a gradient of '", parameters[parameter].name,
                "' arrived beyond the ", arrivals.expected(parameter),
@@ -191,7 +234,7 @@ void Reducer::Impl::before_gradient(int64_t parameter) {
 // values, and leaves it where it is.
 void Reducer::Impl::after_gradient(int64_t parameter) {
   if (accumulation_scopes == 0) open_step();
-  if (is_open && frozen[parameter]) return;
+  if (is_ignored(parameter)) return;
   const bool stays = options.compressor || buffers->has_graph(parameter);
   if (!stays && !buffers->is_hidden(parameter) && buffers->bind(parameter)) ++counters.copies;
   if (accumulation_scopes > 0) return;
@@ -216,7 +259,7 @@ void Reducer::Impl::launch_next() {
   std::vector<at::Tensor> sources;
   for (const int64_t p : bucket.parameters) {
     recover(p);
-    if (frozen[p]) {
+    if (frozen[p] || unusable[p]) {
       buffers->drop(p);
       if (options.compressor) sources.emplace_back();
       continue;
@@ -302,13 +345,19 @@ void Reducer::finish() { finish(BucketCallback()); }
 
 void Reducer::finish(const BucketCallback& on_bucket) {
   Impl& r = *impl_;
-  r.check_usable();
+  r.check_current();
   r.open_step();
+  r.find_unusable();
   for (int64_t p = 0; p < r.count(); ++p) r.recover(p);
   while (r.collectives.launched() < static_cast<int64_t>(r.plan.size())) r.launch_next();
   r.buffers->drop_graphs();
   // The step ends for all ranks before one of them throws: they stay in step.
-  r.complete_all(on_bucket && r.interference.empty() ? &on_bucket : nullptr);
+  const bool is_sound = r.misfit.empty() && r.interference.empty();
+  r.complete_all(on_bucket && is_sound ? &on_bucket : nullptr);
+  if (!r.misfit.empty()) {
+    r.interference.clear();
+    throw UsageError(std::exchange(r.misfit, {}));
+  }
   r.check_untouched();
 }
 
@@ -319,12 +368,14 @@ void Reducer::begin_step(int64_t number) {
 }
 
 void Reducer::zero_grad() {
-  impl_->check_usable();
+  impl_->check_current();
   ISOBAR_CHECK(impl_->collectives.launched() == 0, "Reducer: zero_grad on rank ",
                impl_->groups.world.rank(),
                " while gradients are being reduced; call finish() first");
   impl_->is_open = false;
+  impl_->misfit.clear();
   impl_->interference.clear();
+  impl_->arrivals.start_step();
   if (impl_->options.compressor) {
     impl_->buffers->drop();
   } else {

@@ -2,13 +2,15 @@
 #include "ddp/reducer_arrivals.hpp"
 
 #include <algorithm>
-#include <limits>
 
 namespace isobar {
 namespace {
 
-/// What a bucket waits for that only finish() sends.
-constexpr int64_t kForEver = std::numeric_limits<int64_t>::max() / 2;
+/// What a bucket waits for that only finish() sends: more than all gradients, of which many add up.
+constexpr int64_t kForEver = int64_t{1} << 40;
+
+/// Of a parameter that was frozen in every step until now.
+constexpr int64_t kUncounted = -1;
 
 }  // namespace
 
@@ -35,7 +37,13 @@ void Arrivals::set_frozen(const std::vector<bool>& frozen) {
 int64_t Arrivals::gradients_awaited(int64_t parameter) const {
   if (frozen_[parameter]) return 0;
   if (launch_ == Launch::first_gradient) return 1;
-  return is_counted() ? expected_[parameter] : 0;
+  if (!is_counted()) return 0;
+  return expected_[parameter] == kUncounted ? kForEver : expected_[parameter];
+}
+
+bool Arrivals::is_exhausted(int64_t parameter) const {
+  return is_counted() && expected_[parameter] != kUncounted &&
+         seen_[parameter] >= expected_[parameter];
 }
 
 void Arrivals::start_step() {
@@ -54,6 +62,12 @@ void Arrivals::add(int64_t parameter) {
   if (seen_[parameter]++ < gradients_awaited(parameter)) --missing_[bucket_of_[parameter]];
 }
 
+void Arrivals::forget(int64_t parameter) {
+  missing_[bucket_of_[parameter]] += std::min(seen_[parameter], gradients_awaited(parameter));
+  seen_[parameter] = 0;
+  latest_[parameter] = 0;
+}
+
 std::vector<int64_t> Arrivals::order() const {
   std::vector<int64_t> order;
   for (const auto& bucket : plan_) {
@@ -68,12 +82,13 @@ std::vector<int64_t> Arrivals::order() const {
 
 int64_t Arrivals::end_step() {
   int64_t deviations = 0;
-  if (is_counted()) {
+  if (launch_ == Launch::counted) {
+    expected_.resize(seen_.size(), kUncounted);
     for (size_t p = 0; p < seen_.size(); ++p) {
-      deviations += !frozen_[p] && seen_[p] < expected_[p] ? 1 : 0;
+      if (frozen_[p]) continue;
+      deviations += seen_[p] < expected_[p] ? 1 : 0;
+      if (expected_[p] == kUncounted) expected_[p] = seen_[p];
     }
-  } else if (launch_ == Launch::counted) {
-    expected_ = seen_;
   }
   start_step();
   return deviations;

@@ -24,13 +24,17 @@ class Arrivals {
   /// One more gradient of the parameter.
   void add(int64_t parameter);
 
+  /// The parameter's gradients of this step were thrown away.
+  void forget(int64_t parameter);
+
+  /// Starts the step anew: all were.
+  void start_step();
+
   /// True if the bucket may leave before finish().
   bool is_complete(int64_t bucket) const { return missing_[bucket] == 0; }
 
   /// True if one more gradient of the parameter would be more than were counted.
-  bool is_exhausted(int64_t parameter) const {
-    return is_counted() && seen_[parameter] >= expected_[parameter];
-  }
+  bool is_exhausted(int64_t parameter) const;
   int64_t expected(int64_t parameter) const { return expected_[parameter]; }
 
   /// All parameters in the order of their latest gradients; those that had none
@@ -44,13 +48,13 @@ class Arrivals {
  private:
   bool is_counted() const { return launch_ == Launch::counted && !expected_.empty(); }
   int64_t gradients_awaited(int64_t parameter) const;
-  void start_step();
 
   Launch launch_;
   BucketPlan plan_;
   std::vector<int64_t> bucket_of_;  ///< by parameter
-  std::vector<int64_t> expected_;   ///< by parameter; empty until they were counted
-  std::vector<bool> frozen_;        ///< by parameter
+  /// By parameter, counted in the first step in which it is not frozen; empty before the first.
+  std::vector<int64_t> expected_;
+  std::vector<bool> frozen_;  ///< by parameter
 
   // The step under way.
   std::vector<int64_t> seen_;     ///< gradients, by parameter

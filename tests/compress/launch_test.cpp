@@ -46,6 +46,33 @@ TEST_P(Launches, CountedAndAtFinishGiveTheSameBits) {
   });
 }
 
+/// The gradients of what a cat joins are views of one tensor, and share its version.
+TEST_P(Launches, TakeGradientsThatAreViewsOfOneTensor) {
+  run_ranks(2, [&](Communicator& comm) {
+    for (const auto launch : {Launch::first_gradient, Launch::counted, Launch::at_finish}) {
+      const auto made = [] { return at::ones({4, 4}, at::kDouble).set_requires_grad(true); };
+      CompressedModel model({{"a", made()}, {"b", made()}}, comm, compressor(), {.launch = launch});
+      const auto pass = [&] {
+        const auto joined = at::cat({model.parameters[0].tensor, model.parameters[1].tensor});
+        (joined * at::arange(8, at::kDouble).view({8, 1}) * (1 + comm.rank())).sum().backward();
+      };
+      for (int step = 0; step < 3; ++step) {
+        model.reducer.zero_grad();
+        if (launch == Launch::first_gradient) {
+          const auto scope = model.reducer.accumulate();
+          pass();
+        } else {
+          pass();
+        }
+        pass();
+        model.reducer.finish();
+        const auto expected = 3 * at::arange(4, at::kDouble).view({4, 1}).expand({4, 4});
+        if (step == 0) EXPECT_TRUE(at::equal(model.grad(0), expected));
+      }
+    }
+  });
+}
+
 TEST_P(Launches, TakeTheValuesOfGradientsWithAGraph) {
   run_ranks(2, [&](Communicator& comm) {
     CompressedModel model(matrices_and_riders(), comm, compressor());

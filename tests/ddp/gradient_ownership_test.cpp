@@ -70,6 +70,7 @@ TEST_P(Meddle, IsAnErrorThatNamesTheParameterOnceTheStepHasEnded) {
             const auto text = message_of<UsageError>([&] { reducer.finish(); });
             expect_contains(text, ".grad of parameter 'encoder.weight' was ");
             expect_contains(text, "between backward() and finish()");
+            expect_contains(text, "const_data_ptr");
             continue;
           }
           reducer.finish();
@@ -104,6 +105,8 @@ TEST(GradientOwnership, LetsTheReducersGradientsBeRead) {
       (void)weight.grad().norm().item<double>();
       (void)weight.grad().clone();
       (void)at::equal(weight.grad(), weight.grad());
+      (void)*weight.grad().const_data_ptr<float>();
+      (void)weight.grad().accessor<const float, 2>()[0][0];
       reducer.finish();
       EXPECT_TRUE(at::equal(weight.grad(), exact_mean(weight, 2)));
     }

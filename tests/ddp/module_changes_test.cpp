@@ -117,6 +117,56 @@ TEST(ModuleChanges, AndGradientsWrittenToOnOneRankLeaveTheOthersInStep) {
   });
 }
 
+/// What rank 0 alone does to a parameter, before the first step and after it.
+TEST(ModuleChanges, ThatSpoilAParameterOnOneRankLeaveTheOthersInStep) {
+  const std::vector<std::pair<at::Tensor, std::string>> changes{
+      {at::ones({4}, at::kDouble), "parameter 'head.weight' was given the shape [4]"},
+      {at::ones({3}, at::kFloat), "parameter 'head.weight' was moved, retyped or loaded"}};
+  for (const auto& [data, expected] : changes) {
+    for (const auto launch : {Launch::first_gradient, Launch::counted}) {
+      for (const int changed : {0, 1, 2}) {
+        const auto values = data;
+        const auto text = expected;
+        run_ranks(2, [&](Communicator& comm) {
+          Net net;
+          DataParallel parallel(net, comm, {.launch = launch, .compare_parameters_every = 0});
+          for (int i = 0; i < changed + 3; ++i) {
+            const bool is_spoilt = comm.rank() == 0 && i >= changed;
+            if (is_spoilt && i == changed) net.head->weight.set_data(values.clone());
+            const auto said = message_of<UsageError>([&] {
+              parallel.zero_grad();
+              auto loss = net.backbone->weight.sum();
+              // Where it has another shape LibTorch has no gradient for it.
+              if (net.head->weight.numel() == 3) loss = loss + net.head->weight.sum();
+              loss.backward();
+              parallel.finish();
+            });
+            expect_contains(said, is_spoilt ? text : "nothing thrown");
+            EXPECT_TRUE(at::equal(net.backbone->weight.grad(), at::ones({3}, at::kDouble)));
+          }
+          if (comm.rank() == 0) net.head->weight.set_data(at::ones({3}, at::kDouble));
+          DataParallel again(net, comm);
+          step(again, net, comm.rank());
+        });
+      }
+    }
+  }
+}
+
+TEST(ModuleChanges, ThatCannotBeWrappedLeaveTheEarlierWrapperInPlace) {
+  run_ranks(2, [](Communicator& comm) {
+    Net net, reference;
+    for (int rank = 0; rank < 2; ++rank) (reference.forward(input(rank, 0)) / 2).backward();
+    DataParallel earlier(net, comm);
+    EXPECT_THROW(DataParallel(net, comm, {.bucket_cap_bytes = -1}), UsageError);
+    EXPECT_THROW(DataParallel(net, comm, {.compare_parameters_every = -1}), UsageError);
+    for (int i = 0; i < 2; ++i) {
+      step(earlier, net, comm.rank());
+      EXPECT_TRUE(at::allclose(net.head->weight.grad(), reference.head->weight.grad()));
+    }
+  });
+}
+
 TEST(ModuleChanges, AreTakenInByWrappingAgain) {
   // By assignment, when the new wrapper is made before the old one goes, and one after the other.
   for (const bool assign : {true, false}) {
@@ -303,6 +353,19 @@ TEST(FrozenParameters, OnOneRankAloneAreAnErrorAtOnce) {
   expect_contains(text, "1 of its parameters frozen");
 }
 
+TEST(FrozenParameters, AreCountedInTheFirstStepInWhichTheyAreThawed) {
+  run_ranks(2, [](Communicator& comm) {
+    Net net;
+    DataParallel parallel(net, comm, {.bucket_cap_list = {1}, .launch = Launch::counted});
+    for (int i = 0; i < 4; ++i) {
+      net.backbone->weight.requires_grad_(i > 0);
+      step(parallel, net, comm.rank());
+    }
+    EXPECT_EQ(parallel.reducer().counters().launched_in_backward, 1 + 2 + 2);
+    EXPECT_EQ(parallel.reducer().counters().deviations, 0);
+  });
+}
+
 TEST(FrozenParameters, MayBeFrozenBetweenForwardAndBackward) {
   run_ranks(2, [](Communicator& comm) {
     Net net;
@@ -399,6 +462,18 @@ TEST(WrappedModules, MayHaveUndefinedParametersAndBuffers) {
     DataParallel parallel(net, comm, {.buffers = {.action = BufferAction::compare}});
     for (int i = 0; i < 3; ++i) step(parallel, net, comm.rank(), i);
   });
+}
+
+/// Which no rank 0 has to copy to others.
+TEST(WrappedModules, MayHoldWhatCannotBeCopiedWhereThereIsOneRank) {
+  const auto comm = make_self_communicator();
+  Net net;
+  net.register_buffer("scale", at::quantize_per_tensor(at::ones({4}), 0.5, 0, at::kQInt8));
+  net.register_buffer("shape", at::empty({2}, at::kMeta));
+  for (const auto action : {BufferAction::none, BufferAction::broadcast, BufferAction::compare}) {
+    DataParallel parallel(net, *comm, {.buffers = {.action = action}});
+    for (int i = 0; i < 3; ++i) step(parallel, net, 0, i);
+  }
 }
 
 TEST(WrappedModules, TakeAnEmptyBatchOrNoneAtAll) {

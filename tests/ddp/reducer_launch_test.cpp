@@ -4,6 +4,7 @@
 #include <c10/core/GradMode.h>
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/custom_function.h>
+#include <torch/optim/sgd.h>
 #include <gtest/gtest.h>
 
 #include "ddp/exact.hpp"
@@ -240,6 +241,35 @@ TEST(ReducerLaunchMode, TakesOneGraphTwiceAndSeveralForwardPassesBeforeOneBackwa
       }
     }
   });
+}
+
+/// A pass whose loss was not finite, say, and that is thrown away on all ranks.
+TEST(ReducerLaunchMode, TakesPassesThatAreDiscardedBeforeABucketWasSent) {
+  using Discard = std::function<void(Reducer&, torch::optim::Optimizer&)>;
+  const std::vector<Discard> ways{[](auto& reducer, auto&) { reducer.zero_grad(); },
+                                  [](auto&, auto& optimizer) { optimizer.zero_grad(true); },
+                                  [](auto&, auto& optimizer) { optimizer.zero_grad(false); }};
+  for (const auto& discard : ways) {
+    for (const auto launch : {Launch::counted, Launch::at_finish}) {
+      run_ranks(2, [&](Communicator& comm) {
+        auto a = leaf({5}), b = leaf({3});
+        Reducer reducer({{"a", a}, {"b", b}}, comm, {.launch = launch});
+        torch::optim::SGD optimizer({a, b}, torch::optim::SGDOptions(0.1));
+        for (int step = 0; step < 4; ++step) {
+          const bool has_b = step != 2;  // which that step only had in the pass before
+          optimizer.zero_grad(step % 2 == 0);
+          for (int pass = 0; pass < 3; ++pass) {
+            backward(a, comm.rank());
+            if (has_b || pass == 0) backward(b, comm.rank());
+            if (pass == 0) discard(reducer, optimizer);
+          }
+          reducer.finish();
+          EXPECT_TRUE(at::equal(a.grad(), exact_sum(a, 2)));
+          EXPECT_TRUE(at::equal(b.grad(), has_b ? exact_sum(b, 2) : at::zeros({3})));
+        }
+      });
+    }
+  }
 }
 
 TEST(ReducerLaunchMode, RefusesDifferentModesOnEveryRank) {

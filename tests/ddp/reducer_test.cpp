@@ -299,7 +299,7 @@ TEST(Reducer, DetectsAParameterThatWasRetyped) {
   auto weight = leaf({4});
   Reducer reducer({{"weight", weight}}, *comm);
   weight.set_data(weight.to(at::kDouble));
-  EXPECT_THROW(reducer.zero_grad(), UsageError);
+  reducer.zero_grad();  // the step ends first: it may be so on this rank only
   EXPECT_THROW(reducer.finish(), UsageError);
 }
 

@@ -47,7 +47,13 @@ class [[nodiscard]] AccumulationScope {
 /// Whose `.grad` is: the caller's between finish() and the backward pass, and after
 /// passes inside accumulate(); from a gradient outside of accumulate() on until finish()
 /// the reducer's. It may be read then, but holds no defined values; what is written there
-/// is lost, and finish() reports it. (Where `.grad` has a graph this goes unnoticed.)
+/// is lost, and finish() reports it. (Where `.grad` has a graph this goes unnoticed.) To read
+/// element by element take const_data_ptr<T>() or accessor<const T, N>(): the others ask to write.
+///
+/// A backward pass may be thrown away, on all ranks, as long as it has sent no bucket: zero or
+/// drop the gradients and run the next one. That is every pass with Launch::at_finish; otherwise
+/// call finish() first, and leave out the update. (With a compressor gradients are dropped, or
+/// zeroed by the reducer's own zero_grad().)
 ///
 /// A parameter may be frozen (requires_grad false) between steps, and thawed again: while
 /// it is frozen it takes part with zeros and has no `.grad`, so that optimizers leave it
@@ -87,8 +93,9 @@ class Reducer {
 
   /// Ends a step: starts what no hook has started, waits for every bucket and
   /// divides. Collective; blocks. Throws CommError when a peer fails, and
-  /// UsageError when a parameter was moved, retyped or reshaped since construction, or a
-  /// `.grad` was changed that belonged to the reducer.
+  /// UsageError, once the step has ended, when a parameter was moved, retyped or reshaped since
+  /// construction (it has then taken part with zeros), or a `.grad` was changed that belonged to
+  /// the reducer.
   void finish();
 
   /// The same, and hands each bucket over as soon as its reduction has ended, in
