@@ -55,13 +55,14 @@ Planned plan_largest(const Experiment& experiment, const std::vector<GraphSizes>
 
 void print_table(const std::vector<Planned>& all, int ranks) {
   const auto& first = all.front().plan;
-  fmt::print("{} parameters of the network and {} in tables on the largest of {} ranks a model\n",
-             first.network_parameters, first.table_parameters, ranks);
-  fmt::print("{:>5} {:>9} {:>6} | {:>7} {:>7} {:>7} {:>9} {:>7} {:>7} {:>6}\n", "steps", "passes",
+  fmt::print(
+      "{} parameters of the network and {} in tables,\non the largest of {} ranks a model\n",
+      first.network_parameters, first.table_parameters, ranks);
+  fmt::print("{:>5} {:>9} {:>6} | {:>7} {:>6} {:>7} {:>9} {:>7} {:>7} {:>6}\n", "steps", "passes",
              "chunk", "weights", "graph", "encoder", "processor", "decoder", "peak", "TFLOP");
   for (const auto& [network, rollout, p] : all) {
     fmt::print(
-        "{:>5} {:>9} {:>6} | {:>7.2f} {:>7.2f} {:>7.2f} {:>9.2f} {:>7.2f} {:>7.2f} {:>6.4g}\n",
+        "{:>5} {:>9} {:>6} | {:>7.2f} {:>6.2f} {:>7.2f} {:>9.2f} {:>7.2f} {:>7.2f} {:>6.2f}\n",
         rollout, name_of(network.activations), chunk_edges_of(network), gib(p.weight_bytes),
         gib(p.graph_bytes), gib(p.encoder_bytes), gib(p.processor_bytes), gib(p.decoder_bytes),
         gib(p.peak_bytes), p.step_flops / 1e12);
