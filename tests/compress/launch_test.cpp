@@ -67,7 +67,9 @@ TEST_P(Launches, TakeGradientsThatAreViewsOfOneTensor) {
         pass();
         model.reducer.finish();
         const auto expected = 3 * at::arange(4, at::kDouble).view({4, 1}).expand({4, 4});
-        if (step == 0) EXPECT_TRUE(at::equal(model.grad(0), expected));
+        if (step == 0) {
+          EXPECT_TRUE(at::equal(model.grad(0), expected));
+        }
       }
     }
   });
