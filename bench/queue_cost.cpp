@@ -181,7 +181,7 @@ int main(int argc, char** argv) {
   app.add_option("--op", arguments.op, "which collective, of 4 bytes")
       ->check(CLI::IsMember({"allreduce", "barrier"}));
   app.add_option("--address", arguments.address, "where rank 0 is found, for bare Gloo");
-  app.add_option("--repeats", arguments.repeats, "pairs")->check(check_positive);
+  app.add_option("--repeats", arguments.repeats, "pairs")->check(isobar::bench::check_positive);
   app.add_option("--json", arguments.json, "write the row there; - is standard output");
   try {
     app.parse(argc, argv);
