@@ -20,8 +20,10 @@
 #include <c10/util/Exception.h>
 #include <CLI/CLI.hpp>
 
+#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <functional>
 
 #include "bench/harness/option_check.hpp"
@@ -55,9 +57,16 @@ int code_of(const Error& error) {
   return dynamic_cast<const UsageError*>(&error) != nullptr ? 2 : 1;
 }
 
+/// The code of a command whose output has arrived: what a full disk took is an error.
+int once_written(int code) {
+  if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return code;
+  print_error(std::string("standard output: ") + std::strerror(errno));
+  return code == 0 ? 1 : code;
+}
+
 int run_guarded(const std::function<int()>& command) {
   try {
-    return command();
+    return once_written(command());
   } catch (const Error& error) {
     // What every rank throws, rank 0 says for all.
     if (!error.known_to_all() || rank_or_zero() == 0) print_error(error.what());

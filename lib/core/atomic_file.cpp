@@ -18,9 +18,39 @@ std::filesystem::path folder_of(const std::filesystem::path& path) {
   return path.has_parent_path() ? path.parent_path() : std::filesystem::path(".");
 }
 
+/// The file that a link names: renaming over the link would leave that one as it was.
+std::filesystem::path target_of(std::filesystem::path path) {
+  std::error_code none;
+  return std::filesystem::is_symlink(path, none) ? std::filesystem::weakly_canonical(path, none)
+                                                 : path;
+}
+
+/// Devices and pipes are written to: a file in their place would be the end of them.
+bool is_no_file(const std::filesystem::path& path) {
+  std::error_code none;
+  return std::filesystem::is_other(path, none);
+}
+
+void write_all(int descriptor, std::string_view bytes, const std::filesystem::path& path) {
+  while (!bytes.empty()) {
+    const ssize_t written = ::write(descriptor, bytes.data(), bytes.size());
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) detail::throw_file_error("write", path);
+    bytes.remove_prefix(static_cast<std::size_t>(written));
+  }
+}
+
+/// Closes a descriptor, whatever ends the scope.
+struct Closed {
+  int descriptor;
+  ~Closed() { ::close(descriptor); }
+};
+
 }  // namespace
 
-AtomicFile::AtomicFile(std::filesystem::path path) : path_(std::move(path)) {
+AtomicFile::AtomicFile(std::filesystem::path path) : path_(target_of(std::move(path))) {
+  ISOBAR_CHECK(!is_no_file(path_), "AtomicFile: ", path_.string(),
+               " is a device, a pipe or a socket; name a file");
   // On a shared file system another node may have a process of this id: the
   // number settles it, since O_EXCL gives every name to one of them.
   for (int number = 0; descriptor_ < 0; ++number) {
@@ -38,12 +68,7 @@ AtomicFile::~AtomicFile() {
 
 void AtomicFile::write(std::string_view bytes) {
   ISOBAR_CHECK(descriptor_ >= 0, "AtomicFile: ", path_.string(), " was committed already");
-  while (!bytes.empty()) {
-    const ssize_t written = ::write(descriptor_, bytes.data(), bytes.size());
-    if (written < 0 && errno == EINTR) continue;
-    if (written < 0) detail::throw_file_error("write", path_);
-    bytes.remove_prefix(static_cast<std::size_t>(written));
-  }
+  write_all(descriptor_, bytes, path_);
 }
 
 void AtomicFile::commit() {
@@ -57,6 +82,12 @@ void AtomicFile::commit() {
 }
 
 void write_file_atomically(const std::filesystem::path& path, std::string_view bytes) {
+  if (is_no_file(path)) {
+    const Closed device{::open(path.c_str(), O_WRONLY | O_CLOEXEC)};
+    if (device.descriptor < 0) detail::throw_file_error("write", path);
+    write_all(device.descriptor, bytes, path);
+    return;
+  }
   AtomicFile file(path);
   file.write(bytes);
   file.commit();

@@ -186,6 +186,12 @@ class ProgramsTest(Case):
             self.assertEqual(len(result.stderr.splitlines()), 1, result.stderr)
             self.assertIn(text, result.stderr)
 
+    def test_fails_where_its_output_does_not_arrive(self):
+        with open("/dev/full", "w", encoding="utf-8") as full:
+            result = subprocess.run([PROGRAM, "completion"], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+        self.assertEqual(result.returncode, 1)
+        self.assertIn("standard output: No space left", result.stderr)
+
     def test_lists_its_commands_where_one_is_missing(self):
         for command, names in [([], ["train", "bench", "doctor"]), (["graph"], ["build", "info"])]:
             result = run([PROGRAM, *command])

@@ -3,7 +3,12 @@
 
 #include <gtest/gtest.h>
 
+#include <sys/stat.h>
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <isobar/core/error.hpp>
+#include <algorithm>
 #include <iterator>
 
 #include "core/message_of.hpp"
@@ -25,6 +30,38 @@ TEST(AtomicFile, ReplacesAFileWithTheWholeOfTheNewOne) {
   write_file_atomically(folder / "a", std::string_view("new\0x", 5));
   EXPECT_EQ(read_file(folder / "a"), std::string("new\0x", 5));
   EXPECT_EQ(files_in(folder), 1);
+}
+
+TEST(AtomicFile, LeavesLinksAndReplacesWhatTheyName) {
+  const TemporaryFolder folder;
+  write_file_atomically(folder / "a", "old");
+  std::filesystem::create_symlink("a", folder / "link");
+  write_file_atomically(folder / "link", "new");
+  EXPECT_TRUE(std::filesystem::is_symlink(folder / "link"));
+  EXPECT_EQ(read_file(folder / "a"), "new");
+}
+
+TEST(AtomicFile, WritesToAPipeAndLeavesItOne) {
+  const TemporaryFolder folder;
+  const auto path = folder / "pipe";
+  ASSERT_EQ(::mkfifo(path.c_str(), 0600), 0);
+  const int reader = ::open(path.c_str(), O_RDONLY | O_NONBLOCK);
+  write_file_atomically(path, "new");
+  std::string read(8, ' ');
+  read.resize(std::max<ssize_t>(0, ::read(reader, read.data(), read.size())));
+  ::close(reader);
+  EXPECT_EQ(read, "new");
+  EXPECT_TRUE(std::filesystem::is_fifo(path));
+  EXPECT_NE(test::message_of<UsageError>([&] { AtomicFile file(path); }).find("name a file"),
+            std::string::npos);
+}
+
+TEST(AtomicFile, SaysThatADeviceIsFull) {
+  EXPECT_NE(test::message_of<Error>([] {
+              write_file_atomically("/dev/full", "new");
+            }).find("No space left"),
+            std::string::npos);
+  EXPECT_TRUE(std::filesystem::is_character_file("/dev/full"));
 }
 
 TEST(AtomicFile, LeavesTheOldFileUntilItIsCommitted) {

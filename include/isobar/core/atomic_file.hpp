@@ -10,8 +10,10 @@ namespace isobar {
 ///
 /// Bytes go to a temporary file in the same folder; commit() makes it durable
 /// (fsync of the file and, after the rename, of the folder) and gives it its
-/// name, in place of a file that had it. Without commit() the destructor
-/// removes the temporary file. Every failure is an Error with path and cause.
+/// name, in place of a file that had it; of a symbolic link, in place of the file
+/// that it names. Without commit() the destructor removes the temporary file.
+/// Every failure is an Error with path and cause; a device, a pipe or a socket of
+/// that name is a UsageError.
 class AtomicFile {
  public:
   explicit AtomicFile(std::filesystem::path path);
@@ -34,7 +36,8 @@ class AtomicFile {
   int descriptor_ = -1;
 };
 
-/// Writes a whole file by AtomicFile.
+/// Writes a whole file by AtomicFile; to a device or a pipe, such as /dev/null, the bytes
+/// go as they are.
 void write_file_atomically(const std::filesystem::path& path, std::string_view bytes);
 
 /// Makes the names in a folder durable: files created, renamed or removed in it.
