@@ -21,7 +21,6 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <cstdlib>
 #include <cstring>
 #include <ctime>
 #include <string>
@@ -64,12 +63,7 @@ class LockFile {
   /// there it counts as held by this one, and two runs at once are not noticed.
   bool lock() { return ::flock(descriptor_, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK; }
 
-  bool lies_there_still() const {
-    struct stat opened {
-    }, named{};
-    return ::fstat(descriptor_, &opened) == 0 && ::stat(path_.c_str(), &named) == 0 &&
-           opened.st_ino == named.st_ino && opened.st_dev == named.st_dev;
-  }
+  bool lies_there_still() const { return is_file(descriptor_, path_); }
 
   std::string text() const {
     std::array<char, 256> bytes{};
@@ -122,7 +116,20 @@ fs::path clear_name(const fs::path& path) {
         "wait for the other's end",
         path.string(), old.text()));
   }
-  return old.lies_there_still() ? move_aside(path) : fs::path();
+  if (!old.lies_there_still()) return {};
+  auto aside = move_aside(path);
+  std::error_code none;
+  fs::remove(aside / kLockName, none);  // one of this name is a run's that goes on
+  return aside;
+}
+
+/// A new folder beside the one that it will become, with the rights that mkdir gives any other.
+fs::path make_hidden(const fs::path& path, const fs::path& parent) {
+  for (int n = 0;; ++n) {
+    auto made = parent / fmt::format(".{}.{}.{}", path.filename().string(), ::getpid(), n);
+    if (::mkdir(made.c_str(), 0777) == 0) return made;
+    if (errno != EEXIST) fail(path, std::strerror(errno));
+  }
 }
 
 }  // namespace
@@ -132,10 +139,7 @@ FolderLock::FolderLock(const fs::path& path) : path_(path) {
   fs::path made;
   try {
     fs::create_directories(parent);
-    auto name = (parent / fmt::format(".{}.XXXXXX", path.filename().string())).string();
-    if (::mkdtemp(name.data()) == nullptr) fail(path, std::strerror(errno));
-    made = name;
-    fs::permissions(made, fs::status(parent).permissions());
+    made = make_hidden(path, parent);
     LockFile own(made / kLockName);
     if (!own.is_open() || !own.lock()) fail(path, std::strerror(errno));
     own.write(this_process());

@@ -299,6 +299,17 @@ TEST(Trainer, MovesAnEarlierRunAside) {
   EXPECT_EQ(events(folder.path() / "run.1").at(0)["event"], "first");
 }
 
+TEST(Trainer, GivesItsFolderTheRightsOfAnyOther) {
+  namespace fs = std::filesystem;
+  const test::TemporaryFolder folder;
+  fs::permissions(folder.path(), fs::perms::all | fs::perms::sticky_bit);
+  auto comm = make_self_communicator();
+  RunFolder(*comm, folder.path(), "run").keep();
+  fs::create_directory(folder.path() / "other");
+  EXPECT_EQ(fs::status(folder.path() / "run").permissions(),
+            fs::status(folder.path() / "other").permissions());
+}
+
 TEST(Trainer, RefusesAFolderWhoseRunGoesOn) {
   const test::TemporaryFolder folder;
   auto comm = make_self_communicator();
@@ -317,6 +328,7 @@ TEST(Trainer, RefusesAFolderWhoseRunGoesOn) {
   RunFolder(*comm, folder.path(), "run").metric({{"event", "second"}});
   EXPECT_EQ(events(path).at(0)["event"], "second");
   EXPECT_EQ(events(folder.path() / "run.1").at(0)["event"], "first");
+  EXPECT_FALSE(std::filesystem::exists(folder.path() / "run.1" / "run.lock"));
   int entries = 0;
   for (const auto& entry : std::filesystem::directory_iterator(folder.path())) {
     entries += entry.exists() ? 1 : 0;
