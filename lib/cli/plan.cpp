@@ -55,9 +55,8 @@ Planned plan_largest(const Experiment& experiment, const std::vector<GraphSizes>
 
 void print_table(const std::vector<Planned>& all, int ranks) {
   const auto& first = all.front().plan;
-  fmt::print(
-      "{} parameters of the network and {} in tables,\non the largest of {} ranks a model\n",
-      first.network_parameters, first.table_parameters, ranks);
+  fmt::print("{} parameters of the network and {} in tables,\non the largest of {} ranks a model\n",
+             first.network_parameters, first.table_parameters, ranks);
   fmt::print("{:>5} {:>9} {:>6} | {:>7} {:>6} {:>7} {:>9} {:>7} {:>7} {:>6}\n", "steps", "passes",
              "chunk", "weights", "graph", "encoder", "processor", "decoder", "peak", "TFLOP");
   for (const auto& [network, rollout, p] : all) {
