@@ -48,6 +48,9 @@ class ProgramsTest(Case):
         self.assertIsNone(rows["expver"]["minimum"])
         result = run([PROGRAM, "data", "verify", DATA])
         self.assertEqual((result.returncode, result.stdout), (0, "1 variables looked at, 0 findings\n"), result.stderr)
+        result = run([PROGRAM, "data", "verify", DATA, "--select", "levl=850"])
+        self.assertEqual((result.returncode, result.stdout), (2, ""), result.stderr)
+        self.assertIn("--select levl: no variable has such a dimension", result.stderr)
 
     def test_plans_a_step_and_says_where_it_does_not_fit(self):
         result = run([PROGRAM, "plan", EXPERIMENT, "--device-memory", "1GiB", "--json", "-"])
