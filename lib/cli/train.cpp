@@ -36,7 +36,7 @@ struct Reading {
 Reading read(const TrainArguments& arguments) {
   try {
     return {read_experiment(load_config(arguments.experiment, arguments.overrides)), nullptr};
-  } catch (const Error&) {
+  } catch (const std::exception&) {
     return {std::nullopt, std::current_exception()};
   }
 }
@@ -97,9 +97,11 @@ class TrainingRun {
   /// Before the first step: what is wrong with the data is not to end a run that has trained.
   void look_through() {
     data_.emplace(experiment_, grid_);
-    for (const auto& line : data_->report()) folder_.log().info("{}", line);
-    for (const auto& line : data_->warnings()) folder_.log().warn("{}", line);
-    record_.set("data", data_->record());
+    run_agreed(world_, [&] {
+      for (const auto& line : data_->report()) folder_.log().info("{}", line);
+      for (const auto& line : data_->warnings()) folder_.log().warn("{}", line);
+      record_.set("data", data_->record());
+    });
     write_record();
   }
 
@@ -206,7 +208,7 @@ class TrainingRun {
   /// Once the validation period has chosen the number of steps it is worth more as training data,
   /// the latest there are: the same from the beginning, with it.
   TrainingSummary refit(const TrainingSummary& chosen) {
-    experiment_.train = refit_period(experiment_);
+    experiment_.train = refit_period(experiment_, data_->dataset()->calendar());
     folder_.log().info("training again from {} to {}, {} steps", experiment_.train.begin,
                        experiment_.train.end, chosen.best_step);
     experiment_.validation = {};

@@ -51,11 +51,12 @@ void append_times(const SampleSet& samples, std::vector<int64_t>& times) {
 
 }  // namespace
 
-PeriodText refit_period(const Experiment& experiment) {
-  // Dates as text are in the order of time.
+PeriodText refit_period(const Experiment& experiment, Calendar calendar) {
   auto text = experiment.train;
-  text.begin = std::min(text.begin, experiment.validation.begin);
-  text.end = std::max(text.end, experiment.validation.end);
+  const auto& other = experiment.validation;
+  const auto time = [&](const std::string& date) { return parse_time(date, calendar); };
+  if (time(other.begin) < time(text.begin)) text.begin = other.begin;
+  if (time(other.end) > time(text.end)) text.end = other.end;
   return text;
 }
 
@@ -63,7 +64,10 @@ WeatherData::WeatherData(const Experiment& experiment, const ProcessGrid& grid)
     : experiment_(experiment) {
   run_agreed(grid.world(), [&] { open(); });
   look_through(grid);
-  run_agreed(grid.world(), [&] { check_known_targets(); });
+  run_agreed(grid.world(), [&] {
+    check_known_targets();
+    statistics_ = scan_->statistics(period(experiment_.train));
+  });
 }
 
 void WeatherData::open() {
@@ -72,8 +76,8 @@ void WeatherData::open() {
   check_periods();
   check_memory(experiment_, make_data_grid(experiment_, *dataset_));
   make_training_parts();
-  make_scored_parts(experiment_.validation, "data.validation", experiment_.validation_lead_hours);
-  make_scored_parts(experiment_.test, "data.test", experiment_.test_lead_hours);
+  make_scored_parts(experiment_.validation, experiment_.validation_lead_hours);
+  make_scored_parts(experiment_.test, experiment_.test_lead_hours);
   if (experiment_.refit) check_refit();
 }
 
@@ -110,31 +114,41 @@ void WeatherData::add_part(const std::string& name, const std::shared_ptr<const 
 /// The periods are compared by forecasts of one step, whose targets are all that there can be: a
 /// validation period may be shorter than the longest forecast that is trained.
 void WeatherData::make_training_parts() {
-  const auto normalizer = no_normalizer(*dataset_);
-  make_split(dataset_, normalizer, with_training_hours(hours(), experiment_, 1),
+  const auto one_step = with_training_hours(hours(), experiment_, 1);
+  // The split does not know which of the experiment's keys has no sample.
+  for (const auto* text : {&experiment_.train, &experiment_.validation, &experiment_.test}) {
+    samples_of(*text, one_step);
+  }
+  make_split(dataset_, no_normalizer(*dataset_), one_step,
              {period(experiment_.train), period(experiment_.validation), period(experiment_.test)});
   const auto longest = with_training_hours(hours(), experiment_, experiment_.longest_rollout());
-  add_part("data.train",
-           make_samples(dataset_, normalizer, longest, period(experiment_.train), "data.train"),
+  add_part(experiment_.train.key, samples_of(experiment_.train, longest),
            period(experiment_.train));
 }
 
-void WeatherData::make_scored_parts(const PeriodText& text, const std::string& key,
+std::shared_ptr<const SampleSet> WeatherData::samples_of(const PeriodText& text,
+                                                         const SampleOptions& options) const {
+  return make_samples(dataset_, no_normalizer(*dataset_), options, period(text), text.key);
+}
+
+void WeatherData::make_scored_parts(const PeriodText& text,
                                     const std::vector<int64_t>& lead_hours) {
   for (const int64_t lead : lead_hours) {
-    const auto samples =
-        make_samples(dataset_, no_normalizer(*dataset_),
-                     with_scoring_hours(hours(), experiment_, lead), period(text), key);
-    add_part(fmt::format("{} at {} h", key, lead), samples, period(text));
+    add_part(fmt::format("{} at {} h", text.key, lead),
+             samples_of(text, with_scoring_hours(hours(), experiment_, lead)), period(text));
   }
+}
+
+PeriodText WeatherData::refit_text() const {
+  return refit_period(experiment_, dataset_->calendar());
 }
 
 void WeatherData::check_refit() const {
   const auto options = with_training_hours(hours(), experiment_, 1);
   const auto targets = [&](const PeriodText& text) {
-    return SampleSet(dataset_, no_normalizer(*dataset_), options, period(text)).target_times();
+    return samples_of(text, options)->target_times();
   };
-  const auto text = refit_period(experiment_);
+  const auto text = refit_text();
   const auto trained = targets(text), tested = targets(experiment_.test);
   std::vector<int64_t> shared;
   std::set_intersection(trained.begin(), trained.end(), tested.begin(), tested.end(),
@@ -149,7 +163,7 @@ void WeatherData::check_refit() const {
 void WeatherData::look_through(const ProcessGrid& grid) {
   FieldScanOptions options{
       .periods = {period(experiment_.train)}, .times = {}, .step_hours = experiment_.step_hours};
-  if (experiment_.refit) options.periods.push_back(period(refit_period(experiment_)));
+  if (experiment_.refit) options.periods.push_back(period(refit_text()));
   for (const Part& part : parts_) append_times(*part.samples, options.times);
   // Statistics take all points, of which a rank that shares a model is to keep only its own: of
   // what is read here no more than a chunk stays in memory.
@@ -171,15 +185,20 @@ void WeatherData::look_through(const ProcessGrid& grid) {
 /// it no number.
 void WeatherData::check_known_targets() const {
   if (experiment_.mask_missing || !experiment_.data.allow_missing) return;
-  const auto targets = parts_.front().samples->target_times();
+  auto targets = parts_.front().samples->target_times();
+  if (experiment_.refit) {
+    // All that the first fit trains on, and what lies behind or before it.
+    const auto& options = parts_.front().samples->options();
+    targets = samples_of(refit_text(), options)->target_times();
+  }
   for (size_t v = 0; v < experiment_.outputs().size(); ++v) {
     const auto missing = scan_->first_missing(static_cast<int64_t>(v), targets);
     if (!missing) continue;
     throw DataError(
-        fmt::format("{} is missing at {}, which is trained to be forecast; set loss.mask_missing: "
-                    "true, or make "
-                    "it one of data.forcing_variables",
-                    experiment_.outputs()[v], format_time(*missing, dataset_->calendar())));
+        fmt::format("{} is missing at {}, which is trained to be forecast{}; set "
+                    "loss.mask_missing: true, or make it one of data.forcing_variables",
+                    experiment_.outputs()[v], format_time(*missing, dataset_->calendar()),
+                    period(experiment_.train).contains(*missing) ? "" : " by train.refit"));
   }
 }
 
@@ -199,9 +218,8 @@ std::vector<std::string> WeatherData::report() const {
                       use.whole - use.used);
     }
   }
-  const auto statistics = scan_->statistics(period(experiment_.train));
-  for (size_t v = 0; v < statistics.size(); ++v) {
-    const auto& [values, change, missing] = statistics[v];
+  for (size_t v = 0; v < statistics_.size(); ++v) {
+    const auto& [values, change, missing] = statistics_[v];
     const auto& units = dataset_->units()[v];
     lines.push_back(fmt::format(
         "{}{} in data.train: minimum {:.6g}, maximum {:.6g}, mean {:.6g}, deviation {:.6g}, of the "
@@ -233,9 +251,8 @@ nlohmann::json WeatherData::record() const {
   for (const auto& part : parts_) {
     samples[part.name] = {{"used", part.use.used}, {"whole", part.use.whole}};
   }
-  const auto statistics = scan_->statistics(period(experiment_.train));
-  for (size_t v = 0; v < statistics.size(); ++v) {
-    const auto& [values, change, missing] = statistics[v];
+  for (size_t v = 0; v < statistics_.size(); ++v) {
+    const auto& [values, change, missing] = statistics_[v];
     variables[dataset_->variables()[v]] = {
         {"minimum", values.minimum}, {"maximum", values.maximum},  {"mean", values.mean},
         {"deviation", values.stdev}, {"change_deviation", change}, {"values", values.count},

@@ -23,9 +23,10 @@ class WeatherData {
  public:
   /// Opens the data, checks all periods and reads every field that will be used, shared over the
   /// world's ranks; rank 0 shows progress. Collective; blocks. Throws on every rank: UsageError
-  /// where a target time belongs to two periods, the refit's among them, or a variable that is
-  /// forecast is missing at one and loss.mask_missing is not set; DataError where a period has no
-  /// sample, or a field cannot be read, misses values that it may not, or is not finite.
+  /// where a target time belongs to two periods, the refit's among them; DataError where a period
+  /// has no sample, a field cannot be read, misses values that it may not, or is not finite, a
+  /// variable that is trained to be forecast, by the refit too, is missing at a target time and
+  /// loss.mask_missing is not set, or a variable has no value in the training period.
   WeatherData(const Experiment& experiment, const ProcessGrid& grid);
 
   const std::shared_ptr<const Dataset>& dataset() const noexcept { return dataset_; }
@@ -54,8 +55,10 @@ class WeatherData {
   void add_part(const std::string& name, const std::shared_ptr<const SampleSet>& samples,
                 const Period& period);
   void make_training_parts();
-  void make_scored_parts(const PeriodText& text, const std::string& key,
-                         const std::vector<int64_t>& lead_hours);
+  void make_scored_parts(const PeriodText& text, const std::vector<int64_t>& lead_hours);
+  std::shared_ptr<const SampleSet> samples_of(const PeriodText& text,
+                                              const SampleOptions& options) const;
+  PeriodText refit_text() const;
   void check_refit() const;
   void check_known_targets() const;
   void look_through(const ProcessGrid& grid);
@@ -66,10 +69,12 @@ class WeatherData {
   std::shared_ptr<const Dataset> dataset_;
   std::vector<Part> parts_;  ///< the first is the training period's
   std::optional<FieldScan> scan_;
+  std::vector<ScanStatistics> statistics_;  ///< of the training period, by variable
 };
 
 /// The period that train.refit trains on, once validation has chosen the steps: the training and
-/// the validation period, and what lies between them.
-PeriodText refit_period(const Experiment& experiment);
+/// the validation period, and what lies between them. Throws UsageError for a text that is no time
+/// of the data's calendar.
+PeriodText refit_period(const Experiment& experiment, Calendar calendar);
 
 }  // namespace isobar

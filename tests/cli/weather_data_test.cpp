@@ -128,7 +128,7 @@ TEST_F(WeatherDatas, GiveTheSameScalesOnAnyNumberOfRanksAndToTheRefit) {
   write(every(1, 12 * 24), wave);
   const auto e = experiment({"train.refit=true"});
   auto again = e;
-  again.train = refit_period(e);
+  again.train = refit_period(e, Calendar::standard);
   const WeatherData alone(e, grid_);
   EXPECT_NE(alone.scales(again).normalizer().tensors().at("add")[0].item<double>(),
             alone.scales(e).normalizer().tensors().at("add")[0].item<double>());
@@ -165,16 +165,29 @@ TEST(RefitPeriod, SpansTrainingAndValidationWhicheverComesFirst) {
   Experiment e;
   e.train = {.begin = "2019-03-05", .end = "2019-03-09"};
   e.validation = {.begin = "2019-03-01", .end = "2019-03-05"};
-  EXPECT_EQ(refit_period(e).begin, "2019-03-01");
-  EXPECT_EQ(refit_period(e).end, "2019-03-09");
+  EXPECT_EQ(refit_period(e, Calendar::standard).begin, "2019-03-01");
+  EXPECT_EQ(refit_period(e, Calendar::standard).end, "2019-03-09");
   std::swap(e.train, e.validation);
-  EXPECT_EQ(refit_period(e).begin, "2019-03-01");
-  EXPECT_EQ(refit_period(e).end, "2019-03-09");
+  EXPECT_EQ(refit_period(e, Calendar::standard).begin, "2019-03-01");
+  EXPECT_EQ(refit_period(e, Calendar::standard).end, "2019-03-09");
+}
+
+TEST(RefitPeriod, ComparesTimesAndNotTheirText) {
+  Experiment e;
+  e.train = {.begin = "2019-3-1", .end = "2019-10-1"};
+  e.validation = {.begin = "2019-10-1", .end = "2019-11-1"};
+  EXPECT_EQ(refit_period(e, Calendar::standard).begin, "2019-3-1");
+  EXPECT_EQ(refit_period(e, Calendar::standard).end, "2019-11-1");
+  e.validation = {.begin = "2018-02-30", .end = "2018-3-1"};
+  EXPECT_EQ(refit_period(e, Calendar::day_360).begin, "2018-02-30");
 }
 
 TEST_F(WeatherDatas, RefuseAPeriodWithoutASampleByItsName) {
   write(every(1, 10 * 24), wave);
   EXPECT_CONTAINS(refused<UsageError>(), "data.test: no time of ");
+  write({0, 6, 12, 18, 24, 30, 216, 222, 228, 234, 252}, wave);
+  // Of the test period there is a time, which has no input before it.
+  EXPECT_CONTAINS(refused<DataError>(), "data.test: no sample from 2019-03-11T00:00");
   // A lead time that is longer than the period.
   write(every(1, 12 * 24), wave);
   EXPECT_CONTAINS(refused<DataError>({"test.lead_hours=[6, 54]"}), "data.test: no sample");
@@ -204,6 +217,27 @@ TEST_F(WeatherDatas, SayWhereAMissingTargetWantsAMask) {
   // What is no target may be missing: the first hours have no input before them.
   write(every(1, 12 * 24), [](double hour, int64_t p) { return hour < 12 ? kNan : wave(hour, p); });
   look({"data.allow_missing=true"});
+}
+
+TEST_F(WeatherDatas, RefuseWhatIsMissingWhereTheRefitAloneTrains) {
+  write(every(1, 12 * 24),
+        [](double hour, int64_t p) { return hour == 200 && p == 2 ? kNan : wave(hour, p); });
+  look({"data.allow_missing=true"});
+  EXPECT_CONTAINS(
+      refused<DataError>({"data.allow_missing=true", "train.refit=true"}),
+      "t is missing at 2019-03-09T08:00, which is trained to be forecast by train.refit; set");
+  look({"data.allow_missing=true", "train.refit=true", "loss.mask_missing=true"});
+}
+
+TEST_F(WeatherDatas, RefuseAVariableWithoutAValueOnEveryRank) {
+  write(every(1, 12 * 24),
+        [](double hour, int64_t p) { return hour < 192 ? kNan : wave(hour, p); });
+  const auto e = experiment({"data.allow_missing=true", "loss.mask_missing=true"});
+  run_ranks(2, [&](Communicator& world) {
+    const ProcessGrid grid(world, 1);
+    EXPECT_CONTAINS(test::message_of<DataError>([&] { WeatherData(e, grid); }),
+                    "'t' has no value at the 192 times from 2019-03-01T00:00");
+  });
 }
 
 TEST_F(WeatherDatas, WarnOfValuesThatAreNoWeather) {
