@@ -63,7 +63,7 @@ Scored find_scored(const EvaluateArguments& arguments) {
     auto checkpoint = find_checkpoint(arguments.path);
     auto experiment = experiment_of(checkpoint, arguments.overrides);
     return {std::move(checkpoint), std::move(experiment), nullptr};
-  } catch (const Error&) {
+  } catch (const std::exception&) {
     return {{}, std::nullopt, std::current_exception()};
   }
 }

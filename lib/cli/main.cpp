@@ -52,7 +52,8 @@ void print_error(const std::string& text) {
   std::_Exit(code);
 }
 
-/// 2 for wrong usage: a command line, a key of an experiment, a file of it that is not there.
+/// 2 for wrong usage: a command line, an experiment that is not there or a key of it. What is wrong
+/// with the data, a file of them that is not there included, is 1.
 int code_of(const Error& error) {
   return dynamic_cast<const UsageError*>(&error) != nullptr ? 2 : 1;
 }

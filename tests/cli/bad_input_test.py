@@ -10,7 +10,7 @@ from cli_case import DATA, EXPERIMENT, PROGRAM, SHORT, Case, run
 class BadInputTest(Case):
     """One line that names the object, non-zero on every rank, and no hang."""
 
-    def check(self, commands, *expected):
+    def check(self, commands, *expected, code=None):
         codes = self.folder / "codes"
         script = self.folder / "rank"
         script.write_text(f'#!/bin/sh\n"$@"; code=$?; echo $code >>{codes}; exit $code\n')
@@ -27,6 +27,8 @@ class BadInputTest(Case):
         self.assertNotEqual(result.returncode, 0)
         self.assertTrue(codes.read_text().split(), "no rank ended by itself")
         self.assertNotIn("0", codes.read_text().split())
+        if code:
+            self.assertEqual(set(codes.read_text().split()), {code})
         codes.unlink()
         self.assertEqual(sorted(self.folder.glob("*")), before, "a start that failed leaves no folder")
 
@@ -34,10 +36,13 @@ class BadInputTest(Case):
         return ["train", experiment, f"run.folder={self.folder}", *SHORT, *overrides]
 
     def test_missing_experiment(self):
-        self.check([self.command(experiment="absent.yaml")], "absent.yaml")
+        self.check([self.command(experiment="absent.yaml")], "absent.yaml", code="2")
+
+    def test_a_path_that_the_system_refuses(self):
+        self.check([["evaluate", 300 * "a"]], "File name too long")
 
     def test_missing_data_file(self):
-        self.check([self.command("data.path=absent.nc")], "absent.nc")
+        self.check([self.command("data.path=absent.nc")], "absent.nc", code="1")
 
     def test_truncated_data_file(self):
         file = self.folder / "short.nc"
