@@ -14,7 +14,7 @@
 namespace isobar::bench::measure_step_test {
 namespace {
 
-constexpr LinearStackOptions kNetwork{.layers = 3, .width = 16, .batch = 4};
+const LinearStackOptions kNetwork{.layers = 3, .width = 16, .batch = 4};
 constexpr int64_t kParameters = 3 * 16 * 17;
 /// The first check, one step to warm up and three timed ones come before the last check.
 const StepOptions kShort{.warmup = 1, .repeats = 3, .profile_repeats = 1};
