@@ -23,7 +23,7 @@ std::vector<Moments> two_passes(int64_t points, int64_t variables, const ValueAt
   };
   visit([](Moments& m, double x) {
     m.count += 1;
-    m.mean += x;  // the sum, for now
+    m.mean += x;  // the sum, which is divided below
     m.minimum = std::min(m.minimum, x);
     m.maximum = std::max(m.maximum, x);
   });

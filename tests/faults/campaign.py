@@ -16,12 +16,15 @@ import json
 import os
 import random
 import signal
-import socket
 import statistics
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from mpi_launch import free_port  # noqa: E402
 
 RANKS = 4
 # Seconds in which every survivor has to know: those of the goals.
@@ -29,18 +32,6 @@ LIMIT_S = {"kill": 8, "stop": 10, "size": 10, "operation": 10, "type": 10, "leav
            "orphan": 15}
 SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP, "survive": signal.SIGKILL, "orphan": signal.SIGKILL}
 NOT_OF_MPI = ("survive", "orphan")
-
-
-def free_port():
-    """Below those that systems hand out, of which one may be taken before it is used."""
-    while True:
-        port = random.randrange(10000, 20000)
-        with socket.socket() as door:
-            try:
-                door.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
 
 
 def launch(program, backend, silence_s, arguments):
