@@ -3,108 +3,110 @@
 // any order that MPI may, and completes a send no sooner than its receive has been posted.
 #include "comm/schedule/schedule.hpp"
 
+#include <isobar/core/error.hpp>
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <memory>
 #include <random>
 
+#include "comm/schedule/runner.hpp"
 #include "comm/values.hpp"
 
 namespace isobar::test::schedule_test {
 namespace {
 
-using MakeSchedule = Schedule (*)(const Operation&, int, int, const ScheduleTuning&);
+/// One rank's end of the wire: messages in [moved, begun) of a direction are on their way; those in
+/// [seen, moved) are complete, which the rank has not noticed yet.
+class RankWire final : public MessageTransport {
+ public:
+  struct Side {
+    std::vector<Message> begun;
+    size_t moved = 0;
+    size_t seen = 0;
+  };
 
-/// One direction of one rank: messages in [moved, posted) are on their way, those in [done, moved)
-/// are complete, which the rank has not noticed yet.
-struct Side {
-  size_t posted = 0;
-  size_t moved = 0;
-  size_t done = 0;
-  int64_t bytes = 0;
+  RankWire(Schedule schedule, const ScheduleRunner::Limits& limits)
+      : runner(std::move(schedule), limits, *this) {}
+
+  void send(const Message& message, int64_t index) override { begin(sends, message, index); }
+  void receive(const Message& message, int64_t index) override { begin(receives, message, index); }
+
+  /// In any order, as MPI may tell of several at once.
+  void notice(std::mt19937& random) {
+    for (const bool sent : {true, false}) {
+      auto& side = sent ? sends : receives;
+      std::vector<int64_t> complete;
+      for (; side.seen < side.moved; ++side.seen) complete.push_back(std::ssize(complete));
+      for (auto& index : complete) index += static_cast<int64_t>(side.seen - complete.size());
+      std::shuffle(complete.begin(), complete.end(), random);
+      for (const auto index : complete) sent ? runner.sent(index) : runner.received(index);
+    }
+  }
+
+  Side sends;
+  Side receives;
+  ScheduleRunner runner;
+
+ private:
+  static void begin(Side& side, const Message& message, int64_t index) {
+    ASSERT_EQ(index, std::ssize(side.begun));
+    side.begun.push_back(message);
+  }
 };
 
 /// Matches only the heads of both windows, which is the least that MPI promises.
 class Wire {
  public:
-  Wire(std::vector<Schedule> schedules, int64_t window_bytes, uint32_t seed)
-      : schedules_(std::move(schedules)),
-        window_bytes_(window_bytes),
-        sends_(schedules_.size()),
-        receives_(schedules_.size()),
-        combined_(schedules_.size(), 0),
-        random_(seed) {}
+  Wire(std::vector<Schedule> schedules, const ScheduleRunner::Limits& limits, uint32_t seed)
+      : random_(seed) {
+    for (auto& schedule : schedules) {
+      ranks_.push_back(std::make_unique<RankWire>(std::move(schedule), limits));
+    }
+  }
 
   /// False if nothing can move any more and some messages are left.
   bool run() {
+    for (const auto& rank : ranks_) rank->runner.start();
     for (;;) {
-      if (random_() % 3 == 0) notice(random_() % schedules_.size());
+      if (random_() % 3 == 0) ranks_[random_() % ranks_.size()]->notice(random_);
       auto ready = deliverable();
       if (ready.empty()) {
-        for (size_t r = 0; r < schedules_.size(); ++r) notice(r);
+        for (const auto& rank : ranks_) rank->notice(random_);
         ready = deliverable();
       }
       if (ready.empty()) break;
       deliver(ready[random_() % ready.size()]);
     }
-    for (size_t r = 0; r < schedules_.size(); ++r) {
-      if (sends_[r].done < schedules_[r].sends.size()) return false;
-      if (receives_[r].done < schedules_[r].receives.size()) return false;
-    }
-    return true;
+    return std::all_of(ranks_.begin(), ranks_.end(),
+                       [](const auto& rank) { return rank->runner.finished(); });
   }
 
  private:
-  void notice(size_t r) {
-    auto& schedule = schedules_[r];
-    end(sends_[r], schedule.sends);
-    end(receives_[r], schedule.receives);
-    combined_[r] = combine_arrived(schedule, combined_[r], static_cast<int64_t>(receives_[r].done));
-    post(receives_[r], schedule.receives, r);
-    post(sends_[r], schedule.sends, r);
-  }
-
-  static void end(Side& side, const std::vector<Message>& messages) {
-    for (; side.done < side.moved; ++side.done) side.bytes -= messages[side.done].bytes;
-  }
-
-  void post(Side& side, const std::vector<Message>& messages, size_t r) {
-    while (side.posted < messages.size()) {
-      const auto& next = messages[side.posted];
-      if (next.after_arrived > static_cast<int64_t>(receives_[r].done)) return;
-      if (next.after_sent > static_cast<int64_t>(sends_[r].done)) return;
-      if (side.posted > side.done && side.bytes + next.bytes > window_bytes_) return;
-      side.bytes += next.bytes;
-      ++side.posted;
-    }
-  }
-
   /// Ranks whose next send meets the next receive of its peer.
   std::vector<size_t> deliverable() const {
     std::vector<size_t> all;
-    for (size_t r = 0; r < schedules_.size(); ++r) {
-      if (sends_[r].moved == sends_[r].posted) continue;
-      const size_t peer = schedules_[r].sends[sends_[r].moved].peer;
-      const auto& to = receives_[peer];
-      if (to.moved == to.posted) continue;
-      if (schedules_[peer].receives[to.moved].peer == static_cast<int>(r)) all.push_back(r);
+    for (size_t r = 0; r < ranks_.size(); ++r) {
+      const auto& sends = ranks_[r]->sends;
+      if (sends.moved == sends.begun.size()) continue;
+      const auto& to = ranks_[sends.begun[sends.moved].peer]->receives;
+      if (to.moved == to.begun.size()) continue;
+      if (to.begun[to.moved].peer == static_cast<int>(r)) all.push_back(r);
     }
     return all;
   }
 
   void deliver(size_t r) {
-    const auto& sent = schedules_[r].sends[sends_[r].moved++];
-    auto& to = receives_[sent.peer];
-    const auto& received = schedules_[sent.peer].receives[to.moved++];
+    auto& sends = ranks_[r]->sends;
+    const auto& sent = sends.begun[sends.moved++];
+    auto& to = ranks_[sent.peer]->receives;
+    const auto& received = to.begun[to.moved++];
     ASSERT_EQ(sent.bytes, received.bytes);
     std::copy_n(sent.data, sent.bytes, received.data);
   }
 
-  std::vector<Schedule> schedules_;
-  int64_t window_bytes_;
-  std::vector<Side> sends_;
-  std::vector<Side> receives_;
-  std::vector<size_t> combined_;
+  std::vector<std::unique_ptr<RankWire>> ranks_;
   std::mt19937 random_;
 };
 
@@ -114,7 +116,8 @@ void carry_out(std::vector<Operation>& operations, MakeSchedule make, const Sche
   std::vector<Schedule> schedules;
   const int size = static_cast<int>(operations.size());
   for (int r = 0; r < size; ++r) schedules.push_back(make(operations[r], r, size, tuning));
-  ASSERT_TRUE(Wire(std::move(schedules), tuning.window_bytes, seed).run())
+  const ScheduleRunner::Limits limits{.window_bytes = tuning.window_bytes, .messages = 3};
+  ASSERT_TRUE(Wire(std::move(schedules), limits, seed).run())
       << "stuck, " << size << " ranks, window " << tuning.window_bytes;
 }
 
@@ -273,6 +276,53 @@ TEST(ChainSchedule, CopiesTheRootsBuffer) {
       EXPECT_TRUE(at::equal(operation.output, ramp(at::kFloat, root, count)));
     }
   });
+}
+
+/// A schedule of `count` sends of 8 bytes each, and of as many receives.
+Schedule messages_of_8_bytes(size_t count) {
+  Schedule schedule;
+  schedule.scratch = std::make_unique<char[]>(8);
+  schedule.sends.assign(count, {1, schedule.scratch.get(), 8, 0, 0});
+  schedule.receives = schedule.sends;
+  return schedule;
+}
+
+TEST(ScheduleRunner, HoldsItsWindowInEachDirection) {
+  const ScheduleRunner::Limits two_by_bytes{.window_bytes = 16};
+  const ScheduleRunner::Limits two_by_number{.window_bytes = 100, .messages = 2};
+  for (const auto& limits : {two_by_bytes, two_by_number}) {
+    RankWire rank(messages_of_8_bytes(5), limits);
+    rank.runner.start();
+    EXPECT_EQ(rank.sends.begun.size(), 2U);
+    EXPECT_EQ(rank.receives.begun.size(), 2U);
+    rank.runner.sent(1);  // the older one keeps its room
+    EXPECT_EQ(rank.sends.begun.size(), limits.window_bytes == 16 ? 3U : 2U);
+    rank.runner.sent(0);
+    EXPECT_EQ(rank.sends.begun.size(), 4U);
+    EXPECT_EQ(rank.receives.begun.size(), 2U);
+  }
+}
+
+TEST(ScheduleRunner, ChecksWhatHasArrivedBeforeItGoesOn) {
+  auto schedule = messages_of_8_bytes(3);
+  schedule.check = {.when_arrived = 1, .run = [] { throw CommError("wrong"); }};
+  for (auto& message : schedule.sends) message.after_arrived = 1;
+  RankWire rank(std::move(schedule), {.window_bytes = 8});
+  rank.runner.start();
+  EXPECT_THROW(rank.runner.received(0), CommError);
+  EXPECT_TRUE(rank.sends.begun.empty());
+  EXPECT_EQ(rank.receives.begun.size(), 1U);
+}
+
+TEST(ScheduleRunner, BeginsNothingAfterAFailedCheck) {
+  auto schedule = messages_of_8_bytes(3);
+  schedule.check = {.when_arrived = 1, .run = [] { throw CommError("wrong"); }};
+  RankWire rank(std::move(schedule), {.window_bytes = 8});
+  rank.runner.start();
+  EXPECT_THROW(rank.runner.received(0), CommError);
+  EXPECT_THROW(rank.runner.sent(0), CommError);  // another thread's, which has not heard of it
+  EXPECT_EQ(rank.sends.begun.size(), 1U);
+  EXPECT_EQ(rank.receives.begun.size(), 1U);
 }
 
 }  // namespace
