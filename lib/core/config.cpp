@@ -1,4 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
+// What readers of experiments call, on one thread. The tree is config_tree.cpp's, how values become
+// numbers and lists config_value.cpp's.
+//
+// A key that is asked for is known from then on, and a default that is given goes into the tree. So
+// finish() can tell which keys nobody knows, and flatten() and yaml() hold every value that was
+// read; ranks compare these, records and checkpoints keep them. A key that were read by another way
+// than through here would be refused as misspelt.
 #include <isobar/core/config.hpp>
 
 #include "core/config_tree.hpp"
@@ -57,14 +64,14 @@ std::int64_t checked_bytes(const ConfigDocument& document, const ConfigNode& nod
                            const std::string& text) {
   if (const auto bytes = parse_bytes(text)) return *bytes;
   throw UsageError(fmt::format("{}: '{}' must be a size such as 25MiB, got '{}'",
-                               place_of(document, node), node.path, text));
+                               origin_of(document, node), node.path, text));
 }
 
 std::string checked_choice(const ConfigDocument& document, const ConfigNode& node,
                            const std::vector<std::string>& choices, const std::string& text) {
   if (std::find(choices.begin(), choices.end(), text) != choices.end()) return text;
   const auto near = nearest(text, choices);
-  throw UsageError(fmt::format("{}: '{}' must be one of {}, got '{}'{}", place_of(document, node),
+  throw UsageError(fmt::format("{}: '{}' must be one of {}, got '{}'{}", origin_of(document, node),
                                node.path, join_words(choices), text,
                                near ? fmt::format("; did you mean '{}'?", *near) : ""));
 }
@@ -104,8 +111,8 @@ void Config::check(const std::string& key, double value, const Limits& limits) c
     return;
   }
   const ConfigNode& node = section_->entry(key);
-  throw UsageError(fmt::format("{}: '{}' must be {}, got {}", place_of(*document_, node), node.path,
-                               describe_limits(limits), node.text));
+  throw UsageError(fmt::format("{}: '{}' must be {}, got {}", origin_of(*document_, node),
+                               node.path, describe_limits(limits), node.text));
 }
 
 std::string Config::one_of(const std::string& key, const std::vector<std::string>& choices) const {
@@ -127,7 +134,7 @@ Config Config::child(const std::string& key) const {
     node.is_default = true;
   }
   if (node.kind != Kind::section) {
-    throw UsageError(fmt::format("{}: '{}' must be a section, got {}", place_of(*document_, node),
+    throw UsageError(fmt::format("{}: '{}' must be a section, got {}", origin_of(*document_, node),
                                  node.path, describe(node)));
   }
   return {document_, &node};
@@ -137,6 +144,14 @@ bool Config::has(const std::string& key) const {
   ConfigNode& node = section_->entry(key);
   node.known = true;
   return is_given(node);
+}
+
+std::vector<std::string> Config::keys() const {
+  std::vector<std::string> names;
+  for (const auto& entry : section_->children) {
+    if (is_given(*entry)) names.push_back(entry->key);
+  }
+  return names;
 }
 
 void Config::finish() const { reject_unknown(*document_, *section_); }

@@ -1,4 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
+// A configuration as a tree, read from YAML and changed by the command line, for config.cpp and
+// config_value.cpp; on one thread.
+//
+// Each node knows where it was written, for a message may have to say it long after the file was
+// read: the line, or the key on the command line. Nodes stay where they are in memory, since
+// Configs point to them while further keys are entered beside them; overrides, which replace what
+// is below a node, are applied before there is a Config.
 #include "core/config_tree.hpp"
 
 #include <isobar/core/error.hpp>
@@ -24,8 +31,8 @@ std::string joined(const std::string& path, const std::string& key) {
 
 class TreeReader {
  public:
-  /// `place` begins every message; lines are named only of a file.
-  TreeReader(std::string place, bool is_file) : place_(std::move(place)), is_file_(is_file) {}
+  /// `origin` begins every message; lines are named only of a file.
+  TreeReader(std::string origin, bool is_file) : origin_(std::move(origin)), is_file_(is_file) {}
 
   void read(const YAML::Node& yaml, ConfigNode& node, int depth = 0) const {
     if (node.line == 0) node.line = yaml.Mark().line + 1;
@@ -43,8 +50,8 @@ class TreeReader {
   }
 
   [[noreturn]] void fail(int line, const std::string& what) const {
-    throw UsageError(line > 0 && is_file_ ? fmt::format("{}:{}: {}", place_, line, what)
-                                          : fmt::format("{}: {}", place_, what));
+    throw UsageError(line > 0 && is_file_ ? fmt::format("{}:{}: {}", origin_, line, what)
+                                          : fmt::format("{}: {}", origin_, what));
   }
 
  private:
@@ -77,7 +84,7 @@ class TreeReader {
     }
   }
 
-  std::string place_;
+  std::string origin_;
   bool is_file_;
 };
 
@@ -225,7 +232,7 @@ void apply_override(ConfigDocument& document, const std::string& assignment) {
   mark_override(*node, dotted);
 }
 
-std::string place_of(const ConfigDocument& document, const ConfigNode& node) {
+std::string origin_of(const ConfigDocument& document, const ConfigNode& node) {
   if (!node.override_key.empty()) return "command line";
   return node.line > 0 ? fmt::format("{}:{}", document.name, node.line) : document.name;
 }
@@ -267,7 +274,7 @@ void reject_unknown(const ConfigDocument& document, const ConfigNode& section) {
     if (!entry->override_key.empty()) throw UsageError(unknown_override(*entry, section));
     const std::string in =
         section.path.empty() ? "" : fmt::format(" in section '{}'", section.path);
-    throw UsageError(fmt::format("{}: unknown key '{}'{}; {}", place_of(document, *entry),
+    throw UsageError(fmt::format("{}: unknown key '{}'{}; {}", origin_of(document, *entry),
                                  entry->key, in, did_you_mean(entry->key, known_keys(section))));
   }
 }

@@ -51,7 +51,7 @@ ConfigNode parse_tree(const std::string& text, const std::string& name);
 void apply_override(ConfigDocument& document, const std::string& assignment);
 
 /// "experiment.yaml:12" or "command line".
-std::string place_of(const ConfigDocument& document, const ConfigNode& node);
+std::string origin_of(const ConfigDocument& document, const ConfigNode& node);
 
 /// What a node holds, for messages: 'many', "a list", ...
 std::string describe(const ConfigNode& node);

@@ -1,4 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
+// Where Config::get() is written, once for each type that a value can have: instantiated here, so
+// that the public header needs neither tree nor YAML. On one thread.
+//
+// A text counts as a number or a truth only if all of it is one, whatever the locale, and is not in
+// quotes: half a value, or a string that looks like a number, would be another experiment than the
+// one that was meant. A default is spelt as a file would spell it, so that the effective
+// configuration, read back, gives the same values.
 #include <isobar/core/config.hpp>
 
 #include "core/config_tree.hpp"
@@ -170,7 +177,7 @@ ConfigNode make_node(const T& value) {
 template <typename T>
 T checked_value(const ConfigDocument& document, const ConfigNode& node) {
   if (auto value = read_value<T>(node)) return std::move(*value);
-  throw UsageError(fmt::format("{}: '{}' must be {}, got {}", place_of(document, node), node.path,
+  throw UsageError(fmt::format("{}: '{}' must be {}, got {}", origin_of(document, node), node.path,
                                type_name<T>(), describe(node)));
 }
 
@@ -188,11 +195,11 @@ std::string misspelt(const ConfigNode& section, const std::string& key) {
                                const std::string& key, const std::string& wanted) {
   const ConfigNode* empty = section.find(key);
   if (empty != nullptr && !empty->is_default && (empty->line > 0 || !empty->override_key.empty())) {
-    throw UsageError(fmt::format("{}: '{}' has no value; it must be {}", place_of(document, *empty),
-                                 empty->path, wanted));
+    throw UsageError(fmt::format("{}: '{}' has no value; it must be {}",
+                                 origin_of(document, *empty), empty->path, wanted));
   }
   const std::string in = section.path.empty() ? "" : fmt::format(" in section '{}'", section.path);
-  throw UsageError(fmt::format("{}: required key '{}' is missing{}{}", place_of(document, section),
+  throw UsageError(fmt::format("{}: required key '{}' is missing{}{}", origin_of(document, section),
                                key, in, misspelt(section, key)));
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "core/file_hash.hpp"
+#include <isobar/core/file_hash.hpp>
 
 #include <isobar/core/error.hpp>
 

@@ -3,9 +3,8 @@
 
 #include <isobar/core/atomic_file.hpp>
 #include <isobar/core/error.hpp>
+#include <isobar/core/machine.hpp>
 #include <isobar/core/version.hpp>
-
-#include <unistd.h>
 
 #include <nlohmann/json.hpp>
 #include <array>
@@ -14,11 +13,6 @@
 
 namespace isobar {
 namespace {
-
-std::string host_name() {
-  std::array<char, 256> name{};
-  return ::gethostname(name.data(), name.size() - 1) == 0 ? name.data() : "unknown";
-}
 
 std::string utc_now() {
   const std::time_t now = std::chrono::system_clock::to_time_t(std::chrono::system_clock::now());

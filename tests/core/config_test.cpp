@@ -63,6 +63,26 @@ TEST(Config, TellsWhatIsThere) {
   EXPECT_FALSE(config.has("c"));
 }
 
+TEST(Config, ListsTheKeysThatHaveAValueInTheFilesOrder) {
+  const Config config = parse("b: {y: 1}\na: [1]\nempty:\nnothing: {}\n", {"added=2"});
+  config.get<int>("asked", 5);
+  config.child("absent");
+  EXPECT_EQ(config.keys(), (std::vector<std::string>{"b", "a", "nothing", "added"}));
+}
+
+TEST(Config, DoesNotTakeAListedKeyForOneThatWasAskedFor) {
+  const Config config = parse("machines: {first: {nodes: 1}, second: {nodse: 2}}\n");
+  for (const auto& name : config.child("machines").keys()) {
+    config.child("machines").child(name).get<int>("nodes", 0);
+  }
+  EXPECT_EQ(message_of<UsageError>([&] { config.finish(); }),
+            "experiment.yaml:1: unknown key 'nodse' in section 'machines.second'; did you mean "
+            "'nodes'?");
+  const Config unread = parse("a: 1\n");
+  EXPECT_EQ(unread.keys(), std::vector<std::string>{"a"});
+  EXPECT_THROW(unread.finish(), UsageError);
+}
+
 TEST(Config, ReadsAnEmptyFileAsNothingButDefaults) {
   EXPECT_EQ(parse("# nothing\n").get<int>("steps", 3), 3);
 }

@@ -17,7 +17,7 @@ struct FileHash {
   bool operator==(const FileHash&) const = default;
 };
 
-/// Hashes bytes as they come.
+/// XXH3-128 of bytes as they come.
 class RunningHash {
  public:
   RunningHash();
@@ -26,6 +26,8 @@ class RunningHash {
   RunningHash& operator=(const RunningHash&) = delete;
 
   void add(std::string_view bytes);
+
+  /// Of what was added so far; more may follow.
   FileHash result() const;
 
  private:
@@ -34,9 +36,10 @@ class RunningHash {
   std::uint64_t bytes_ = 0;
 };
 
-/// Throws DataError where the file cannot be read.
+/// Length and hash of a file, which is read in blocks. Throws DataError where it cannot be read.
 FileHash hash_file(const std::filesystem::path& path);
 
+/// XXH3-128 of `text`, as 32 hexadecimal digits.
 std::string hash_text(std::string_view text);
 
 /// XXH3-64. For telling values apart within a run.
