@@ -1,4 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
+// Called by the thread that uses the communicator, which blocks here. Which collectives follow each
+// other depends only on what all ranks have been told by the ones before (lengths, hashes, who
+// failed), never on this rank's own text: so all ranks issue the same ones, and a rank that differs
+// is named instead of waited for. Hashes go first, since texts that agree need not travel.
 #include <isobar/comm/agreement.hpp>
 #include <isobar/core/error.hpp>
 #include <isobar/core/hash.hpp>
@@ -19,6 +23,29 @@ std::vector<int64_t> gather_numbers(Communicator& comm, int64_t number) {
   comm.all_gather(all, mine).synchronize();
   const auto* first = all.const_data_ptr<int64_t>();
   return {first, first + comm.size()};
+}
+
+/// `text` of rank `from`, on every rank. Where ranks are many, their texts together are not small:
+/// only numbers are gathered, and the texts that are wanted are sent one by one.
+std::string broadcast_text(Communicator& comm, const std::string& text, int from) {
+  auto length = at::empty({1}, at::kLong);
+  *length.mutable_data_ptr<int64_t>() = static_cast<int64_t>(text.size());
+  comm.broadcast(length, from).synchronize();
+  auto bytes = at::empty({*length.const_data_ptr<int64_t>()}, at::kByte);
+  if (bytes.numel() == 0) return {};
+  auto* const first = static_cast<char*>(bytes.mutable_data_ptr());
+  if (comm.rank() == from) std::memcpy(first, text.data(), text.size());
+  comm.broadcast(bytes, from).synchronize();
+  return {first, static_cast<size_t>(bytes.numel())};
+}
+
+/// Zero for an empty text, and for no other.
+int64_t number_of(const std::string& text) {
+  return text.empty() ? 0 : std::max<int64_t>(1, static_cast<int64_t>(fnv1a(text) >> 1));
+}
+
+bool are_equal(const std::vector<int64_t>& numbers) {
+  return std::all_of(numbers.begin(), numbers.end(), [&](auto n) { return n == numbers[0]; });
 }
 
 /// How a rank's stage ended: a letter for the type of the error, then its text.
@@ -107,17 +134,18 @@ std::string difference(int rank, const std::vector<std::string>& theirs,
 }  // namespace
 
 void run_agreed(Communicator& comm, const std::function<void()>& stage) {
-  const auto outcomes = gather_texts(comm, outcome_of(stage));
-  const auto failed = std::find_if(outcomes.begin(), outcomes.end(),
-                                   [](const auto& outcome) { return !outcome.empty(); });
-  if (failed == outcomes.end()) return;
-  const bool everywhere = std::all_of(outcomes.begin(), outcomes.end(),
-                                      [&](const auto& outcome) { return outcome == *failed; });
-  auto message = failed->substr(1);
-  if (!everywhere) {
-    message = detail::join("rank ", failed - outcomes.begin(), " of ", comm.size(), ": ", message);
+  const auto outcome = outcome_of(stage);
+  const auto numbers = gather_numbers(comm, number_of(outcome));
+  const auto failed =
+      std::find_if(numbers.begin(), numbers.end(), [](auto number) { return number != 0; });
+  if (failed == numbers.end()) return;
+  const auto rank = static_cast<int>(failed - numbers.begin());
+  const auto text = broadcast_text(comm, outcome, rank);
+  auto message = text.substr(1);
+  if (!are_equal(numbers)) {
+    message = detail::join("rank ", rank, " of ", comm.size(), ": ", message);
   }
-  throw_outcome(failed->front(), message);
+  throw_outcome(text.front(), message);
 }
 
 void run_or_abort(Communicator& comm, const std::function<void()>& stage) {
@@ -149,20 +177,19 @@ std::vector<std::string> gather_texts(Communicator& comm, const std::string& tex
   return texts;
 }
 
-// Texts grow with the model and with the world: only their hashes travel unless they differ.
+// Texts grow with the model and with the world: only their hashes travel, and where they differ the
+// two texts that are compared.
 void require_equal(Communicator& comm, const std::string& subject,
                    const std::vector<std::string>& lines) {
   const auto mine = pack(lines);
-  const auto hashes = gather_numbers(comm, static_cast<int64_t>(fnv1a(mine)));
-  if (std::all_of(hashes.begin(), hashes.end(), [&](auto hash) { return hash == hashes[0]; })) {
-    return;
-  }
-  const auto texts = gather_texts(comm, mine);
-  for (int r = 1; r < comm.size(); ++r) {
-    if (texts[r] == texts[0]) continue;
-    throw_known_to_all<UsageError>(
-        subject + " differs: " + difference(r, unpack(texts[r]), unpack(texts[0])));
-  }
+  const auto numbers = gather_numbers(comm, number_of(mine));
+  if (are_equal(numbers)) return;
+  const auto other =
+      std::find_if(numbers.begin(), numbers.end(), [&](auto n) { return n != numbers[0]; });
+  const auto rank = static_cast<int>(other - numbers.begin());
+  const auto theirs = unpack(broadcast_text(comm, mine, rank));
+  const auto first = unpack(broadcast_text(comm, mine, 0));
+  throw_known_to_all<UsageError>(subject + " differs: " + difference(rank, theirs, first));
 }
 
 }  // namespace isobar

@@ -1,4 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
+// Called by a rank's issuing thread, which never blocks here. An operation is checked before the
+// transport sees it and before it has a number: a mistake that all ranks make throws on all of them
+// and counts on none, so their numbers stay equal. Whatever the ranks must agree on beyond that is
+// compared by others: rank 0 by the watch, or the transport itself.
 #include <isobar/comm/communicator.hpp>
 #include <isobar/core/error.hpp>
 
@@ -6,9 +10,10 @@
 #include <numeric>
 #include <utility>
 
-#include "comm/element_type.hpp"
-#include "comm/first_cause.hpp"
-#include "comm/watch.hpp"
+#include "comm/backend/element_type.hpp"
+#include "comm/backend/first_cause.hpp"
+#include "comm/backend/operation_facts.hpp"
+#include "comm/backend/watch.hpp"
 
 namespace isobar {
 namespace {
@@ -16,14 +21,7 @@ namespace {
 /// MPI guarantees tags up to this, and no more.
 constexpr int kMaxTag = 32767;
 
-bool reduces(OperationKind kind) {
-  return kind == OperationKind::allreduce || kind == OperationKind::reduce_scatter;
-}
-
-bool is_message(OperationKind kind) {
-  return kind == OperationKind::send || kind == OperationKind::receive;
-}
-
+/// Whether their bytes overlap. Views of one storage may lie apart: buckets do.
 bool share_memory(const at::Tensor& a, const at::Tensor& b) {
   if (a.nbytes() == 0 || b.nbytes() == 0 || a.device() != b.device()) return false;
   const auto* a_begin = static_cast<const char*>(a.const_data_ptr());
@@ -31,6 +29,8 @@ bool share_memory(const at::Tensor& a, const at::Tensor& b) {
   return a_begin < b_begin + b.nbytes() && b_begin < a_begin + a.nbytes();
 }
 
+/// What this rank can know of the rows; whether the others expect as many is the transport's to
+/// compare.
 void check_rows(const std::string& where, const at::Tensor& tensor,
                 const std::vector<int64_t>& rows, int size, std::string_view role) {
   ISOBAR_CHECK(tensor.dim() > 0, where, role, " has no dimensions, so no rows");
@@ -84,7 +84,8 @@ Work Communicator::allreduce(at::Tensor buffer, const AllreduceOptions& options)
   return start(std::move(operation));
 }
 
-Work Communicator::reduce_scatter(at::Tensor output, at::Tensor input, ReduceOp op) {
+Work Communicator::reduce_scatter(at::Tensor output, at::Tensor input, ReduceOp op,
+                                  const BucketMark& mark) {
   constexpr auto kKind = OperationKind::reduce_scatter;
   check_pair(kKind, output, input);
   ISOBAR_CHECK(input.numel() == size_ * output.numel(), prefix(kKind, rank_, size_), "input has ",
@@ -94,6 +95,7 @@ Work Communicator::reduce_scatter(at::Tensor output, at::Tensor input, ReduceOp 
   operation.reduce = op;
   operation.input = std::move(input);
   operation.output = std::move(output);
+  operation.mark = mark;
   return start(std::move(operation));
 }
 
@@ -119,6 +121,7 @@ Work Communicator::all_to_all(at::Tensor output, at::Tensor input, std::vector<i
   check_rows(where, input, input_rows, size_, "input");
   ISOBAR_CHECK(output.sizes().slice(1) == input.sizes().slice(1), where, "rows differ: output is ",
                output.sizes(), ", input is ", input.sizes());
+  // A rank's own rows do not travel, so no transport would notice.
   ISOBAR_CHECK(output_rows[rank_] == input_rows[rank_], where, "this rank sends itself ",
                input_rows[rank_], " rows and expects ", output_rows[rank_]);
   Operation operation;
@@ -131,7 +134,7 @@ Work Communicator::all_to_all(at::Tensor output, at::Tensor input, std::vector<i
   return start(std::move(operation));
 }
 
-Work Communicator::broadcast(at::Tensor buffer, int root) {
+Work Communicator::broadcast(at::Tensor buffer, int root, const BucketMark& mark) {
   constexpr auto kKind = OperationKind::broadcast;
   check_tensor(kKind, buffer, "buffer");
   ISOBAR_CHECK(root >= 0 && root < size_, prefix(kKind, rank_, size_), "no rank ", root,
@@ -140,6 +143,7 @@ Work Communicator::broadcast(at::Tensor buffer, int root) {
   operation.kind = kKind;
   operation.output = std::move(buffer);
   operation.peer = root;
+  operation.mark = mark;
   return start(std::move(operation));
 }
 
@@ -172,6 +176,7 @@ Work Communicator::barrier() { return start(Operation{}); }
 std::unique_ptr<Communicator> Communicator::split(int color, int key) {
   cause_->check();
   auto part = do_split(color, key);
+  // All ranks count splits alike, so the members of a part agree on what its watch is called.
   const auto split = splits_++;
   if (part && watch_) part->set_watch(watch_->split(split, color, part->rank(), part->size()));
   return part;
@@ -179,19 +184,22 @@ std::unique_ptr<Communicator> Communicator::split(int color, int key) {
 
 void Communicator::abort(const std::string& reason) { do_abort(reason); }
 
+// Where nobody else hears of the cause, the others find this rank missing when their limits pass.
 void Communicator::do_abort(const std::string& reason) {
   cause_->record(detail::join("rank ", rank_, " of ", size_, ": ", reason));
 }
 
 Work Communicator::start(Operation operation) {
   cause_->check();
-  const bool message = is_message(operation.kind);
+  const bool message = is_message(operation);
   auto& count = message ? messages_ : collectives_;
   operation.sequence = count;
   operation.timeout = timeout_;
   const bool watched = watch_ && !message;
   auto work = do_start(watched ? operation : std::move(operation));
-  ++count;  // a call that the backend refuses is none
+  // A call that the backend refuses is none, on every rank. The watch hears of a call only once it
+  // is one: rank 0 would hold it against the others.
+  ++count;
   if (watched) watch_->issued(operation);
   return work;
 }

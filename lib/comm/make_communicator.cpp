@@ -1,13 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <isobar/comm/environment.hpp>
+// Called by the thread that makes a world; blocks. What decides the transport is either the same on
+// all ranks (options, launcher) or gathered over the control connection first (nodes, fabric,
+// GPUs): no rank may choose by what it alone sees, or the ranks would wait for each other in
+// different libraries. The control connection comes before the transport and, held by the
+// communicator's watch, goes after it.
 #include <isobar/comm/make_communicator.hpp>
 #include <isobar/core/error.hpp>
 #include <isobar/core/hash.hpp>
+#include <isobar/launch/environment.hpp>
+#include <isobar/launch/node.hpp>
 
 #include <algorithm>
+#include <mutex>
 #include <utility>
 
-#include "comm/backend.hpp"
+#include "comm/backend/communicator_access.hpp"
 #include "comm/devices/api.hpp"
 #include "comm/devices/by_device.hpp"
 #include "comm/devices/staged.hpp"
@@ -15,7 +22,6 @@
 #include "comm/levels/levels.hpp"
 #include "comm/mpi/communicator.hpp"
 #include "comm/nccl/communicator.hpp"
-#include "comm/node_identity.hpp"
 #include "comm/rendezvous.hpp"
 #include "comm/shared_memory/shared_memory.hpp"
 
@@ -37,9 +43,11 @@ void check_options(const CommunicatorOptions& options) {
 
 /// What `auto` is for CPU tensors of ranks that have met.
 std::string automatic_backend(const Rendezvous& meeting) {
+  // Asks only what all ranks have told each other: the answer is the same on all.
   if (meeting.on_one_node()) return "shm";
-  const bool mpi = !mpi_library_version().empty();
-  if (mpi && starts_mpi(meeting.launch) && (meeting.has_fabric() || !has_gloo())) return "mpi";
+  const auto library = mpi_library_version();
+  const bool mpi = !library.empty() && starts_mpi(meeting.launch, library);
+  if (mpi && (meeting.has_fabric() || !has_gloo())) return "mpi";
   return "gloo";
 }
 
@@ -154,10 +162,36 @@ std::unique_ptr<Communicator> make_for_gpu(const std::string& backend, const Ren
   return make_staged_communicator(make_for_cpu(backend, meeting, options), std::move(api), gpu);
 }
 
+/// The ranks of a launch have one place to meet, which an earlier world of the same process keeps
+/// while it is alive. Threads may meet at the same time, for different worlds.
+Rendezvous meet_once(const LaunchEnvironment& launch, const CommunicatorOptions& options) {
+  static std::mutex mutex;
+  static std::weak_ptr<Control> earlier;
+  const auto is_there = [] {
+    const std::lock_guard lock(mutex);
+    return !earlier.expired();
+  };
+  const bool is_second = is_there();
+  try {
+    auto meeting = meet(launch, options, options.backend == "mpi");
+    const std::lock_guard lock(mutex);
+    earlier = meeting.control;
+    return meeting;
+  } catch (const Error& error) {
+    if (!is_second) throw;
+    throw UsageError(
+        detail::join("make_communicator on rank ", launch.rank, " of ", launch.size,
+                     ": this process has a world already; split() that one, or destroy "
+                     "it first (",
+                     error.what(), ")"));
+  }
+}
+
 std::unique_ptr<Communicator> make_launched(const LaunchEnvironment& launch,
                                             const CommunicatorOptions& options) {
-  const auto meeting = meet(launch, options, options.backend == "mpi");
+  const auto meeting = meet_once(launch, options);
   const bool for_gpu = options.device == "cuda" || options.backend == "nccl";
+  // The same steps in the same order on all ranks: each of them is collective.
   const auto automatic = for_gpu ? "nccl" : automatic_backend(meeting);
   const auto backend = options.backend == "auto" ? automatic : options.backend;
   auto comm =
@@ -193,6 +227,7 @@ std::unique_ptr<Communicator> make_survivors_communicator(const CommunicatorOpti
   if (launch.size == 1) return alone(options);
   const auto meeting = meet_survivors(launch, options, survivors);
   if (meeting.launch.size == 1) return alone(options);
+  // Gloo and shared memory alone can be made anew beside what the failed world left behind.
   const bool on_one_node = options.backend == "auto" && meeting.on_one_node();
   auto comm =
       make_for_cpu(on_one_node || options.backend == "shm" ? "shm" : "gloo", meeting, options);

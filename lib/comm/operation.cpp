@@ -2,8 +2,8 @@
 #include <isobar/comm/operation.hpp>
 #include <isobar/core/error.hpp>
 
-#include "comm/backend.hpp"
-#include "comm/element_type.hpp"
+#include "comm/backend/element_type.hpp"
+#include "comm/backend/operation_facts.hpp"
 
 namespace isobar {
 namespace {

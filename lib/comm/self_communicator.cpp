@@ -3,8 +3,8 @@
 
 #include <utility>
 
-#include "comm/backend.hpp"
-#include "comm/first_cause.hpp"
+#include "comm/backend/communicator_access.hpp"
+#include "comm/backend/first_cause.hpp"
 
 namespace isobar {
 namespace {

@@ -9,9 +9,10 @@
 #include <thread>
 #include <utility>
 
-#include "comm/backend.hpp"
-#include "comm/first_cause.hpp"
-#include "comm/fork.hpp"
+#include "comm/backend/communicator_access.hpp"
+#include "comm/backend/first_cause.hpp"
+#include "comm/backend/keeper.hpp"
+#include "comm/backend/operation_facts.hpp"
 #include "comm/threads/group.hpp"
 
 namespace isobar {
@@ -26,7 +27,7 @@ class ThreadCommunicator final : public Communicator {
 
   ~ThreadCommunicator() override {
     if (first_cause()->is_copy()) {  // a lock that another rank's thread held is never freed
-      keep_undestroyed(std::move(group_));
+      keep_to_the_end(std::move(group_));
       return;
     }
     const bool unwinding = std::uncaught_exceptions() > 0;
@@ -41,10 +42,10 @@ class ThreadCommunicator final : public Communicator {
   }
 
   std::unique_ptr<Communicator> do_split(int color, int key) override {
-    const auto place = agree_on_split(*this, color, key);
+    const auto part = agree_on_split(*this, color, key);
     const auto split = splits_++;
     if (color < 0) return nullptr;
-    return std::make_unique<ThreadCommunicator>(group_->child(split, color, place.size), place.rank,
+    return std::make_unique<ThreadCommunicator>(group_->child(split, color, part.size), part.rank,
                                                 timeout());
   }
 
@@ -109,10 +110,11 @@ void run_rank(std::unique_ptr<ThreadCommunicator> comm,
 }
 
 /// Gives the process back the number of intra-op threads that it had: LibTorch
-/// keeps the last value set by any thread as the default of new ones.
+/// keeps the last value set by any thread as the default of new ones. Where this process is a fork,
+/// the first that sets one makes LibTorch's pool anew, which two ranks must not do at a time.
 class KeepIntraOpThreads {
  public:
-  KeepIntraOpThreads() : before_(at::get_num_threads()) {}
+  KeepIntraOpThreads() : before_(at::get_num_threads()) { at::set_num_threads(before_); }
   ~KeepIntraOpThreads() { at::set_num_threads(before_); }
   KeepIntraOpThreads(const KeepIntraOpThreads&) = delete;
   KeepIntraOpThreads& operator=(const KeepIntraOpThreads&) = delete;

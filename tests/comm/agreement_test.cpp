@@ -14,6 +14,7 @@
 #include <thread>
 
 #include "comm/expect_error.hpp"
+#include "comm/most_bytes.hpp"
 
 namespace isobar::test::agreement_test {
 namespace {
@@ -63,6 +64,30 @@ TEST(RequireEqual, IsSilentWhenAllAreEqual) {
     require_equal(comm, "configuration", {"a=1", "", "b=2"});
     require_equal(comm, "configuration", {});
   });
+}
+
+// Of many ranks, whose texts grow with the model.
+TEST(RequireEqual, SendsNoTextsButTheTwoThatItCompares) {
+  const std::string text(10'000, 'x');
+  const auto bytes = most_bytes(8, [&](Communicator& comm) {
+    const auto message = error_of<UsageError>(
+        [&] { require_equal(comm, "lines", {text + std::to_string(comm.rank())}); });
+    expect_contains(message, "lines differs: rank 1 has 'xxx");
+  });
+  EXPECT_LT(bytes, 25'000);
+}
+
+TEST(RunAgreed, SendsNoTextsButTheOneThatItThrows) {
+  const std::string text(10'000, 'x');
+  const auto bytes = most_bytes(8, [&](Communicator& comm) {
+    const auto message = error_of<DataError>([&] {
+      run_agreed(comm, [&] {
+        if (comm.rank() > 2) throw DataError(text + std::to_string(comm.rank()));
+      });
+    });
+    EXPECT_EQ(message, "rank 3 of 8: " + text + "3");
+  });
+  EXPECT_LT(bytes, 15'000);
 }
 
 template <typename E>

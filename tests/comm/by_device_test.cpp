@@ -15,12 +15,12 @@
 #include <thread>
 #include <vector>
 
-#include "comm/backend.hpp"
+#include "comm/backend/communicator_access.hpp"
+#include "comm/backend/first_cause.hpp"
 #include "comm/carried_communicator.hpp"
 #include "comm/device_double.hpp"
 #include "comm/devices/staged.hpp"
 #include "comm/expect_error.hpp"
-#include "comm/first_cause.hpp"
 #include "comm/nccl_double.hpp"
 #include "comm/scenarios.hpp"
 #include "comm/shared_memory/shared_memory.hpp"
@@ -159,19 +159,14 @@ TEST(ByDevice, ASplitSplitsBothSidesInTheSameWay) {
   });
 }
 
-// Rank 1 comes to the barrier only once it has the message.
-TEST(ByDevice, AWaitOnTheCpuSideStartsTheMessagesOfTheDevice) {
+TEST(ByDevice, SendsMessagesOfTheCpuSideAlone) {
   run_on_nccl(2, [](NcclRank& rank) {
-    auto buffer = rank.put(4, static_cast<float>(rank.world->rank()));
-    if (rank.world->rank() == 0) {
-      auto sent = rank.world->send(rank.put(4, 9), 1);
-      rank.world->barrier().wait();
-      sent.wait();
-    } else {
-      rank.world->receive(buffer, 0).wait();
-      rank.world->barrier().wait();
-      EXPECT_EQ(rank.first_of(buffer), 9);
-    }
+    const bool sends = rank.world->rank() == 0;
+    auto on_cpu = at::full({4}, sends ? 9 : 0);
+    (sends ? rank.world->send(on_cpu, 1) : rank.world->receive(on_cpu, 0)).wait();
+    EXPECT_EQ(on_cpu[0].item<int>(), 9);
+    auto on_device = rank.put(4, 9);
+    EXPECT_THROW((void)rank.world->send(on_device, 1 - rank.world->rank()), UsageError);
   });
 }
 

@@ -6,7 +6,7 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
-#include "comm/backend.hpp"
+#include "comm/backend/operation_facts.hpp"
 #include "comm/expect_error.hpp"
 
 namespace isobar::test::communicator_test {

@@ -26,18 +26,18 @@ Call allreduce(int64_t count) {
 /// A world of `size` that rank 0 hears, with its time.
 class World {
  public:
-  explicit World(int size, Patience patience = {milliseconds(10'000), milliseconds(60'000)})
-      : size_(size), diagnosis_(roster(size), patience, kNow) {
+  explicit World(int size, TimeLimits limits = {milliseconds(10'000), milliseconds(60'000)})
+      : size_(size), diagnosis_(processes(size), limits, kNow) {
     for (int r = 0; r < size; ++r) says(r, Watching{kWorld, r, size});
   }
 
-  static Roster roster(int size) {
+  static ProcessTable processes(int size) {
     std::vector<Process> processes;
     for (int r = 0; r < size; ++r) processes.push_back({"n" + std::to_string(r), 100 + r});
-    return Roster(processes);
+    return ProcessTable(processes);
   }
 
-  void says(int rank, const Message& message) { diagnosis_.received(rank, message, now_); }
+  void says(int rank, const ControlMessage& message) { diagnosis_.received(rank, message, now_); }
   void closes(int rank) { diagnosis_.closed(rank, now_); }
 
   /// `rank` issues allreduces of these sizes, starting with number `first`.
@@ -101,9 +101,9 @@ TEST(Diagnosis, NamesAllThatDieTogether) {
                   "rank 1 of 4 on n1 (pid 101), rank 3 of 4 on n3 (pid 103) are gone");
 }
 
-TEST(Diagnosis, QuotesWhatADeadRankComplainedOf) {
+TEST(Diagnosis, QuotesWhatADeadRankSuspected) {
   World world(3);
-  world.says(1, Complaint{"broken pipe"});
+  world.says(1, Suspicion{"broken pipe"});
   world.closes(1);
   expect_contains(world.after(milliseconds(200)), "before it ended it said: broken pipe");
 }
@@ -148,10 +148,10 @@ class RestlessJudge {
   }
 
  private:
-  Patience patience_{milliseconds(3'000), milliseconds(60'000)};
+  TimeLimits limits_{milliseconds(3'000), milliseconds(60'000)};
   Time wall_ = kNow;
-  RunningTime running_{kNow, patience_.longest_turn()};
-  Diagnosis diagnosis_{World::roster(2), patience_, running_.now()};
+  RunningTime running_{kNow, limits_.longest_turn()};
+  Diagnosis diagnosis_{World::processes(2), limits_, running_.now()};
 };
 
 TEST(Diagnosis, ForgivesTheOthersOneLongAbsenceOfItsOwn) {
@@ -239,19 +239,19 @@ TEST(Diagnosis, AsksAllToReportOnceThereIsEvidence) {
   EXPECT_FALSE(world.diagnosis().take_probe());
 }
 
-TEST(Diagnosis, WaitsForADeathThatExplainsAComplaint) {
+TEST(Diagnosis, WaitsForADeathThatExplainsASuspicion) {
   World world(4);
-  world.says(0, Complaint{"connection to rank 2 is broken"});
+  world.says(0, Suspicion{"connection to rank 2 is broken"});
   EXPECT_EQ(world.after(milliseconds(1'000)), "");
   world.closes(2);
   expect_contains(world.after(milliseconds(200)), "rank 2 of 4 on n2 (pid 102) is gone");
 }
 
-TEST(Diagnosis, TakesAComplaintThatNothingExplains) {
+TEST(Diagnosis, TakesASuspicionThatNothingExplains) {
   World world(4);
   world.all_issue(0, {8});
-  world.says(3, Complaint{"connection to rank 2 is broken"});
-  world.says(0, Complaint{"another"});
+  world.says(3, Suspicion{"connection to rank 2 is broken"});
+  world.says(0, Suspicion{"another"});
   EXPECT_EQ(world.after(milliseconds(1'450)), "");
   EXPECT_EQ(world.after(milliseconds(200)), "connection to rank 2 is broken");
 }
@@ -260,16 +260,16 @@ TEST(Diagnosis, NamesWhoHasNotCalledWhatOthersWaitFor) {
   World world(4);
   world.all_issue(0, {8});
   for (const int rank : {0, 1, 3}) world.issues(rank, 1, {16});
-  world.says(0, Complaint{"allreduce #1 on rank 0 of 4: no answer in 30 s"});
+  world.says(0, Suspicion{"allreduce #1 on rank 0 of 4: no answer in 30 s"});
   EXPECT_EQ(world.after(milliseconds(2'000)),
             "allreduce #1 on rank 0 of 4: no answer in 30 s; allreduce #1 (allreduce sum "
             "float32[16]) not called by rank 2 (its last: allreduce #0)");
 }
 
-TEST(Diagnosis, NamesWhoDoesNotAnswerWhenAnotherComplains) {
+TEST(Diagnosis, NamesWhoDoesNotAnswerWhenAnotherSuspects) {
   World world(4);
   world.after(milliseconds(1'000));
-  world.says(0, Complaint{"allreduce #1 on rank 0 of 4: no answer in 1 s"});
+  world.says(0, Suspicion{"allreduce #1 on rank 0 of 4: no answer in 1 s"});
   expect_contains(world.after(milliseconds(2'000), {2}),
                   "no answer in 1 s; rank 2 of 4 on n2 (pid 102) does not answer");
 }
@@ -360,9 +360,9 @@ TEST(Diagnosis, BoundsItsMemoryOfARankThatLags) {
 
 TEST(Diagnosis, SaysOfARankFarBehindThatNotAllCallsWereCompared) {
   World world(2);
-  const std::vector<int64_t> many(Ledger::kWindow + 10, 8);
+  const std::vector<int64_t> many(CallLog::kWindow + 10, 8);
   world.issues(0, 0, many);
-  world.says(0, Complaint{"slow"});
+  world.says(0, Suspicion{"slow"});
   expect_contains(world.after(milliseconds(2'000)),
                   "collective #0 not called by rank 1 (its last: none), too far behind");
 }

@@ -13,13 +13,14 @@ namespace {
 constexpr size_t kLimit = 1 << 16;
 
 /// Every message of the protocol, with fields that are not zero.
-std::vector<Message> all_messages() {
-  const Call call{.count = int64_t{1} << 40,
-                  .peer = 3,
-                  .mark = {.bucket = 70'000, .reducer = 3, .frozen = 2, .step = int64_t{1} << 33},
-                  .kind = 4,
-                  .reduce = 1,
-                  .type = 6};
+std::vector<ControlMessage> all_messages() {
+  const Call call{
+      .count = int64_t{1} << 40,
+      .peer = 3,
+      .mark = {.bucket = 70'000, .reducer = 3, .frozen = 2, .set = 815, .step = int64_t{1} << 33},
+      .kind = 4,
+      .reduce = 1,
+      .type = 6};
   const Process process{"n3", 123};
   return {Hello{"token", 7, 2, 4, process},
           Accepted{},
@@ -30,7 +31,7 @@ std::vector<Message> all_messages() {
           Watching{~uint64_t{0}, 1, 3},
           Calls{5, -1, {call, call}},
           Unwatched{5, "an exception ended it"},
-          Complaint{"broken pipe"},
+          Suspicion{"broken pipe"},
           Verdict{"rank 2 is gone"},
           Goodbye{"", {{5, 41}}},
           Contribution{2, std::string("\0\n", 2)},
@@ -38,8 +39,8 @@ std::vector<Message> all_messages() {
           Survivors{{0, 1, 3}}};
 }
 
-std::vector<Message> read_all(FrameReader& reader) {
-  std::vector<Message> messages;
+std::vector<ControlMessage> read_all(FrameReader& reader) {
+  std::vector<ControlMessage> messages;
   while (auto message = reader.next()) messages.push_back(*message);
   return messages;
 }
@@ -78,7 +79,7 @@ TEST(ControlMessage, OfAStrangerBreaksTheStream) {
 }
 
 TEST(ControlMessage, LongerThanTheLimitIsRefusedBeforeItHasCome) {
-  const auto frame = encode(Complaint{std::string(1000, 'x')});
+  const auto frame = encode(Suspicion{std::string(1000, 'x')});
   FrameReader reader(100);
   reader.append(frame.substr(0, 8));
   EXPECT_FALSE(reader.next());
@@ -155,7 +156,8 @@ TEST(ControlCall, DiffersWhereTheRanksMustAgree) {
   EXPECT_NE(call_of(bucket), call);
   for (const BucketMark& mark :
        {BucketMark{.bucket = 0, .reducer = 1}, BucketMark{.bucket = 0, .frozen = 1},
-        BucketMark{.bucket = 0, .step = 1}}) {
+        BucketMark{.bucket = 0, .set = 1}, BucketMark{.bucket = BucketMark::kReplan},
+        BucketMark{.bucket = BucketMark::kBuffers}, BucketMark{.bucket = 0, .step = 1}}) {
     auto marked = operation(OperationKind::allreduce);
     marked.mark = mark;
     EXPECT_NE(call_of(marked), call_of(bucket));

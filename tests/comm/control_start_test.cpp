@@ -24,9 +24,9 @@ std::future<std::string> refusal(const ControlOptions& options,
                                  std::unique_ptr<ControlListener> listener = nullptr) {
   return std::async(
       std::launch::async,
-      [options](std::unique_ptr<ControlListener> door) {
+      [options](std::unique_ptr<ControlListener> socket) {
         return error_of<E>(
-            [&] { Control::open(options, std::move(door), std::make_shared<FirstCause>()); });
+            [&] { Control::open(options, std::move(socket), std::make_shared<FirstCause>()); });
       },
       std::move(listener));
 }
@@ -35,8 +35,8 @@ std::future<std::shared_ptr<Control>> opening(const ControlOptions& options,
                                               std::unique_ptr<ControlListener> listener = nullptr) {
   return std::async(
       std::launch::async,
-      [options](std::unique_ptr<ControlListener> door) {
-        return Control::open(options, std::move(door), std::make_shared<FirstCause>());
+      [options](std::unique_ptr<ControlListener> socket) {
+        return Control::open(options, std::move(socket), std::make_shared<FirstCause>());
       },
       std::move(listener));
 }
@@ -98,7 +98,7 @@ TEST(ControlStart, FindsAnotherRank0WhereAllLookForOne) {
   auto elsewhere = std::make_unique<ControlListener>();
   auto options = control_options(0, 3, listener->port());
   options.host = "elsewhere";
-  auto guest = refusal<UsageError>(control_options(1, 3, elsewhere->port()));
+  auto member = refusal<UsageError>(control_options(1, 3, elsewhere->port()));
   auto second = refusal<UsageError>(options, std::move(elsewhere));
   options.host = "n0";
   options.addresses.clear();
@@ -107,7 +107,7 @@ TEST(ControlStart, FindsAnotherRank0WhereAllLookForOne) {
   expect_contains(text, "rank 0 of 3 is there twice, on n0 (pid ");
   expect_contains(text, " and on elsewhere (pid ");
   EXPECT_EQ(second.get(), text);
-  EXPECT_EQ(guest.get(), text);
+  EXPECT_EQ(member.get(), text);
 }
 
 TEST(ControlStart, DoesNotTakeItselfForAnother) {
@@ -191,11 +191,11 @@ TEST(ControlStart, TurnsAStrangersTokenAwayAndGoesOn) {
   EXPECT_TRUE(rank_0.get());
 }
 
-TEST(ControlStart, DoesNotMindStrangersAtTheDoor) {
+TEST(ControlStart, IgnoresStrangers) {
   auto listener = std::make_unique<ControlListener>();
   const int port = listener->port();
   auto rank_0 = opening(control_options(0, 2, port), std::move(listener));
-  std::vector<control::Line> strangers;
+  std::vector<control::Connection> strangers;
   for (int i = 0; i < 20; ++i) {
     std::string error;
     strangers.emplace_back(
@@ -239,7 +239,8 @@ TEST(ControlStart, TakesARankBackThatLostItsConnection) {
   auto rank_0 = opening(control_options(0, 3, port), std::move(listener));
   {
     std::string error;
-    control::Line lost(control::connect_to("127.0.0.1", port, control::Clock::now() + 2s, error));
+    control::Connection lost(
+        control::connect_to("127.0.0.1", port, control::Clock::now() + 2s, error));
     control::Hello hello{.token = "job", .instance = 7, .rank = 1, .size = 3, .process = {"x", 1}};
     lost.send(hello);
     std::this_thread::sleep_for(200ms);
@@ -265,19 +266,19 @@ TEST(ControlStart, TurnsAwayWhoComesToACompleteWorld) {
   expect_contains(text, "is there already, and another came from late (pid ");
 }
 
-ControlOptions muster_options(int rank, int port, int expected, std::chrono::milliseconds settle) {
+ControlOptions regroup_options(int rank, int port, int expected, std::chrono::milliseconds settle) {
   auto options = control_options(rank, 4, port);
-  options.muster = Muster{.expected = expected, .settle = settle};
+  options.regroup = Regroup{.expected = expected, .settle = settle};
   return options;
 }
 
-/// Ranks 0, 1 and 3 of four muster; their new ranks, in that order.
+/// Ranks 0, 1 and 3 of four regroup; their new ranks, in that order.
 void expect_numbered_anew(int expected, std::chrono::milliseconds settle) {
   auto listener = std::make_unique<ControlListener>();
   const int port = listener->port();
   std::vector<std::future<std::shared_ptr<Control>>> ranks;
   for (const int rank : {0, 1, 3}) {
-    ranks.push_back(opening(muster_options(rank, port, expected, settle),
+    ranks.push_back(opening(regroup_options(rank, port, expected, settle),
                             rank == 0 ? std::move(listener) : nullptr));
   }
   std::vector<std::future<std::vector<std::string>>> rounds;
@@ -291,36 +292,36 @@ void expect_numbered_anew(int expected, std::chrono::milliseconds settle) {
   for (auto& round : rounds) EXPECT_EQ(round.get(), (std::vector<std::string>{"0", "1", "2"}));
 }
 
-TEST(ControlMuster, NumbersTheSurvivorsInTheirOldOrder) { expect_numbered_anew(3, 10s); }
+TEST(ControlRegroup, NumbersTheSurvivorsInTheirOldOrder) { expect_numbered_anew(3, 10s); }
 
-TEST(ControlMuster, TakesAsManyAsComeWhereTheNumberIsUnknown) { expect_numbered_anew(0, 500ms); }
+TEST(ControlRegroup, TakesAsManyAsComeWhereTheNumberIsUnknown) { expect_numbered_anew(0, 500ms); }
 
-TEST(ControlMuster, LeavesRank0AloneWhereNobodyComes) {
+TEST(ControlRegroup, LeavesRank0AloneWhereNobodyComes) {
   auto listener = std::make_unique<ControlListener>();
-  const auto options = muster_options(0, listener->port(), 0, 100ms);
+  const auto options = regroup_options(0, listener->port(), 0, 100ms);
   const auto control = Control::open(options, std::move(listener), std::make_shared<FirstCause>());
   EXPECT_EQ(control->size(), 1);
   EXPECT_EQ(control->gather("mine"), std::vector<std::string>{"mine"});
 }
 
-TEST(ControlMuster, TellsWhoComesLateThatTheOthersHaveGoneOn) {
+TEST(ControlRegroup, TellsWhoComesLateThatTheOthersHaveGoneOn) {
   auto listener = std::make_unique<ControlListener>();
   const int port = listener->port();
-  auto rank_0 = opening(muster_options(0, port, 2, 10s), std::move(listener));
-  auto rank_3 = opening(muster_options(3, port, 2, 10s));
+  auto rank_0 = opening(regroup_options(0, port, 2, 10s), std::move(listener));
+  auto rank_3 = opening(regroup_options(3, port, 2, 10s));
   const auto there = std::vector{rank_0.get(), rank_3.get()};
-  const auto text = refusal<CommError>(muster_options(1, port, 2, 10s)).get();
+  const auto text = refusal<CommError>(regroup_options(1, port, 2, 10s)).get();
   expect_contains(text, "rank 1 of 4 on n1 (pid ");
   expect_contains(text, "came late: 2 ranks go on without it");
 }
 
-TEST(ControlMuster, SaysWhatToDoWithoutRank0) {
+TEST(ControlRegroup, SaysWhatToDoWithoutRank0) {
   int port = 0;
   {
     const ControlListener gone;
     port = gone.port();
   }
-  auto options = muster_options(1, port, 3, 10s);
+  auto options = regroup_options(1, port, 3, 10s);
   options.start_timeout = 300ms;
   const auto text = refusal<CommError>(options).get();
   expect_contains(text, "rank 0 not reached in 300 ms");

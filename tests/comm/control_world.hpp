@@ -40,11 +40,11 @@ inline std::vector<ControlRank> open_world(
   std::vector<std::future<ControlRank>> opening;
   for (int r = 0; r < size; ++r) {
     auto own = r == 0 && size > 1 ? std::move(listener) : nullptr;
-    auto open = [=](std::unique_ptr<ControlListener> door) {
+    auto open = [=](std::unique_ptr<ControlListener> socket) {
       ControlRank rank;
       auto options = control_options(r, size, port);
       change(options);
-      rank.control = Control::open(options, std::move(door), rank.cause);
+      rank.control = Control::open(options, std::move(socket), rank.cause);
       return rank;
     };
     opening.push_back(std::async(std::launch::async, open, std::move(own)));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "comm/first_cause.hpp"
+#include "comm/backend/first_cause.hpp"
 
 #include <isobar/core/error.hpp>
 
@@ -65,7 +65,7 @@ TEST(FirstCause, TakesASuspicionForTheCauseWithoutAnArbiter) {
 TEST(FirstCause, LetsTheArbiterDecide) {
   FirstCause cause;
   cause.set_arbiter(
-      [&](const std::string& complaint) { cause.record("arbiter on: " + complaint); });
+      [&](const std::string& suspicion) { cause.record("arbiter on: " + suspicion); });
   cause.suspect("broken pipe");
   EXPECT_EQ(cause.message(), "arbiter on: broken pipe");
 }

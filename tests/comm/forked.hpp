@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
@@ -19,13 +20,18 @@ namespace isobar::test {
 
 inline bool is_forked_child = false;
 
+constexpr unsigned kChildSeconds = 20;
+/// The time limit of a world whose ranks wait meanwhile for one that forks two children: that one
+/// hangs is told by the child's end.
+constexpr std::chrono::seconds kLongerThanChildren{3 * kChildSeconds};
+
 /// How a child ends that does `act` and then calls exit(): "" for a good end in time.
 inline std::string end_of_child(const std::function<void()>& act) {
   std::fflush(nullptr);
   const pid_t child = fork();
   if (child == 0) {
     is_forked_child = true;
-    alarm(20);
+    alarm(kChildSeconds);
     try {
       act();
     } catch (const std::exception& error) {

@@ -5,18 +5,17 @@
 #include <isobar/comm/thread_world.hpp>
 #include <isobar/core/error.hpp>
 #include <ATen/ATen.h>
-#include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
 #include <array>
 #include <functional>
 #include <memory>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "comm/expect_error.hpp"
 #include "comm/forked.hpp"
+#include "comm/on_threads.hpp"
 #include "comm/process_counts.hpp"
 #include "comm/scenarios.hpp"
 #include "comm/values.hpp"
@@ -32,17 +31,13 @@ void hand_out_gloo_ranks(int size, const std::function<void(std::unique_ptr<Comm
   options.size = size;
   options.address = "127.0.0.1";
   options.store = std::make_shared<MemoryStore>();
-  options.timeout = 20s;
-  std::vector<std::thread> threads;
-  for (int r = 0; r < size; ++r) {
-    threads.emplace_back([=]() mutable {
-      options.rank = r;
-      options.cause = std::make_shared<FirstCause>();
-      at::set_num_threads(1);
-      body(make_gloo_communicator(options));
-    });
-  }
-  for (auto& thread : threads) thread.join();
+  options.timeout = kLongerThanChildren;
+  on_threads(size, [&](int rank) {
+    auto own = options;
+    own.rank = rank;
+    own.cause = std::make_shared<FirstCause>();
+    body(make_gloo_communicator(own));
+  });
 }
 
 void run_gloo_ranks(int size, const std::function<void(Communicator&)>& body,
@@ -133,16 +128,7 @@ TEST(GlooWorld, SumsRightAroundEachSwitchOfAlgorithm) {
 }
 
 TEST(GlooWorld, LeavesNoDescriptorsAndThreadsBehind) {
-  expect_nothing_left(10, [] {
-    run_gloo_ranks(2, [](Communicator& comm) {
-      auto values = at::ones({100});
-      comm.split(comm.rank(), 0)->allreduce(values).wait();
-      comm.split(0, -comm.rank())->allreduce(values).wait();
-      auto sent = comm.send(values, 1 - comm.rank());
-      comm.receive(at::empty({100}), 1 - comm.rank()).wait();
-      sent.wait();
-    });
-  });
+  expect_nothing_left(10, [] { run_gloo_ranks(2, use_every_connection); });
 }
 
 TEST(GlooWorld, MayBeStaticAndEndWithWorkInFlight) {
@@ -154,6 +140,7 @@ TEST(GlooWorld, MayBeStaticAndEndWithWorkInFlight) {
                 in_flight.at(rank) = comm->allreduce(at::ones({1 << 20}));
                 kept.at(rank) = std::move(comm);
               });
+              if (testing::Test::HasFailure()) throw Error("a rank failed");
             }),
             "");
 }

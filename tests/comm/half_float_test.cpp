@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "comm/half_float.hpp"
+
+#include <isobar/comm/half_float.hpp>
 
 #include <gtest/gtest.h>
 

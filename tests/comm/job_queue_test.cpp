@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "comm/job_queue.hpp"
+#include "comm/backend/job_queue.hpp"
 
 #include <gtest/gtest.h>
 

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // One process of a small MPI program, by name of what it shows; mpi_process.cmake looks at how it
 // ends.
-#include <isobar/comm/environment.hpp>
 #include <isobar/comm/make_communicator.hpp>
 #include <isobar/core/error.hpp>
-#include "comm/first_cause.hpp"
+#include "comm/backend/first_cause.hpp"
+
+#include <isobar/launch/environment.hpp>
 #include "comm/forked.hpp"
 #include "comm/mpi/communicator.hpp"
 #include <ATen/ATen.h>
@@ -118,11 +119,11 @@ int asks_the_arbiter() {
   MpiOptions options;
   options.cause = std::make_shared<FirstCause>();
   std::thread judge;
-  options.cause->set_arbiter([&](const std::string& complaint) {
+  options.cause->set_arbiter([&](const std::string& suspicion) {
     if (judge.joinable()) return;
-    judge = std::thread([&, complaint] {
+    judge = std::thread([&, suspicion] {
       std::this_thread::sleep_for(200ms);
-      options.cause->record("judged: " + complaint);
+      options.cause->record("judged: " + suspicion);
     });
   });
   const auto comm = make_mpi_communicator(options);
@@ -132,8 +133,8 @@ int asks_the_arbiter() {
   return result;
 }
 
-/// Ranks that disagree on the length of a stream.
-int streams_of_two_lengths() {
+/// Ranks that disagree on the length of a sum.
+int sums_of_two_lengths() {
   const auto comm = make_mpi_communicator(kStart);
   comm->set_timeout(5s);
   return report([&] { comm->allreduce(at::ones({100'000 + 8 * comm->rank()})).wait(); });
@@ -162,7 +163,7 @@ void use(Communicator& comm) {
   if (buffer[0].item<float>() != static_cast<float>(comm.size())) std::_Exit(4);
 }
 
-int guest_at_single() {
+int initialised_at_single() {
   int level = 0;
   MPI_Init_thread(nullptr, nullptr, MPI_THREAD_SINGLE, &level);
   const int result = report([] { make_mpi_communicator(kStart); });
@@ -170,7 +171,7 @@ int guest_at_single() {
   return result == 3 ? 0 : 1;
 }
 
-int guest_at_multiple() {
+int initialised_at_multiple() {
   int level = 0;
   MPI_Init_thread(nullptr, nullptr, MPI_THREAD_MULTIPLE, &level);
   use(*make_mpi_communicator(kStart));
@@ -187,7 +188,7 @@ int finalises_first() {
   return 0;
 }
 
-int guest_finalises_first() {
+int initialises_and_finalises_first() {
   int level = 0;
   MPI_Init_thread(nullptr, nullptr, MPI_THREAD_MULTIPLE, &level);
   return finalises_first();
@@ -219,7 +220,7 @@ int forks_helpers() {
   return wrong.empty() ? 0 : 1;
 }
 
-int guest_at_serialized() {
+int initialised_at_serialized() {
   int level = 0;
   MPI_Init_thread(nullptr, nullptr, MPI_THREAD_SERIALIZED, &level);
   use(*make_mpi_communicator(kStart)->split(0, 0));
@@ -255,17 +256,17 @@ const std::map<std::string, int (*)()> kPrograms{
     {"receives_too_little", receives_too_little},
     {"is_told_of_a_failure", is_told_of_a_failure},
     {"asks_the_arbiter", asks_the_arbiter},
-    {"streams_of_two_lengths", streams_of_two_lengths},
+    {"sums_of_two_lengths", sums_of_two_lengths},
     {"exchanges_of_two_lengths", exchanges_of_two_lengths},
-    {"guest_at_single", guest_at_single},
-    {"guest_at_multiple", guest_at_multiple},
+    {"initialised_at_single", initialised_at_single},
+    {"initialised_at_multiple", initialised_at_multiple},
     {"finalises_first", finalises_first},
-    {"guest_finalises_first", guest_finalises_first},
+    {"initialises_and_finalises_first", initialises_and_finalises_first},
     {"finalises_at_once_after", finalises_at_once_after},
     {"finalises_first_under_control", finalises_first_under_control},
     {"finalises_and_goes_on", finalises_and_goes_on},
     {"forks_helpers", forks_helpers},
-    {"guest_at_serialized", guest_at_serialized},
+    {"initialised_at_serialized", initialised_at_serialized},
     {"static_communicator", static_communicator},
     {"drops_its_last_work", drops_its_last_work},
     {"makes_worlds_in_turn", makes_worlds_in_turn},

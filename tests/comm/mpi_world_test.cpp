@@ -12,7 +12,7 @@
 
 #include "comm/expect_error.hpp"
 #include "comm/mpi/communicator.hpp"
-#include "comm/mpi/operation.hpp"
+#include "comm/mpi/library.hpp"
 #include "comm/scenarios.hpp"
 
 namespace isobar::test {

@@ -40,7 +40,7 @@ TEST_P(NcclScenarios, Behave) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(OverADouble, NcclScenarios, testing::ValuesIn(scenarios()),
+INSTANTIATE_TEST_SUITE_P(OverADouble, NcclScenarios, testing::ValuesIn(collective_scenarios()),
                          [](const auto& info) { return std::string(info.param.name); });
 
 /// Values whose sum depends on the order and on where it is rounded.
@@ -230,18 +230,19 @@ TEST(NcclCommunicator, ACommunicatorMayGoBeforeItsLastOperationHasEnded) {
   expect_clean(nccl);
 }
 
-TEST(NcclCommunicator, MessagesBothWaysGoTogether) {
+TEST(NcclCommunicator, RefusesMessages) {
   NcclDouble nccl(2);
   run_on_double(nccl, 2, {}, [](Communicator& world) {
+    auto buffer = at::ones({3});
     const int peer = 1 - world.rank();
-    auto received = at::zeros({1000});
-    auto sent = world.send(at::full({1000}, world.rank() + 1.0F), peer);
-    auto receipt = world.receive(received, peer);
-    sent.wait();
-    receipt.wait();
-    EXPECT_EQ(received[999].item<float>(), static_cast<float>(peer + 1));
+    const auto error = error_of<UsageError>([&] { (void)world.send(buffer, peer); });
+    expect_contains(error, "send #0 to");
+    expect_contains(error, "carries collectives only; send a CPU tensor");
+    EXPECT_THROW((void)world.receive(buffer, peer), UsageError);
+    world.allreduce(buffer).wait();
+    EXPECT_EQ(buffer[0].item<float>(), 2);
   });
-  EXPECT_EQ(nccl.issued(0), std::vector<std::string>{"messages on 0"});
+  expect_clean(nccl);
 }
 
 TEST(NcclCommunicator, ATensorOfAnotherDeviceIsRefused) {

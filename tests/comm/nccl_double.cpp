@@ -78,8 +78,8 @@ void carry_out(const std::vector<Part>& parts) {
   } else if (first.kind == "all_gather") {
     for (int64_t from = 0; from < size; ++from) {
       for (const auto& to : parts) {
-        auto* place = static_cast<char*>(to.out) + from * first.count;
-        std::memmove(place, parts[from].in, first.count);
+        auto* target = static_cast<char*>(to.out) + from * first.count;
+        std::memmove(target, parts[from].in, first.count);
       }
     }
   } else {
@@ -460,7 +460,7 @@ struct NcclDouble::Fabric : std::enable_shared_from_this<NcclDouble::Fabric> {
     return {};
   }
 
-  NcclStatus place(NcclComm handle, int& rank, int& size) {
+  NcclStatus rank_and_size(NcclComm handle, int& rank, int& size) {
     const Lock lock(mutex);
     const auto& comm = *from(handle);
     rank = comm.rank;
@@ -509,7 +509,9 @@ std::shared_ptr<const NcclApi> NcclDouble::Fabric::api(int rank) {
   table->split = [self, &device](NcclComm comm, int color, int key, NcclSlot& child) {
     return self->split(device, comm, color, key, child);
   };
-  table->place = [self](NcclComm comm, int& r, int& size) { return self->place(comm, r, size); };
+  table->rank_and_size = [self](NcclComm comm, int& r, int& size) {
+    return self->rank_and_size(comm, r, size);
+  };
   table->async_status = [self](NcclComm comm) { return self->async_status(comm); };
   table->finalize = [self](NcclComm comm) { return self->finalize(comm); };
   table->destroy = [self](NcclComm comm) { return self->destroy(comm); };

@@ -12,7 +12,7 @@ namespace {
 TEST(NoNccl, SaysWhatToDo) {
   const auto of_id = error_of<UsageError>([] { (void)make_nccl_unique_id(); });
   const auto of_world = error_of<UsageError>([] { (void)make_nccl_communicator({}, nullptr); });
-  expect_contains(of_id, "-DISOBAR_CUDA=ON");
+  expect_contains(of_id, "-DISOBAR_GPU=cuda or rocm");
   EXPECT_EQ(of_world, of_id);
 }
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <isobar/comm/communicator.hpp>
+#include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
 #include <chrono>
@@ -32,6 +34,16 @@ inline void expect_nothing_left(int times, const std::function<void()>& act) {
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
   EXPECT_LE(descriptors_and_threads(), before);
+}
+
+/// Of two ranks: all that makes connections, groups and messages among it.
+inline void use_every_connection(Communicator& comm) {
+  auto values = at::ones({100});
+  comm.split(comm.rank(), 0)->allreduce(values).wait();
+  comm.split(0, -comm.rank())->allreduce(values).wait();
+  auto sent = comm.send(values, 1 - comm.rank());
+  comm.receive(at::empty({100}), 1 - comm.rank()).wait();
+  sent.wait();
 }
 
 }  // namespace isobar::test

@@ -1,68 +1,65 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "comm/rendezvous.hpp"
 
+#include <isobar/comm/make_communicator.hpp>
 #include <isobar/comm/thread_world.hpp>
 #include <isobar/core/error.hpp>
+#include <isobar/launch/endpoint.hpp>
 #include <gtest/gtest.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
 #include <atomic>
-#include <filesystem>
 #include <future>
 #include <string>
 #include <thread>
 
 #include "comm/control/socket.hpp"
 #include "comm/expect_error.hpp"
-#include "comm/node_identity.hpp"
-#include "comm/scoped_environment.hpp"
+#include "launch/scoped_environment.hpp"
 
 namespace isobar::test::rendezvous_test {
 namespace {
-
-TEST(Rendezvous, FindsTheFirstHostOfASlurmList) {
-  EXPECT_EQ(first_host("gpu3"), "gpu3");
-  EXPECT_EQ(first_host("gpu3,n[08-11]"), "gpu3");
-  EXPECT_EQ(first_host("n[08-11,20],gpu3"), "n08");
-  EXPECT_EQ(first_host("n[7]"), "n7");
-  EXPECT_EQ(first_host("rack[2-3]node,x"), "rack2node");
-}
-
-TEST(Rendezvous, TakesTheMasterThatTheEnvironmentNames) {
-  const ScopedEnvironment environment(
-      Variables{{"MASTER_ADDR", "127.0.0.1"}, {"MASTER_PORT", "4711"}});
-  const auto endpoint = master_endpoint();
-  EXPECT_EQ(endpoint.addresses, std::vector<std::string>{"127.0.0.1"});
-  EXPECT_EQ(endpoint.port, 4711);
-}
-
-TEST(Rendezvous, RefusesAPortThatIsNone) {
-  for (const char* port : {"0", "65536", "47x", "-1"}) {
-    const ScopedEnvironment environment(
-        Variables{{"MASTER_ADDR", "127.0.0.1"}, {"MASTER_PORT", port}});
-    expect_contains(error_of<UsageError>([] { master_endpoint(); }), "MASTER_PORT is '");
-  }
-}
-
-TEST(Rendezvous, GivesTwoStepsOfAJobDifferentTokensAndPorts) {
-  Variables variables{
-      {"SLURM_STEP_NODELIST", "127.0.0.1"}, {"SLURM_JOB_ID", "77"}, {"SLURM_STEP_ID", "0"}};
-  const auto endpoint_of = [&](const char* step) {
-    variables["SLURM_STEP_ID"] = step;
-    const ScopedEnvironment environment(variables);
-    return slurm_endpoint();
-  };
-  EXPECT_NE(endpoint_of("0").token, endpoint_of("1").token);
-  EXPECT_NE(endpoint_of("0").port, endpoint_of("1").port);
-  EXPECT_EQ(endpoint_of("0").port, endpoint_of("0").port);
-}
 
 /// A port that nobody listens at now.
 int free_port() { return ControlListener().port(); }
 
 LaunchEnvironment by_hand(int rank, int size) {
   return {.launcher = "torchrun", .rank = rank, .size = size};
+}
+
+/// What make_communicator() says in a process that has a world already.
+std::string error_of_second_world() {
+  const auto first = make_communicator({});
+  try {
+    const auto second = make_communicator({.start_timeout = std::chrono::seconds(3)});
+  } catch (const UsageError& error) {
+    return error.what();
+  }
+  return "none: there are two worlds";
+}
+
+TEST(SecondWorld, OfAProcessIsNamedOnEveryRank) {
+  const std::string expected = "this process has a world already; split() that one";
+  const ScopedEnvironment environment(Variables{{"MASTER_ADDR", "127.0.0.1"},
+                                                {"MASTER_PORT", std::to_string(free_port())},
+                                                {"WORLD_SIZE", "2"},
+                                                {"RANK", "0"}});
+  const pid_t child = fork();
+  if (child == 0) {
+    alarm(150);
+    setenv("RANK", "1", 1);
+    try {
+      _exit(error_of_second_world().find(expected) != std::string::npos ? 0 : 1);
+    } catch (...) {  // the tests after this one are the parent's
+      _exit(2);
+    }
+  }
+  expect_contains(error_of_second_world(), expected);
+  int status = 0;
+  EXPECT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
 }
 
 std::future<Rendezvous> meeting(int rank, int size) {
@@ -105,14 +102,6 @@ TEST(Rendezvous, MeetsBesideTheAgentOfTorchrunThatHoldsTheMastersPort) {
   auto rank_0 = meeting(0, 2);
   auto rank_1 = meeting(1, 2);
   EXPECT_EQ(rank_1.get().token, rank_0.get().token);
-}
-
-TEST(Rendezvous, TakesTheMastersPortWhereTorchrunsAgentLeavesItFree) {
-  const ScopedEnvironment environment(Variables{{"MASTER_ADDR", "127.0.0.1"},
-                                                {"MASTER_PORT", "4711"},
-                                                {"TORCHELASTIC_RUN_ID", "none"},
-                                                {"TORCHELASTIC_USE_AGENT_STORE", "False"}});
-  EXPECT_EQ(master_endpoint().port, 4711);
 }
 
 TEST(Rendezvous, SaysThatRank0IsThereTwiceWhereItWasExportedOnce) {
@@ -163,44 +152,10 @@ TEST(Rendezvous, PassesOverAPortOfAStepThatAStrangerHas) {
   const ScopedEnvironment environment(Variables{{"SLURM_STEP_NODELIST", "127.0.0.1"},
                                                 {"SLURM_JOB_ID", std::to_string(getpid())},
                                                 {"SLURM_STEP_ID", "0"}});
-  const Stranger stranger(slurm_endpoint().port);
+  const Stranger stranger(read_endpoint(by_hand(0, 2)).port);
   auto rank_0 = meeting(0, 2);
   auto rank_1 = meeting(1, 2);
   EXPECT_EQ(rank_1.get().token, rank_0.get().token);
-}
-
-TEST(Rendezvous, TellsJobsApartWhereNoLauncherNamesThem) {
-  const auto job = [](const Variables& variables, const LaunchEnvironment& launch) {
-    const ScopedEnvironment environment(variables);
-    return job_of(launch);
-  };
-  const auto own = job({}, by_hand(1, 2));
-  expect_contains(own, "comm_test");
-  expect_contains(own, " in " + std::filesystem::current_path().string());
-  EXPECT_EQ(job({}, {.launcher = "slurm", .size = 2}), "");
-  EXPECT_EQ(job({{"TORCHELASTIC_RUN_ID", "none"}}, by_hand(1, 2)), "");
-  EXPECT_EQ(job({{"SLURM_PROCID", "1"}, {"SLURM_STEP_NUM_TASKS", "2"}}, by_hand(1, 2)), "");
-  EXPECT_EQ(job({{"SLURM_PROCID", "0"}, {"SLURM_STEP_NUM_TASKS", "1"}}, by_hand(1, 2)), own);
-  EXPECT_EQ(job({{"ISOBAR_JOB", "a"}}, by_hand(1, 2)), "ISOBAR_JOB=a");
-}
-
-TEST(Rendezvous, GivesRanksInSeveralStepsOneToken) {
-  const auto token = [](const Variables& more) {
-    Variables variables{{"MASTER_ADDR", "127.0.0.1"}, {"MASTER_PORT", "4711"}, {"WORLD_SIZE", "4"}};
-    variables.insert(more.begin(), more.end());
-    const ScopedEnvironment environment(variables);
-    return master_endpoint().token;
-  };
-  EXPECT_EQ(token({{"RANK", "0"}, {"SLURM_JOB_ID", "7"}, {"SLURM_STEP_ID", "0"}}),
-            token({{"RANK", "2"}, {"SLURM_JOB_ID", "7"}, {"SLURM_STEP_ID", "1"}}));
-  // In one step too, whatever the order in which they are counted.
-  const Variables step{
-      {"SLURM_JOB_ID", "7"}, {"SLURM_STEP_ID", "0"}, {"SLURM_STEP_NUM_TASKS", "4"}};
-  auto first = step;
-  first.insert({{"RANK", "0"}, {"SLURM_PROCID", "0"}});
-  auto other = step;
-  other.insert({{"RANK", "1"}, {"SLURM_PROCID", "3"}});
-  EXPECT_EQ(token(first), token(other));
 }
 
 TEST(Rendezvous, SaysWhatIsMissingWhereNothingNamesRankZero) {
@@ -222,13 +177,6 @@ TEST(Survivors, CannotGoOnWithBackendsThatNeedEveryRank) {
                   "settle must be shorter than start_timeout, got 10000 ms of 10000 ms");
   expect_contains(refusal({}, {.expected = 3}), "expected 3 survivors of 2 ranks");
   expect_contains(refusal({}, {}), "set MASTER_ADDR and MASTER_PORT");
-}
-
-TEST(NodeIdentity, PutsTheLoopbackAddressLast) {
-  const auto addresses = own_addresses();
-  ASSERT_FALSE(addresses.empty());
-  const bool last_is_loopback = addresses.back() == "127.0.0.1" || addresses.back() == "::1";
-  EXPECT_TRUE(last_is_loopback) << addresses.back();
 }
 
 }  // namespace

@@ -453,8 +453,8 @@ std::vector<Scenario> scenarios() {
       {"AllGather", all_gather},
       {"AllToAll", all_to_all},
       {"Broadcast", broadcast},
-      {"SendAndReceive", send_and_receive},
-      {"MessagesAreMatchedByTagAndOrder", messages_are_matched_by_tag_and_order},
+      {"SendAndReceive", send_and_receive, true},
+      {"MessagesAreMatchedByTagAndOrder", messages_are_matched_by_tag_and_order, true},
       {"BarriersComplete", barriers_complete},
       {"ParametersThatWantGradientsAreWritten", parameters_that_want_gradients_are_written},
       {"ManyInFlightAreWaitedForInReverse", many_in_flight_are_waited_for_in_reverse},
@@ -468,6 +468,12 @@ std::vector<Scenario> scenarios() {
       {"TextsOfAnyLengthAreGathered", texts_of_any_length_are_gathered},
       {"AnErrorOfOneRankIsEveryones", an_error_of_one_rank_is_everyones},
   };
+}
+
+std::vector<Scenario> collective_scenarios() {
+  auto all = scenarios();
+  std::erase_if(all, [](const Scenario& scenario) { return scenario.sends_messages; });
+  return all;
 }
 
 }  // namespace isobar::test

@@ -13,9 +13,13 @@ namespace isobar::test {
 struct Scenario {
   const char* name;
   void (*run)(Communicator& world);
+  bool sends_messages = false;
 };
 
 std::vector<Scenario> scenarios();
+
+/// Those of a backend that carries no messages.
+std::vector<Scenario> collective_scenarios();
 
 /// Every collective with every type it takes and `count` elements a rank, against a
 /// plain reference: for the sizes around which a backend changes its ways.

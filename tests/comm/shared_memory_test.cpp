@@ -4,20 +4,23 @@
 #include <isobar/comm/thread_world.hpp>
 #include <isobar/core/error.hpp>
 #include <ATen/ATen.h>
-#include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <csignal>
+#include <cstdio>
 #include <functional>
 #include <string>
+#include <string_view>
 #include <thread>
 
 #include "comm/expect_error.hpp"
 #include "comm/forked.hpp"
+#include "comm/on_threads.hpp"
 #include "comm/process_counts.hpp"
 #include "comm/scenarios.hpp"
 #include "comm/shared_memory/segment.hpp"
@@ -35,22 +38,6 @@ double seconds_of(const std::function<void()>& act) {
   const auto start = std::chrono::steady_clock::now();
   act();
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
-/// Runs `body` for each rank on a thread of its own; it must not throw.
-void on_threads(int size, const std::function<void(int rank)>& body) {
-  std::vector<std::thread> threads;
-  for (int r = 0; r < size; ++r) {
-    threads.emplace_back([&body, r] {
-      at::set_num_threads(1);
-      try {
-        body(r);
-      } catch (const std::exception& error) {
-        ADD_FAILURE() << "rank " << r << ": " << error.what();
-      }
-    });
-  }
-  for (auto& thread : threads) thread.join();
 }
 
 /// All ranks see the memory at one address.
@@ -77,21 +64,46 @@ void run_attached(int size, const std::string& name, const Body& body) {
 bool has_name(const std::string& name) { return access(("/dev/shm/" + name).c_str(), F_OK) == 0; }
 
 TEST(SharedMemory, LeavesNoDescriptorsAndThreadsBehind) {
-  expect_nothing_left(10, [] {
-    run_attached(2, unused_name(), [](Communicator& comm) {
-      auto values = at::ones({100});
-      comm.split(comm.rank(), 0)->allreduce(values).wait();
-      comm.split(0, -comm.rank())->allreduce(values).wait();
-      auto sent = comm.send(values, 1 - comm.rank());
-      comm.receive(at::empty({100}), 1 - comm.rank()).wait();
-      sent.wait();
-    });
-  });
+  expect_nothing_left(10, [] { run_attached(2, unused_name(), use_every_connection); });
 }
 
 TEST(SharedMemory, IsLeftAloneByForkedHelpers) {
-  auto world = make_shared_memory_threads(2, 20s);
+  auto world = make_shared_memory_threads(2, kLongerThanChildren);
   on_threads(2, [&](int rank) { EXPECT_EQ(what_children_do(world[rank]), ""); });
+}
+
+/// Whether this process has memory of tests open. Allocates nothing: a child of a process of
+/// several threads may have the heap's lock for ever.
+bool has_memory_open() {
+  for (int descriptor = 0; descriptor < 1024; ++descriptor) {
+    std::array<char, 40> path{};
+    std::array<char, 256> target{};
+    std::snprintf(path.data(), path.size(), "/proc/self/fd/%d", descriptor);
+    const auto length = readlink(path.data(), target.data(), target.size());
+    if (length <= 0) continue;
+    const std::string_view name(target.data(), static_cast<size_t>(length));
+    if (name.find("/isobar-test-") != std::string_view::npos) return true;
+  }
+  return false;
+}
+
+// A helper that had the lock on a name would keep it in use after its rank's end.
+TEST(SharedMemory, OpensNothingThatHelpersForkedMeanwhileHave) {
+  std::atomic<bool> stops{false};
+  const std::jthread starts([&] {
+    while (!stops) run_attached(2, unused_name(), [](Communicator&) {});
+  });
+  int wrong = 0;
+  for (int i = 0; i < 100 && wrong == 0; ++i) {
+    const pid_t child = fork();
+    if (child == 0) {
+      alarm(kChildSeconds);
+      _exit(has_memory_open() ? 1 : 0);
+    }
+    EXPECT_EQ(waitpid(child, &wrong, 0), child);
+  }
+  stops = true;
+  EXPECT_EQ(wrong, 0);
 }
 
 /// A process that is killed while it waits, as rank 0, for the others to attach.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "comm/short_slices.hpp"
+#include "comm/backend/short_slices.hpp"
 
 #include <gtest/gtest.h>
 

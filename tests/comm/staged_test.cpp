@@ -12,11 +12,11 @@
 #include <thread>
 #include <vector>
 
-#include "comm/backend.hpp"
+#include "comm/backend/communicator_access.hpp"
+#include "comm/backend/first_cause.hpp"
 #include "comm/carried_communicator.hpp"
 #include "comm/device_double.hpp"
 #include "comm/expect_error.hpp"
-#include "comm/first_cause.hpp"
 #include "comm/scenarios.hpp"
 
 namespace isobar::test::staged_test {

@@ -13,6 +13,7 @@
 
 #include "comm/expect_error.hpp"
 #include "comm/forked.hpp"
+#include "comm/on_threads.hpp"
 #include "comm/signal_flag.hpp"
 
 namespace isobar::test::thread_world_test {
@@ -54,10 +55,13 @@ TEST(ThreadWorld, TellsBucketsOfOneSizeApart) {
   expect_contains(text, "'allreduce sum float32[8] of bucket 4'");
 }
 
-TEST(ThreadWorld, TellsReducersApartInEveryCollectiveOfACompressor) {
+TEST(ThreadWorld, TellsReducersApartInEveryCollectiveOfAReducer) {
   const std::vector<std::function<Work(Communicator&, const BucketMark&)>> collectives{
       [](Communicator& comm, const BucketMark& mark) {
         return comm.allreduce(at::ones({8}), {.mark = mark});
+      },
+      [](Communicator& comm, const BucketMark& mark) {
+        return comm.reduce_scatter(at::ones({4}), at::ones({8}), ReduceOp::sum, mark);
       },
       [](Communicator& comm, const BucketMark& mark) {
         return comm.all_gather(at::ones({8}), at::ones({4}), mark);
@@ -136,9 +140,17 @@ TEST(ThreadWorld, NamesTheSenderThatDoesNotCome) {
 }
 
 TEST(ThreadWorld, IsLeftAloneByForkedHelpers) {
-  auto world = make_thread_world(2, 20s);
-  const std::jthread other([&] { EXPECT_EQ(what_children_do(world[1]), ""); });
-  EXPECT_EQ(what_children_do(world[0]), "");
+  auto world = make_thread_world(2, kLongerThanChildren);
+  on_threads(2, [&](int rank) { EXPECT_EQ(what_children_do(world[rank]), ""); });
+}
+
+// LibTorch makes its thread pool anew in a fork, by whichever thread asks first, behind no lock.
+TEST(ThreadWorld, RunsInAForkedChild) {
+  at::set_num_threads(at::get_num_threads());  // from here on there is a pool
+  for (int i = 0; i < 40; ++i) {
+    ASSERT_EQ(end_of_child([] { run_ranks(8, [](Communicator& comm) { comm.barrier().wait(); }); }),
+              "");
+  }
 }
 
 TEST(SelfWorld, IsTheForkedHelpersToo) {

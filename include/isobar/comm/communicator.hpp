@@ -68,7 +68,7 @@ class Communicator {
   /// r-th n elements in `output` (n elements). The two share no memory, here and
   /// in the next two.
   [[nodiscard]] Work reduce_scatter(at::Tensor output, at::Tensor input,
-                                    ReduceOp op = ReduceOp::sum);
+                                    ReduceOp op = ReduceOp::sum, const BucketMark& mark = {});
 
   /// Puts every rank's `input` (n elements) into `output` (size() · n elements),
   /// in the order of ranks.
@@ -83,10 +83,11 @@ class Communicator {
                                 const BucketMark& mark = {});
 
   /// Copies the root's `buffer` into everyone's.
-  [[nodiscard]] Work broadcast(at::Tensor buffer, int root);
+  [[nodiscard]] Work broadcast(at::Tensor buffer, int root, const BucketMark& mark = {});
 
   /// Sends to, and receives from, one other rank; matched by (peer, tag) in the
-  /// order of the calls. Not part of the order of collectives.
+  /// order of the calls. Not part of the order of collectives. CPU tensors, and a GPU's over
+  /// host memory: NCCL carries none, and UsageError says so.
   [[nodiscard]] Work send(at::Tensor buffer, int peer, int tag = 0);
   [[nodiscard]] Work receive(at::Tensor buffer, int peer, int tag = 0);
 

@@ -49,7 +49,8 @@ struct CommunicatorOptions {
 /// same words, by the CommError of whatever they wait for.
 ///
 /// Throws UsageError for a backend that is unknown or not built in, and for a launcher
-/// whose ranks it cannot reach; CommError naming ranks that have not come.
+/// whose ranks it cannot reach; CommError naming ranks that have not come. A process has one such
+/// world at a time, except by MPI: split() makes others of it.
 std::unique_ptr<Communicator> make_communicator(const CommunicatorOptions& options = {});
 
 /// Those that are left of a world that lost ranks.

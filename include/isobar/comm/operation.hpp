@@ -25,13 +25,21 @@ enum class OperationKind {
 
 std::string_view to_string(OperationKind kind) noexcept;
 
-/// What of a Reducer's gradients a collective carries. The ranks have to agree on it as on the
-/// size, and errors name it.
+/// What of a Reducer's gradients, or of a module's buffers, a collective carries. The ranks have
+/// to agree on it as on the size, and errors name it.
 struct BucketMark {
+  /// In place of a bucket's number, of what Reducer::replan() sends.
+  static constexpr int32_t kReplan = -2;
+  /// In place of a bucket's number, of a module's buffers.
+  static constexpr int32_t kBuffers = -3;
+
   int32_t bucket = -1;   ///< its number in the plan; negative for whatever is no bucket
   int32_t reducer = -1;  ///< tells the reducers of one communicator apart; negative for none
-  int32_t frozen = 0;    ///< parameters of the bucket that are frozen in this step
-  int64_t step = -1;     ///< negative for none
+  int32_t frozen = 0;    ///< how many of the bucket's parameters are frozen in this step
+  /// A hash of which parameters are frozen, of buffers of their names, types and shapes; 0 for
+  /// none.
+  uint32_t set = 0;
+  int64_t step = -1;  ///< negative for none
 
   bool operator==(const BucketMark&) const = default;
 };

@@ -1,4 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
+// The face of the control connection. Control is used by the thread that makes the world, a watch
+// by its communicator's issuing thread, which only adds to the reports and never waits; everything
+// else is the control thread's (loop.hpp). Watches and stores hold the Control, so it says goodbye
+// after the last communicator of the world; a child made by fork() holds copies of them and says
+// nothing.
 #include "comm/control/control.hpp"
 
 #include <isobar/core/error.hpp>
@@ -6,14 +11,16 @@
 #include <exception>
 #include <utility>
 
+#include "comm/backend/keeper.hpp"
+#include "comm/control/connection.hpp"
+#include "comm/control/coordinator.hpp"
 #include "comm/control/join.hpp"
-#include "comm/control/line.hpp"
-#include "comm/control/loop.hpp"
+#include "comm/control/member.hpp"
 
 namespace isobar {
 namespace {
 
-void check(const ControlOptions& options, const ControlListener* listener) {
+void check_control_options(const ControlOptions& options, const ControlListener* listener) {
   const auto where =
       detail::join("control connection on rank ", options.rank, " of ", options.size);
   ISOBAR_CHECK(options.size > 0 && options.rank >= 0 && options.rank < options.size, where,
@@ -22,10 +29,10 @@ void check(const ControlOptions& options, const ControlListener* listener) {
                ": start_timeout and silence_limit must be positive, got ",
                options.start_timeout.count(), " and ", options.silence_limit.count(), " ms");
   if (options.size == 1) return;
-  ISOBAR_CHECK(!options.muster ||
-                   (options.muster->expected >= 0 && options.muster->expected <= options.size &&
-                    options.muster->settle.count() > 0),
-               where, ": no such muster");
+  ISOBAR_CHECK(!options.regroup ||
+                   (options.regroup->expected >= 0 && options.regroup->expected <= options.size &&
+                    options.regroup->settle.count() > 0),
+               where, ": no such regroup");
   ISOBAR_CHECK((options.rank == 0) == (listener != nullptr), where,
                ": rank 0 and no other rank has a listener");
   ISOBAR_CHECK(options.rank == 0 || !options.addresses.empty(), where,
@@ -75,7 +82,7 @@ class ControlWatch final : public Watch {
   }
 
   void issued(const Operation& operation) noexcept override {
-    reports_.issued(id_, operation.sequence, control::call_of(operation));
+    reports_.issued(id_, operation.sequence, call_of(operation));
   }
 
   /// Equal on the members, since they split alike.
@@ -109,7 +116,7 @@ Control::Control(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 std::shared_ptr<Control> Control::open(const ControlOptions& options,
                                        std::unique_ptr<ControlListener> listener,
                                        std::shared_ptr<FirstCause> cause) {
-  check(options, listener.get());
+  check_control_options(options, listener.get());
   auto impl = std::make_unique<Impl>();
   impl->options = options;
   impl->listener = std::move(listener);
@@ -126,10 +133,10 @@ std::shared_ptr<Control> Control::open(const ControlOptions& options,
 
 void Control::ask_who_is_there(const ControlOptions& options) { control::ask_rank_0(options); }
 
-// A forked child has no control thread, and the lines in it are closed.
+// A forked child has no control thread, and the connections in it are closed.
 Control::~Control() {
   if (!impl_->home.is_here()) {
-    keep_undestroyed(std::move(impl_));
+    keep_to_the_end(std::move(impl_));
     return;
   }
   if (impl_->loop) impl_->loop->stop(reason_now({}));

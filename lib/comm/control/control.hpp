@@ -10,14 +10,14 @@
 #include <string>
 #include <vector>
 
+#include "comm/backend/first_cause.hpp"
+#include "comm/backend/key_value.hpp"
+#include "comm/backend/watch.hpp"
 #include "comm/control/socket.hpp"
-#include "comm/first_cause.hpp"
-#include "comm/key_value.hpp"
-#include "comm/watch.hpp"
 
 namespace isobar {
 
-/// Rank 0's door: where the control connections of the others arrive.
+/// Rank 0's listening socket, where the control connections of the others arrive.
 class ControlListener {
  public:
   /// Listens on `port` of all addresses, or on one that the system chooses for 0.
@@ -35,7 +35,7 @@ class ControlListener {
 };
 
 /// A world of those that are left of one that failed.
-struct Muster {
+struct Regroup {
   /// How many, rank 0 among them; 0 for as many as come.
   int expected = 0;
   /// As many as come are those that did until nobody came for so long.
@@ -68,12 +68,12 @@ struct ControlOptions {
   std::chrono::milliseconds silence_limit{60'000};
   /// Then `rank` and `size` are those of the failed world, and the ranks of the new one
   /// follow each other in that order.
-  std::optional<Muster> muster = {};
+  std::optional<Regroup> regroup = {};
   /// Comes of open(): a text of this world alone, the same on all its ranks.
   std::string session = {};
 };
 
-/// The control connection: every rank's line to rank 0, beside the data.
+/// The control connection: every rank's connection to rank 0, beside the data.
 ///
 /// It carries heartbeats, what each rank has issued, and the first cause of a
 /// failure. Rank 0 decides: it sees who is gone (its connection closed), who is
@@ -108,7 +108,7 @@ class Control : public std::enable_shared_from_this<Control> {
   /// can reach; on rank 0 the one that most ranks came by.
   std::string own_address() const;
 
-  /// This process's place: as in the options, unless it came to a muster.
+  /// As in the options, unless this process came to a regroup.
   int rank() const noexcept;
   int size() const noexcept;
 

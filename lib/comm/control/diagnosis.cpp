@@ -1,4 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
+// On rank 0's control thread alone. Evidence sets a time to decide, and verdict() judges once that
+// has come: kSettle lets ranks that fall together be seen together, kSuspicionSettle lets a
+// connection close whose process a transport has seen end. A judgement without a result forgets the
+// time, for whoever was silent may have spoken since; new evidence sets it anew.
 #include "comm/control/diagnosis.hpp"
 
 #include <isobar/core/error.hpp>
@@ -6,7 +10,8 @@
 #include <algorithm>
 #include <utility>
 
-#include "comm/backend.hpp"
+#include "comm/backend/operation_facts.hpp"
+#include "comm/backend/rank_list.hpp"
 
 namespace isobar::control {
 namespace {
@@ -14,28 +19,28 @@ namespace {
 /// Ranks that fall together are seen to within this.
 constexpr Milliseconds kSettle{100};
 /// A transport may see a process end long before its last connection closes.
-constexpr Milliseconds kComplaint{1500};
+constexpr Milliseconds kSuspicionSettle{1500};
 
 constexpr auto kGather = "gather on the control connection";
 
 }  // namespace
 
-Milliseconds Patience::interval() const {
+Milliseconds TimeLimits::interval() const {
   return std::clamp(silence / 5, Milliseconds(1), Milliseconds(1000));
 }
 
-Milliseconds Patience::longest_turn() const {
+Milliseconds TimeLimits::longest_turn() const {
   constexpr Milliseconds kIdleTurns{100};  // two of Loop's
   return std::max(silence / 11, kIdleTurns);
 }
 
-Diagnosis::Diagnosis(Roster roster, Patience patience, Time now)
-    : roster_(std::move(roster)),
-      patience_(patience),
-      ledger_(roster_),
-      ranks_(static_cast<size_t>(roster_.size()), Rank{.heard = now, .complaint = {}}) {}
+Diagnosis::Diagnosis(ProcessTable processes, TimeLimits limits, Time now)
+    : processes_(std::move(processes)),
+      limits_(limits),
+      call_log_(processes_),
+      ranks_(static_cast<size_t>(processes_.size()), Rank{.heard = now, .suspicion = {}}) {}
 
-void Diagnosis::received(int rank, const Message& message, Time now) {
+void Diagnosis::received(int rank, const ControlMessage& message, Time now) {
   ranks_[static_cast<size_t>(rank)].heard = now;
   std::visit([&](const auto& m) { handle(rank, m, now); }, message);
 }
@@ -44,18 +49,18 @@ void Diagnosis::handle(int, const Verdict& verdict, Time) {
   if (!given_) given_ = verdict.text;
 }
 
-void Diagnosis::handle(int rank, const Complaint& complaint, Time now) {
-  ranks_[static_cast<size_t>(rank)].complaint = complaint.text;
-  if (complaint_.empty()) {
-    complaint_ = complaint.text;
-    complained_at_ = now;
+void Diagnosis::handle(int rank, const Suspicion& suspicion, Time now) {
+  ranks_[static_cast<size_t>(rank)].suspicion = suspicion.text;
+  if (suspicion_.empty()) {
+    suspicion_ = suspicion.text;
+    suspected_at_ = now;
   }
-  decide_by(now + kComplaint);
+  decide_by(now + kSuspicionSettle);
 }
 
 void Diagnosis::handle(int rank, const Goodbye& goodbye, Time) {
   ranks_[static_cast<size_t>(rank)].state = State::left;
-  ledger_.left(rank, goodbye.reason);
+  call_log_.left(rank, goodbye.reason);
 }
 
 void Diagnosis::handle(int rank, const Contribution& contribution, Time now) {
@@ -79,8 +84,8 @@ void Diagnosis::decide_by(Time time) {
 /// Takes notice of what no event tells.
 void Diagnosis::look_around(Time now) {
   ranks_[0].heard = now;
-  const bool is_evident = !silent_for(patience_.silence, now).empty() || ledger_.left_before() ||
-                          incomplete_round(now) || ledger_.mismatch();
+  const bool is_evident = !silent_for(limits_.silence, now).empty() || call_log_.left_before() ||
+                          incomplete_round(now) || call_log_.mismatch();
   if (is_evident) decide_by(now + kSettle);
 }
 
@@ -88,7 +93,7 @@ std::optional<std::string> Diagnosis::verdict(Time now) {
   look_around(now);
   if (given_) return given_;
   const bool is_time = decide_at_ && now >= *decide_at_;
-  if (!is_time && !ledger_.is_mismatch_complete()) return std::nullopt;
+  if (!is_time && !call_log_.is_mismatch_complete()) return std::nullopt;
   decide_at_.reset();  // whoever was silent may have spoken since
   return judge(now);
 }
@@ -99,18 +104,20 @@ std::optional<std::string> Diagnosis::last_verdict(Time now) {
   return decide_at_ ? judge(now) : std::nullopt;
 }
 
+/// The strongest evidence first: each kind also causes the ones after it. Calls that differ crash
+/// transports, a process that ends leaves others waiting, and whoever waits suspects somebody.
 std::optional<std::string> Diagnosis::judge(Time now) const {
-  if (auto mismatch = ledger_.mismatch()) return mismatch;
+  if (auto mismatch = call_log_.mismatch()) return mismatch;
   const auto gone_ones = ranks_in(State::gone);
   if (!gone_ones.empty()) return gone(gone_ones);
   // The ranks of one node fall silent within an interval of each other.
-  if (!silent_for(patience_.silence, now).empty()) {
-    const auto limit = patience_.silence - patience_.interval() * 3 / 2;
-    return roster_.silent(silent_for(limit, now), patience_.silence);
+  if (!silent_for(limits_.silence, now).empty()) {
+    const auto limit = limits_.silence - limits_.interval() * 3 / 2;
+    return processes_.silent(silent_for(limit, now), limits_.silence);
   }
-  if (auto left = ledger_.left_before()) return left;
+  if (auto left = call_log_.left_before()) return left;
   if (auto incomplete = incomplete_round(now)) return incomplete;
-  return complaint_.empty() ? std::nullopt : std::optional(complaint(now));
+  return suspicion_.empty() ? std::nullopt : std::optional(suspicion(now));
 }
 
 Time Diagnosis::next_decision() const { return decide_at_.value_or(Time::max()); }
@@ -127,7 +134,7 @@ std::optional<Gathered> Diagnosis::take_gathered() {
 
 std::vector<int> Diagnosis::ranks_in(State state) const {
   std::vector<int> found;
-  for (int r = 0; r < roster_.size(); ++r) {
+  for (int r = 0; r < processes_.size(); ++r) {
     if (ranks_[static_cast<size_t>(r)].state == state) found.push_back(r);
   }
   return found;
@@ -142,41 +149,43 @@ std::vector<int> Diagnosis::silent_for(Clock::duration limit, Time now) const {
 }
 
 std::string Diagnosis::gone(const std::vector<int>& ranks) const {
-  std::string text = roster_.gone(ranks);
+  std::string text = processes_.gone(ranks);
   for (const int r : ranks) {
-    text += detail::join("; last collective known of ", rank_list({r}), ": ", ledger_.last_of(r));
-    const auto& said = ranks_[static_cast<size_t>(r)].complaint;
+    text += detail::join("; last collective known of ", rank_list({r}, kMostNamed), ": ",
+                         call_log_.last_of(r));
+    const auto& said = ranks_[static_cast<size_t>(r)].suspicion;
     if (!said.empty()) text += detail::join("; before it ended it said: ", said);
   }
   return text;
 }
 
 /// With all that may explain it.
-std::string Diagnosis::complaint(Time now) const {
-  std::string text = complaint_;
-  const auto behind = ledger_.behind();
+std::string Diagnosis::suspicion(Time now) const {
+  std::string text = suspicion_;
+  const auto behind = call_log_.behind();
   if (!behind.empty()) text += "; " + behind;
-  // All were asked when the complaint came, and answer at once.
-  const auto waited = now - complained_at_;
-  const auto mute = waited < kComplaint / 2 ? std::vector<int>() : silent_for(waited, now);
-  if (!mute.empty()) text += "; " + roster_.unanswering(mute);
+  // All were asked when the suspicion came, and answer at once.
+  const auto waited = now - suspected_at_;
+  const auto mute = waited < kSuspicionSettle / 2 ? std::vector<int>() : silent_for(waited, now);
+  if (!mute.empty()) text += "; " + processes_.unanswering(mute);
   const auto left = ranks_in(State::left);
-  if (!left.empty()) text += detail::join("; ", rank_list(left), " had ended before");
+  if (!left.empty()) text += detail::join("; ", rank_list(left, kMostNamed), " had ended before");
   return text;
 }
 
 std::optional<std::string> Diagnosis::incomplete_round(Time now) const {
   if (!round_) return std::nullopt;
   std::vector<int> missing;
-  for (int r = 0; r < roster_.size(); ++r) {
-    const auto place = static_cast<size_t>(r);
-    if (round_->texts[place]) continue;
-    if (ranks_[place].state == State::left) return roster_.left_before(r, kGather, {});
+  for (int r = 0; r < processes_.size(); ++r) {
+    const auto index = static_cast<size_t>(r);
+    if (round_->texts[index]) continue;
+    if (ranks_[index].state == State::left) return processes_.left_before(r, kGather, {});
     missing.push_back(r);
   }
-  if (missing.empty() || now - round_->since < patience_.gather) return std::nullopt;
-  return detail::join(kGather, ": ", roster_.names(missing), missing.size() == 1 ? " has" : " have",
-                      " not come in ", in_words(patience_.gather));
+  if (missing.empty() || now - round_->since < limits_.gather) return std::nullopt;
+  return detail::join(kGather, ": ", processes_.names(missing),
+                      missing.size() == 1 ? " has" : " have", " not come in ",
+                      in_words(limits_.gather));
 }
 
 }  // namespace isobar::control

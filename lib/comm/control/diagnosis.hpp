@@ -6,14 +6,14 @@
 #include <utility>
 #include <vector>
 
-#include "comm/control/ledger.hpp"
+#include "comm/control/call_log.hpp"
 #include "comm/control/message.hpp"
-#include "comm/control/roster.hpp"
+#include "comm/control/process_table.hpp"
 
 namespace isobar::control {
 
 /// How long things may take before they are a failure.
-struct Patience {
+struct TimeLimits {
   Milliseconds silence{60'000};
   Milliseconds gather{60'000};
 
@@ -32,16 +32,16 @@ struct Patience {
 /// Evidence is not judged at once: what is seen first is often an echo. After a first
 /// sign the others get a moment; then the strongest decides: calls that differ (they
 /// crash transports), then closed connections, then silence, then ranks that left
-/// early, then what a rank complained of.
+/// early, then what a rank suspected.
 class Diagnosis {
  public:
-  Diagnosis(Roster roster, Patience patience, Time now);
+  Diagnosis(ProcessTable processes, TimeLimits limits, Time now);
   Diagnosis(const Diagnosis&) = delete;
   Diagnosis& operator=(const Diagnosis&) = delete;
 
   /// `message` came from `rank`; those of the start and from rank 0 to others are
   /// ignored.
-  void received(int rank, const Message& message, Time now);
+  void received(int rank, const ControlMessage& message, Time now);
   void closed(int rank, Time now);
 
   /// The verdict, if it is time for one.
@@ -59,8 +59,8 @@ class Diagnosis {
   /// A round of gather() that is complete.
   std::optional<Gathered> take_gathered();
 
-  std::vector<Progress> progress_of(int rank) const { return ledger_.progress_of(rank); }
-  const Roster& roster() const noexcept { return roster_; }
+  std::vector<Progress> progress_of(int rank) const { return call_log_.progress_of(rank); }
+  const ProcessTable& processes() const noexcept { return processes_; }
 
  private:
   enum class State { there, gone, left };
@@ -68,7 +68,7 @@ class Diagnosis {
   struct Rank {
     State state = State::there;
     Time heard;
-    std::string complaint;
+    std::string suspicion;
   };
 
   struct Round {
@@ -77,12 +77,12 @@ class Diagnosis {
   };
 
   void handle(int rank, const Verdict& verdict, Time now);
-  void handle(int rank, const Complaint& complaint, Time now);
+  void handle(int rank, const Suspicion& suspicion, Time now);
   void handle(int rank, const Goodbye& goodbye, Time now);
   void handle(int rank, const Contribution& contribution, Time now);
-  void handle(int rank, const Watching& watching, Time) { ledger_.watch(rank, watching); }
-  void handle(int rank, const Calls& calls, Time) { ledger_.issued(rank, calls); }
-  void handle(int rank, const Unwatched& unwatched, Time) { ledger_.unwatch(rank, unwatched); }
+  void handle(int rank, const Watching& watching, Time) { call_log_.watch(rank, watching); }
+  void handle(int rank, const Calls& calls, Time) { call_log_.issued(rank, calls); }
+  void handle(int rank, const Unwatched& unwatched, Time) { call_log_.unwatch(rank, unwatched); }
   template <typename Other>
   void handle(int, const Other&, Time) {}
 
@@ -92,17 +92,17 @@ class Diagnosis {
   std::vector<int> ranks_in(State state) const;
   std::vector<int> silent_for(Clock::duration limit, Time now) const;
   std::string gone(const std::vector<int>& ranks) const;
-  std::string complaint(Time now) const;
+  std::string suspicion(Time now) const;
   std::optional<std::string> incomplete_round(Time now) const;
 
-  Roster roster_;
-  Patience patience_;
-  Ledger ledger_;
+  ProcessTable processes_;
+  TimeLimits limits_;
+  CallLog call_log_;
   std::vector<Rank> ranks_;
   std::optional<Time> decide_at_;
   std::optional<std::string> given_;
-  std::string complaint_;
-  Time complained_at_;
+  std::string suspicion_;
+  Time suspected_at_;
   bool wants_probe_ = false;
   std::optional<Round> round_;
   int rounds_ = 0;

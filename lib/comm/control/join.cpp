@@ -1,4 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
+// The start on every rank but 0, on the thread that makes the world. Whoever listens at an address
+// may be a stranger: only one that answers our token within kAnswerLimit is rank 0. From then on
+// this rank waits for it, somewhat longer than rank 0 itself waits for the others, because rank 0's
+// answer names who is missing and this rank could not.
 #include "comm/control/join.hpp"
 
 #include <isobar/core/error.hpp>
@@ -10,7 +14,7 @@
 #include <thread>
 #include <utility>
 
-#include "comm/backend.hpp"
+#include "comm/backend/operation_facts.hpp"
 
 namespace isobar::control {
 namespace {
@@ -21,7 +25,7 @@ constexpr std::chrono::seconds kAnswerLimit{3};
 /// Rank 0's clock started after this one at the latest, and it says who is missing.
 constexpr std::chrono::seconds kSlack{5};
 
-constexpr auto kNoMuster = "; survivors cannot go on without rank 0: restart the job";
+constexpr auto kNoRegroup = "; survivors cannot go on without rank 0: restart the job";
 
 /// Of a job, what people need to tell it from another.
 constexpr size_t kJobBytes = 400;
@@ -31,18 +35,18 @@ uint64_t make_instance() {
   return uint64_t{device()} << 32 | device();
 }
 
-/// The messages of one line in order, each awaited by name.
-class Conversation {
+/// The messages of one connection in order, each awaited by name.
+class Handshake {
  public:
-  explicit Conversation(Line& line) : line_(line) {}
+  explicit Handshake(Connection& connection) : connection_(connection) {}
 
-  /// True once an `M` has come; false where the line ended or the time was over.
+  /// True once an `M` has come; false where the connection ended or the time was over.
   template <typename M>
   bool await(Time deadline, M& into) {
     while (messages_.empty()) {
-      if (!line_.is_open() || Clock::now() >= deadline) return false;
-      wait_readable(line_.socket().fd(), deadline);
-      for (auto& message : line_.receive()) messages_.push_back(std::move(message));
+      if (!connection_.is_open() || Clock::now() >= deadline) return false;
+      wait_readable(connection_.socket().fd(), deadline);
+      for (auto& message : connection_.receive()) messages_.push_back(std::move(message));
     }
     const auto message = std::move(messages_.front());
     messages_.erase(messages_.begin());
@@ -52,7 +56,7 @@ class Conversation {
     return wanted != nullptr;
   }
 
-  std::vector<Message> rest() { return std::move(messages_); }
+  std::vector<ControlMessage> rest() { return std::move(messages_); }
 
  private:
   [[noreturn]] static void throw_as_told(const Refused& refused) {
@@ -60,8 +64,8 @@ class Conversation {
     throw CommError(refused.text);
   }
 
-  Line& line_;
-  std::vector<Message> messages_;
+  Connection& connection_;
+  std::vector<ControlMessage> messages_;
 };
 
 class Joining {
@@ -75,6 +79,7 @@ class Joining {
   Joined run() {
     Joined joined;
     ports_.insert(ports_.begin(), options_.port);
+    // Quickly at first, since ranks of one launch start together; those started by hand do not.
     for (auto nap = Milliseconds(10); Clock::now() < deadline_; nap = std::min(2 * nap, kMaxNap)) {
       for (const int port : ports_) {
         for (const auto& address : options_.addresses) {
@@ -86,7 +91,7 @@ class Joining {
     throw CommError(detail::join("control connection on rank ", options_.rank, " of ",
                                  options_.size, ": rank 0 not reached in ",
                                  in_words(options_.start_timeout), "; last: ", last_,
-                                 options_.muster ? kNoMuster : ""));
+                                 options_.regroup ? kNoRegroup : ""));
   }
 
  private:
@@ -95,39 +100,42 @@ class Joining {
   bool try_address(const std::string& address, int port, Joined& joined) {
     std::string error;
     const auto limit = std::min<Time>(deadline_, Clock::now() + kConnectLimit);
-    Line line(connect_to(address, port, limit, error), kMessageBytes);
+    Connection connection(connect_to(address, port, limit, error), kMessageBytes);
     const auto note = [&](const std::string& what) {
       last_ = detail::join(address, " port ", port, ": ", what);
       return false;
     };
-    if (!line.is_open()) return note(error);
-    line.send(hello_);
-    Conversation talk(line);
+    if (!connection.is_open()) return note(error);
+    connection.send(hello_);
+    Handshake handshake(connection);
+    // A stranger may hold any port. Accepted, this rank stays until rank 0 ends or decides.
     Accepted accepted;
-    if (!talk.await(Clock::now() + kAnswerLimit, accepted)) {
+    if (!handshake.await(Clock::now() + kAnswerLimit, accepted)) {
       return note("who answers there is not this job's rank 0");
     }
     Survivors survivors;
-    if (options_.muster && !talk.await(Clock::now() + options_.start_timeout + kSlack, survivors)) {
+    if (options_.regroup &&
+        !handshake.await(Clock::now() + options_.start_timeout + kSlack, survivors)) {
       return note("rank 0 was there and is gone");
     }
     Welcome welcome;
-    if (!talk.await(Clock::now() + options_.start_timeout + kSlack, welcome)) {
+    if (!handshake.await(Clock::now() + options_.start_timeout + kSlack, welcome)) {
       return note("rank 0 was there and is gone");
     }
-    joined.rank = options_.muster ? place_among(survivors.ranks) : options_.rank;
-    const auto size = options_.muster ? survivors.ranks.size() : static_cast<size_t>(options_.size);
+    joined.rank = options_.regroup ? rank_among(survivors.ranks) : options_.rank;
+    const auto size =
+        options_.regroup ? survivors.ranks.size() : static_cast<size_t>(options_.size);
     if (welcome.processes.size() != size || std::cmp_greater_equal(joined.rank, size)) {
       return note("rank 0 has a world of another size");
     }
-    joined.roster = Roster(std::move(welcome.processes));
+    joined.processes = ProcessTable(std::move(welcome.processes));
     joined.session = std::move(welcome.session);
-    joined.early = talk.rest();
-    joined.lines.push_back(std::move(line));
+    joined.early = handshake.rest();
+    joined.connections.push_back(std::move(connection));
     return true;
   }
 
-  int place_among(const std::vector<int32_t>& ranks) const {
+  int rank_among(const std::vector<int32_t>& ranks) const {
     return static_cast<int>(std::find(ranks.begin(), ranks.end(), options_.rank) - ranks.begin());
   }
 
@@ -168,13 +176,13 @@ Joined join_rank_0(const ControlOptions& options) { return Joining(options).run(
 void ask_rank_0(const ControlOptions& options) {
   std::string error;
   const auto limit = Clock::now() + kAnswerLimit;
-  Line line(connect_to("127.0.0.1", options.port, limit, error), kMessageBytes);
-  line.send(make_hello(options));
-  Conversation talk(line);
+  Connection connection(connect_to("127.0.0.1", options.port, limit, error), kMessageBytes);
+  connection.send(make_hello(options));
+  Handshake handshake(connection);
   Accepted accepted;
   Welcome welcome;
   // A rank 0 knows this one, and refuses it: thrown here.
-  if (talk.await(limit, accepted)) talk.await(Clock::now() + kAnswerLimit, welcome);
+  if (handshake.await(limit, accepted)) handshake.await(Clock::now() + kAnswerLimit, welcome);
 }
 
 }  // namespace isobar::control

@@ -8,7 +8,7 @@
 #include <csignal>
 #include <utility>
 
-#include "comm/backend.hpp"
+#include "comm/backend/operation_facts.hpp"
 
 namespace isobar::control {
 namespace {
@@ -38,8 +38,8 @@ class BlockSignals {
 Loop::Loop(const ControlOptions& options, std::shared_ptr<FirstCause> cause)
     : options_(options),
       cause_(std::move(cause)),
-      patience_{.silence = options.silence_limit, .gather = options.start_timeout},
-      time_(Clock::now(), patience_.longest_turn()) {}
+      limits_{.silence = options.silence_limit, .gather = options.start_timeout},
+      time_(Clock::now(), limits_.longest_turn()) {}
 
 void Loop::start() {
   {
@@ -51,7 +51,7 @@ void Loop::start() {
     const std::lock_guard lock(gather_mutex_);
     gather_changed_.notify_all();
   });
-  cause_->set_arbiter([this](const std::string& complaint) { tell(Complaint{complaint}); });
+  cause_->set_arbiter([this](const std::string& suspicion) { tell(Suspicion{suspicion}); });
 }
 
 void Loop::stop(const std::string& reason) {
@@ -63,7 +63,7 @@ void Loop::stop(const std::string& reason) {
   cause_->unsubscribe(subscription_);
 }
 
-void Loop::tell(Message message) {
+void Loop::tell(ControlMessage message) {
   reports_.add(std::move(message));
   poller_.wake();
 }
@@ -117,12 +117,12 @@ std::vector<std::string> Loop::gather(const std::string& text) {
   tell(Contribution{.round = round, .text = text});
   std::unique_lock lock(gather_mutex_);
   const auto is_there = [&] { return gathered_ && gathered_->round == round; };
-  gather_changed_.wait_for(lock, patience_.gather + kGatherSlack,
+  gather_changed_.wait_for(lock, limits_.gather + kGatherSlack,
                            [&] { return is_there() || cause_->failed(); });
   if (is_there()) return std::exchange(gathered_, std::nullopt)->texts;
   lock.unlock();
   cause_->fail(detail::join("gather on rank ", options_.rank, " of ", options_.size,
-                            ": no answer in ", in_words(patience_.gather)));
+                            ": no answer in ", in_words(limits_.gather)));
 }
 
 }  // namespace isobar::control

@@ -20,7 +20,7 @@
 namespace isobar::control {
 
 /// What the control threads of all ranks have in common: a thread that waits for the
-/// sockets, and the doors through which the process's other threads reach it.
+/// sockets, and the calls by which the process's other threads reach it.
 class Loop {
  public:
   Loop(const ControlOptions& options, std::shared_ptr<FirstCause> cause);
@@ -38,7 +38,7 @@ class Loop {
   Reports& reports() noexcept { return reports_; }
 
   /// Reports `message` without delay.
-  void tell(Message message);
+  void tell(ControlMessage message);
 
   std::vector<std::string> gather(const std::string& text);
 
@@ -57,7 +57,7 @@ class Loop {
 
   Poller& poller() noexcept { return poller_; }
   FirstCause& cause() noexcept { return *cause_; }
-  const Patience& patience() const noexcept { return patience_; }
+  const TimeLimits& limits() const noexcept { return limits_; }
   /// By the clock that gives serve() and tick() theirs.
   Time now() const noexcept { return time_.now(); }
   void deliver(Gathered gathered);
@@ -69,7 +69,7 @@ class Loop {
 
   ControlOptions options_;
   std::shared_ptr<FirstCause> cause_;
-  Patience patience_;
+  TimeLimits limits_;
   RunningTime time_;
   Poller poller_;
   Reports reports_;
@@ -85,12 +85,5 @@ class Loop {
   std::string reason_;
   std::thread thread_;
 };
-
-/// Rank 0's, which has a line to every rank, and the others', which have one to rank 0.
-/// Rank and size in `options` become those of the world that came together.
-std::unique_ptr<Loop> make_coordinator(ControlOptions& options, int listener,
-                                       std::shared_ptr<FirstCause> cause, std::string& own_address);
-std::unique_ptr<Loop> make_member(ControlOptions& options, std::shared_ptr<FirstCause> cause,
-                                  std::string& own_address);
 
 }  // namespace isobar::control

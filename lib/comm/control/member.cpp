@@ -1,10 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
+// The control thread of every rank but 0: all of it runs there, but for what makes it. Rank 0's
+// verdict is the world's; by itself a member judges rank 0 only, which nobody else can tell it
+// about: gone, silent, or without an answer to a suspicion. Once `is_over_`, a cause has been
+// recorded and nothing more is sent or believed.
+#include "comm/control/member.hpp"
+
 #include <algorithm>
 #include <map>
 #include <utility>
 
 #include "comm/control/join.hpp"
-#include "comm/control/loop.hpp"
 
 namespace isobar::control {
 namespace {
@@ -16,36 +21,36 @@ constexpr Milliseconds kPaceARank{5};
 constexpr Milliseconds kMaxPace{2000};
 
 /// A suspicion is answered sooner by a rank 0 that runs.
-constexpr std::chrono::seconds kComplaintLimit{3};
+constexpr std::chrono::seconds kSuspicionLimit{3};
 
 class Member final : public Loop {
  public:
   Member(const ControlOptions& options, std::shared_ptr<FirstCause> cause, Joined joined)
       : Loop(options, std::move(cause)),
-        roster_(std::move(joined.roster)),
-        line_(std::move(joined.lines.front())),
+        processes_(std::move(joined.processes)),
+        connection_(std::move(joined.connections.front())),
         early_(std::move(joined.early)),
         pace_(std::clamp<Milliseconds>(options.size * kPaceARank, kPace, kMaxPace)),
         heard_(now()) {
-    if (line_.is_open()) poller().add(line_.socket().fd(), 0);
+    if (connection_.is_open()) poller().add(connection_.socket().fd(), 0);
   }
 
  private:
   void serve(int, Time now) override {
     heard_ = now;
-    for (const auto& message : line_.receive()) {
+    for (const auto& message : connection_.receive()) {
       if (!is_over_) handle(message, now);
     }
   }
 
-  void handle(const Message& message, Time now) {
+  void handle(const ControlMessage& message, Time now) {
     if (const auto* verdict = std::get_if<Verdict>(&message)) return obey(*verdict);
     if (const auto* gathered = std::get_if<Gathered>(&message)) return deliver(*gathered);
     if (const auto* found = std::get_if<Found>(&message)) return deliver(*found);
     if (const auto* goodbye = std::get_if<Goodbye>(&message)) return part(*goodbye);
     if (!std::holds_alternative<Probe>(message)) return;
     report(now);
-    line_.send(Alive{});
+    connection_.send(Alive{});
   }
 
   void tick(Time now) override {
@@ -54,28 +59,28 @@ class Member final : public Loop {
     if (is_over_) return;
     if (cause().failed()) return tell_and_finish(cause().message());
     if (parted_) return go_on_alone();
-    if (!line_.is_open()) return finish(roster_.gone({0}));
-    if (now - heard_ >= patience().silence) {
-      return tell_and_finish(roster_.silent({0}, patience().silence));
+    if (!connection_.is_open()) return finish(processes_.gone({0}));
+    if (now - heard_ >= limits().silence) {
+      return tell_and_finish(processes_.silent({0}, limits().silence));
     }
-    if (complained_at_ && now - *complained_at_ >= kComplaintLimit) {
-      return tell_and_finish(roster_.unanswering({0}));
+    if (suspected_at_ && now - *suspected_at_ >= kSuspicionLimit) {
+      return tell_and_finish(processes_.unanswering({0}));
     }
     if (is_urgent_ || now >= next_report_) report(now);
     if (now >= next_sign_) sign(now);
-    line_.flush();
+    connection_.flush();
   }
 
   Time next_turn(Time now) const override {
-    return line_.has_output() ? now + Milliseconds(5) : std::min(next_report_, next_sign_);
+    return connection_.has_output() ? now + Milliseconds(5) : std::min(next_report_, next_sign_);
   }
 
   void leave(const std::string& reason, Time now) override {
     if (!is_over_ && !parted_) {
       report(now);
-      line_.send(Goodbye{.reason = reason, .progress = {}});
+      connection_.send(Goodbye{.reason = reason, .progress = {}});
     }
-    close_politely({&line_});
+    close_politely({&connection_});
   }
 
   /// Takes over what the other threads have to say, and counts for itself.
@@ -84,9 +89,9 @@ class Member final : public Loop {
       if (const auto* calls = std::get_if<Calls>(&message)) {
         counts_[calls->id] = calls->first + static_cast<int64_t>(calls->calls.size());
       }
-      if (const auto* complaint = std::get_if<Complaint>(&message)) {
-        complaint_ = complaint->text;
-        complained_at_ = complained_at_.value_or(now);
+      if (const auto* suspicion = std::get_if<Suspicion>(&message)) {
+        suspicion_ = suspicion->text;
+        suspected_at_ = suspected_at_.value_or(now);
       }
       is_urgent_ |= !std::holds_alternative<Calls>(message);
       waiting_.push_back(std::move(message));
@@ -95,20 +100,20 @@ class Member final : public Loop {
 
   void report(Time now) {
     collect(now);
-    for (const auto& message : std::exchange(waiting_, {})) line_.send(message);
+    for (const auto& message : std::exchange(waiting_, {})) connection_.send(message);
     is_urgent_ = false;
     next_report_ = now + pace_;
   }
 
   void sign(Time now) {
-    line_.send(Alive{});
-    next_sign_ = now + patience().interval();
+    connection_.send(Alive{});
+    next_sign_ = now + limits().interval();
   }
 
   /// Rank 0 ended its part: nobody arbitrates any more.
   void part(const Goodbye& goodbye) {
     parted_ = goodbye;
-    line_.close();
+    connection_.close();
   }
 
   void go_on_alone() {
@@ -117,20 +122,20 @@ class Member final : public Loop {
       const auto own = counts_.find(id);
       if (own == counts_.end() || own->second <= count) continue;
       return finish(
-          roster_.left_before(0, "collective #" + std::to_string(count), parted_->reason));
+          processes_.left_before(0, "collective #" + std::to_string(count), parted_->reason));
     }
-    if (complained_at_) finish(complaint_);
+    if (suspected_at_) finish(suspicion_);
   }
 
-  /// Rank 0 waits for the line to close, so that its verdict is known to have come.
+  /// Rank 0 waits for the connection to close, so that its verdict is known to have come.
   void obey(const Verdict& verdict) {
-    line_.close();
+    connection_.close();
     finish(verdict.text);
   }
 
   /// Rank 0 may yet be able to read it.
   void tell_and_finish(const std::string& text) {
-    line_.send(Verdict{text});
+    connection_.send(Verdict{text});
     finish(text);
   }
 
@@ -139,18 +144,18 @@ class Member final : public Loop {
     cause().record(text);
   }
 
-  Roster roster_;
-  Line line_;
-  std::vector<Message> early_;
+  ProcessTable processes_;
+  Connection connection_;
+  std::vector<ControlMessage> early_;
   Milliseconds pace_;
   Time heard_;
   Time next_report_;
   Time next_sign_;
-  std::vector<Message> waiting_;
+  std::vector<ControlMessage> waiting_;
   bool is_urgent_ = false;
   std::map<uint64_t, int64_t> counts_;
-  std::string complaint_;
-  std::optional<Time> complained_at_;
+  std::string suspicion_;
+  std::optional<Time> suspected_at_;
   std::optional<Goodbye> parted_;
   bool is_over_ = false;
 };
@@ -161,9 +166,9 @@ std::unique_ptr<Loop> make_member(ControlOptions& options, std::shared_ptr<First
                                   std::string& own_address) {
   auto joined = join_rank_0(options);
   options.rank = joined.rank;
-  options.size = joined.roster.size();
+  options.size = joined.processes.size();
   options.session = joined.session;
-  own_address = local_address(joined.lines.front().socket());
+  own_address = local_address(joined.connections.front().socket());
   return std::make_unique<Member>(options, std::move(cause), std::move(joined));
 }
 

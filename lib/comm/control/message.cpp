@@ -1,4 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
+// Called by whoever holds a connection: the control thread, and before it the thread that makes the
+// world. Nothing here is shared. Bytes of a stranger may claim anything: no length is believed
+// further than the bytes that have come, and a frame must be used up exactly.
 #include "comm/control/message.hpp"
 
 #include <concepts>
@@ -9,7 +12,7 @@ namespace isobar::control {
 namespace {
 
 /// "isb" and the version.
-constexpr uint32_t kMagic = 0x03627369;
+constexpr uint32_t kMagic = 0x04627369;
 constexpr size_t kHeaderBytes = 8;
 
 class Writer {
@@ -104,10 +107,10 @@ class Reader {
 };
 
 template <size_t I = 0>
-std::optional<Message> decode(size_t kind, Reader& reader) {
-  if constexpr (I < std::variant_size_v<Message>) {
+std::optional<ControlMessage> decode(size_t kind, Reader& reader) {
+  if constexpr (I < std::variant_size_v<ControlMessage>) {
     if (kind != I) return decode<I + 1>(kind, reader);
-    std::variant_alternative_t<I, Message> message;
+    std::variant_alternative_t<I, ControlMessage> message;
     reader.get(message);
     if (reader.is_finished()) return message;
   }
@@ -116,7 +119,7 @@ std::optional<Message> decode(size_t kind, Reader& reader) {
 
 }  // namespace
 
-std::string encode(const Message& message) {
+std::string encode(const ControlMessage& message) {
   Writer body;
   body.put(static_cast<uint8_t>(message.index()));
   std::visit([&](const auto& m) { body.put(m); }, message);
@@ -125,18 +128,20 @@ std::string encode(const Message& message) {
   return std::move(frame.bytes) + body.bytes;
 }
 
+// What has been read goes before more is kept: one frame that has come in part is all that stays.
 void FrameReader::append(std::string_view bytes) {
   bytes_.erase(0, std::exchange(read_, 0));
   bytes_ += bytes;
 }
 
-std::optional<Message> FrameReader::next() {
+std::optional<ControlMessage> FrameReader::next() {
   const auto rest = std::string_view(bytes_).substr(read_);
   if (broken_ || rest.size() < kHeaderBytes) return std::nullopt;
   uint32_t magic = 0;
   uint32_t size = 0;
   uint8_t kind = 0;
   Reader(rest.substr(0, kHeaderBytes))(magic, size);
+  // Before its bytes are waited for: a stranger cannot make this end collect what it announces.
   broken_ = magic != kMagic || size > limit_;
   if (broken_ || rest.size() - kHeaderBytes < size) return std::nullopt;
   Reader body(rest.substr(kHeaderBytes, size));

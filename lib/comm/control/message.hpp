@@ -11,8 +11,8 @@
 #include <variant>
 #include <vector>
 
-#include "comm/control/call.hpp"
-#include "comm/control/roster.hpp"
+#include "comm/backend/call.hpp"
+#include "comm/control/process_table.hpp"
 
 namespace isobar::control {
 
@@ -82,7 +82,7 @@ struct Unwatched {
 };
 
 /// A suspicion: rank 0 finds the cause.
-struct Complaint {
+struct Suspicion {
   std::string text;
   static void fields(auto& m, auto&& visit) { visit(m.text); }
 };
@@ -137,18 +137,18 @@ struct Found {
   static void fields(auto& m, auto&& visit) { visit(m.key, m.value); }
 };
 
-/// Who came to a muster, by their ranks in the world that failed.
+/// Who came to a regroup, by their ranks in the world that failed.
 struct Survivors {
   std::vector<int32_t> ranks;
   static void fields(auto& m, auto&& visit) { visit(m.ranks); }
 };
 
-using Message = std::variant<Hello, Accepted, Welcome, Refused, Alive, Probe, Watching, Calls,
-                             Unwatched, Complaint, Verdict, Goodbye, Contribution, Gathered, Stored,
-                             Wanted, Found, Survivors>;
+using ControlMessage = std::variant<Hello, Accepted, Welcome, Refused, Alive, Probe, Watching,
+                                    Calls, Unwatched, Suspicion, Verdict, Goodbye, Contribution,
+                                    Gathered, Stored, Wanted, Found, Survivors>;
 
 /// The whole frame of `message`.
-std::string encode(const Message& message);
+std::string encode(const ControlMessage& message);
 
 /// Cuts a stream of bytes into messages. What is no message, or a longer one than
 /// `limit` bytes, makes the stream broken for good; memory grows by the bytes that
@@ -161,7 +161,7 @@ class FrameReader {
   void append(std::string_view bytes);
 
   /// The next message that is complete.
-  std::optional<Message> next();
+  std::optional<ControlMessage> next();
   bool is_broken() const noexcept { return broken_; }
 
  private:

@@ -28,17 +28,17 @@ void Reports::issued(uint64_t id, int64_t sequence, const Call& call) noexcept {
   }
 }
 
-void Reports::add(Message message) {
+void Reports::add(ControlMessage message) {
   const std::lock_guard lock(mutex_);
   // A communicator is announced before its calls, and its end comes after them.
   auto& list = std::holds_alternative<Watching>(message) ? before_ : after_;
   list.push_back(std::move(message));
 }
 
-std::vector<Message> Reports::take() {
-  std::vector<Message> messages;
+std::vector<ControlMessage> Reports::take() {
+  std::vector<ControlMessage> messages;
   std::vector<Issued> issued;
-  std::vector<Message> after;
+  std::vector<ControlMessage> after;
   {
     const std::lock_guard lock(mutex_);
     messages.swap(before_);

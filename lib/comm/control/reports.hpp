@@ -20,10 +20,10 @@ class Reports {
   static constexpr size_t kMaxCalls = 1 << 16;
 
   void issued(uint64_t id, int64_t sequence, const Call& call) noexcept;
-  void add(Message message);
+  void add(ControlMessage message);
 
   /// All since the last time, in an order in which they make sense.
-  std::vector<Message> take();
+  std::vector<ControlMessage> take();
 
  private:
   struct Issued {
@@ -33,9 +33,9 @@ class Reports {
   };
 
   std::mutex mutex_;
-  std::vector<Message> before_;
+  std::vector<ControlMessage> before_;
   std::vector<Issued> issued_;
-  std::vector<Message> after_;
+  std::vector<ControlMessage> after_;
 };
 
 }  // namespace isobar::control

@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "comm/control/roster.hpp"
+#include "comm/control/process_table.hpp"
 
 namespace isobar::control {
 

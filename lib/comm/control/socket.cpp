@@ -1,4 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
+// A descriptor belongs to one thread at a time; only Poller::wake() may come from another, by an
+// eventfd, whose writes are atomic. All are non-blocking and known to fork.hpp, so that no helper
+// process keeps a dead rank's connection open. Addresses are numeric: no name server is asked,
+// which could block.
 #include "comm/control/socket.hpp"
 
 #include <isobar/core/error.hpp>
@@ -19,6 +23,7 @@
 namespace isobar::control {
 namespace {
 
+/// All ranks of a large job may connect in one moment.
 constexpr int kBacklog = 4096;
 constexpr int kStreamFlags = SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC;
 
@@ -46,6 +51,7 @@ Socket try_to_listen(int family, int port, int& error) {
   Socket socket([&] { return ::socket(family, kStreamFlags, 0); });
   error = EAFNOSUPPORT;
   if (!socket || !address) return {};
+  // The port of a job that has just ended is free, although its connections still close.
   set_option(socket.fd(), SOL_SOCKET, SO_REUSEADDR, 1);
   if (family == AF_INET6) set_option(socket.fd(), IPPROTO_IPV6, IPV6_V6ONLY, 0);
   const bool listens = bind(socket.fd(), address->ai_addr, address->ai_addrlen) == 0 &&
@@ -81,6 +87,7 @@ bool is_connected(int fd) {
 int connect_in_time(const Socket& socket, const addrinfo& address, Time deadline) {
   if (connect(socket.fd(), address.ai_addr, address.ai_addrlen) == 0) return 0;
   if (errno != EINPROGRESS && errno != EINTR) return errno;
+  // A refusal shows in the socket's error; a socket without one may still have no peer.
   wait_for(socket.fd(), POLLOUT, deadline);
   if (const int error = connection_error(socket.fd())) return error;
   return is_connected(socket.fd()) ? 0 : ETIMEDOUT;
@@ -116,6 +123,7 @@ int port_of(const Socket& socket) {
 
 Socket accept_from(int listener) {
   Socket socket([&] { return accept4(listener, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC); });
+  // Frames are short and urgent: none waits for the one before it to be acknowledged.
   if (socket) set_option(socket.fd(), IPPROTO_TCP, TCP_NODELAY, 1);
   return socket;
 }

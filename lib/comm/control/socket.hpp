@@ -6,8 +6,8 @@
 #include <utility>
 #include <vector>
 
-#include "comm/control/roster.hpp"
-#include "comm/fork.hpp"
+#include "comm/backend/fork.hpp"
+#include "comm/control/process_table.hpp"
 
 namespace isobar::control {
 

@@ -8,17 +8,12 @@
 #include <c10/core/impl/VirtualGuardImpl.h>
 
 #include "comm/devices/api.hpp"
+#include "comm/devices/torch_stream.hpp"
 
 namespace isobar {
 namespace {
 
 using c10::impl::VirtualGuardImpl;
-
-c10::Device gpu(int index) { return {c10::kCUDA, static_cast<c10::DeviceIndex>(index)}; }
-
-c10::Stream torch_stream(int device, DeviceStream stream) {
-  return c10::Stream(c10::Stream::UNSAFE, gpu(device), stream);
-}
 
 std::shared_ptr<const StagingApi> make_staging_api() {
   auto api = std::make_shared<StagingApi>();

@@ -3,58 +3,13 @@
 
 #include <isobar/core/error.hpp>
 
-#include <mutex>
 #include <utility>
 
-#include "comm/backend.hpp"
+#include "comm/backend/communicator_access.hpp"
+#include "comm/backend/operation_facts.hpp"
 
 namespace isobar {
 namespace {
-
-/// The device side's latest message. NCCL's backend holds messages until anyone asks for
-/// one, which must also happen where a rank waits for something on the CPU side: its
-/// peer may be held up in the message.
-class LastMessage {
- public:
-  void set(Work work) {
-    const std::lock_guard lock(mutex_);
-    work_ = std::move(work);
-  }
-
-  void start() {
-    const std::lock_guard lock(mutex_);
-    if (work_.is_completed()) work_ = Work();
-  }
-
- private:
-  std::mutex mutex_;
-  Work work_;
-};
-
-class CpuWork final : public WorkState {
- public:
-  CpuWork(Work work, std::shared_ptr<LastMessage> message)
-      : work_(std::move(work)), message_(std::move(message)) {}
-
-  bool is_completed() const override {
-    message_->start();
-    return work_.is_completed();
-  }
-
-  void wait() override {
-    message_->start();
-    work_.wait();
-  }
-
-  void synchronize() override {
-    message_->start();
-    work_.synchronize();
-  }
-
- private:
-  Work work_;
-  std::shared_ptr<LastMessage> message_;
-};
 
 class ByDeviceCommunicator final : public Communicator {
  public:
@@ -65,20 +20,12 @@ class ByDeviceCommunicator final : public Communicator {
 
  private:
   Work do_start(Operation operation) override {
-    const auto& tensor = operation.output.defined() ? operation.output : operation.input;
-    if (!tensor.defined() || tensor.is_cpu()) {
-      auto work = BackendAccess::forward(*cpu_, std::move(operation));
-      return Work(std::make_shared<CpuWork>(std::move(work), last_message_));
-    }
-    const auto kind = operation.kind;
-    auto work = BackendAccess::forward(*device_, std::move(operation));
-    const bool message = kind == OperationKind::send || kind == OperationKind::receive;
-    if (message) last_message_->set(work);
-    return work;
+    const auto& tensor = values_of(operation);
+    auto& side = tensor.defined() && !tensor.is_cpu() ? *device_ : *cpu_;
+    return BackendAccess::forward(side, std::move(operation));
   }
 
   std::unique_ptr<Communicator> do_split(int color, int key) override {
-    last_message_->start();
     std::unique_ptr<Communicator> parts[2];
     for (int side = 0; side < 2; ++side) {
       auto& whole = side == 0 ? *cpu_ : *device_;
@@ -97,7 +44,6 @@ class ByDeviceCommunicator final : public Communicator {
 
   std::unique_ptr<Communicator> cpu_;
   std::unique_ptr<Communicator> device_;
-  std::shared_ptr<LastMessage> last_message_ = std::make_shared<LastMessage>();
 };
 
 }  // namespace

@@ -5,6 +5,8 @@
 #include <bit>
 #include <utility>
 
+#include "comm/backend/tensor_bytes.hpp"
+
 namespace isobar {
 namespace {
 
@@ -34,7 +36,7 @@ at::Tensor HostPool::take(int64_t bytes) {
 }
 
 void HostPool::give_back(at::Tensor buffer) {
-  const auto size = static_cast<int64_t>(buffer.nbytes());
+  const auto size = byte_count(buffer);
   const std::lock_guard lock(mutex_);
   free_[size].push_back(std::move(buffer));
 }

@@ -7,8 +7,8 @@ namespace isobar {
 
 std::shared_ptr<const StagingApi> staging_api() {
   throw UsageError(
-      "device cuda: isobar was built without CUDA; configure it with -DISOBAR_CUDA=ON (preset "
-      "cuda), or choose device cpu");
+      "device cuda: isobar was built without GPUs; configure it with -DISOBAR_GPU=cuda or rocm "
+      "(presets of these names), or choose device cpu");
 }
 
 }  // namespace isobar

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <isobar/comm/environment.hpp>
 #include <isobar/comm/make_communicator.hpp>
 #include <isobar/core/error.hpp>
+#include <isobar/launch/environment.hpp>
 #include <ATen/detail/CUDAHooksInterface.h>
 
 namespace isobar {

@@ -1,4 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
+// Three threads take part. The caller notes where its stream is and goes on. The departing thread
+// waits until the values are on the host and starts the inner operation: it alone touches the inner
+// communicator, so that one gets the operations in the order of the calls, as on every other rank.
+// The returning thread waits for the ranks and starts the copy back. Host memory returns to the
+// pool once the device has passed that copy, even where the world has failed.
 #include "comm/devices/staged.hpp"
 
 #include <isobar/core/error.hpp>
@@ -8,20 +13,17 @@
 #include <future>
 #include <utility>
 
-#include "comm/backend.hpp"
+#include "comm/backend/communicator_access.hpp"
+#include "comm/backend/first_cause.hpp"
+#include "comm/backend/job_queue.hpp"
+#include "comm/backend/keeper.hpp"
+#include "comm/backend/operation_facts.hpp"
 #include "comm/devices/staged_flight.hpp"
-#include "comm/first_cause.hpp"
-#include "comm/fork.hpp"
-#include "comm/job_queue.hpp"
 
 namespace isobar {
 namespace {
 
 using FlightPtr = std::shared_ptr<StagedFlight>;
-
-bool is_message(OperationKind kind) {
-  return kind == OperationKind::send || kind == OperationKind::receive;
-}
 
 /// What a communicator shares with its threads, one of which may outlive it.
 struct StagedState {
@@ -157,9 +159,9 @@ class StagedCommunicator final : public Communicator {
   /// What was issued departs, and what has departed arrives, before the inner one goes.
   ~StagedCommunicator() override {
     if (first_cause()->is_copy()) {  // a forked child must not call the device's library
-      keep_undestroyed(std::move(staging_));
-      keep_undestroyed(std::move(state_));
-      keep_undestroyed(std::move(returns_));
+      keep_to_the_end(std::move(staging_));
+      keep_to_the_end(std::move(state_));
+      keep_to_the_end(std::move(returns_));
     }
     departures_.reset();
     returns_.reset();
@@ -169,9 +171,9 @@ class StagedCommunicator final : public Communicator {
   Work do_start(Operation operation) override {
     if (size() == 1) return complete_alone(operation);
     check_device(operation);
-    const auto& tensor = operation.output.defined() ? operation.output : operation.input;
+    const auto& tensor = values_of(operation);
     const bool on_device = tensor.defined() && !tensor.is_cpu();
-    const bool awaited = on_device && !is_message(operation.kind);
+    const bool awaited = on_device && !is_message(operation);
     auto completion = std::make_shared<Completion>(operation, rank(), size(), first_cause());
     auto flight = std::make_shared<StagedFlight>(std::move(operation), staging_,
                                                  on_device ? staging_->now() : nullptr,
@@ -186,7 +188,7 @@ class StagedCommunicator final : public Communicator {
                             static_cast<at::DeviceIndex>(staging_->device()));
     for (const auto* tensor : {&operation.input, &operation.output}) {
       ISOBAR_CHECK(!tensor->defined() || tensor->is_cpu() || tensor->device() == wanted,
-                   place(operation, rank(), size()), ": the tensor is on ", tensor->device(),
+                   full_name(operation, rank(), size()), ": the tensor is on ", tensor->device(),
                    ", but this communicator takes tensors on cpu and ", wanted,
                    "; move it there or use a communicator for its device");
     }

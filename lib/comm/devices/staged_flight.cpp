@@ -4,7 +4,7 @@
 #include <exception>
 #include <utility>
 
-#include "comm/backend.hpp"
+#include "comm/backend/communicator_access.hpp"
 
 namespace isobar {
 

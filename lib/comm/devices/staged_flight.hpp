@@ -7,7 +7,7 @@
 #include <memory>
 #include <mutex>
 
-#include "comm/completion.hpp"
+#include "comm/backend/completion.hpp"
 #include "comm/devices/staging.hpp"
 
 namespace isobar {

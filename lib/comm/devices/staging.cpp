@@ -5,7 +5,8 @@
 
 #include <utility>
 
-#include "comm/devices/naps.hpp"
+#include "comm/backend/naps.hpp"
+#include "comm/backend/tensor_bytes.hpp"
 
 namespace isobar {
 
@@ -28,7 +29,7 @@ void Staging::wait(const DeviceEvent& event, const std::function<bool()>& given_
 
 HostCopy Staging::take(const at::Tensor& tensor) {
   const auto options = at::TensorOptions().dtype(tensor.scalar_type());
-  const auto bytes = static_cast<int64_t>(tensor.nbytes());
+  const auto bytes = byte_count(tensor);
   if (bytes == 0) return {.values = at::empty(tensor.sizes(), options), .buffer = {}};
   HostCopy copy{.values = at::empty({0}, options), .buffer = pool_.take(bytes)};
   copy.values.set_(copy.buffer.storage(), 0, tensor.sizes(), tensor.strides());

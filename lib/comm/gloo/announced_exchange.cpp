@@ -47,20 +47,19 @@ void compare(const Lengths& lengths, const std::vector<int64_t>& expected, int r
 
 }  // namespace
 
-AnnouncedExchange announced_exchange(const Operation& operation, int rank, int size,
-                                     const ScheduleTuning& tuning) {
+Schedule announced_exchange(const Operation& operation, int rank, int size,
+                            const ScheduleTuning& tuning) {
   auto lengths = std::make_shared<Lengths>(Lengths{operation.input_rows, operation.output_rows});
   const auto announcement = announce(*lengths, rank, size);
-  AnnouncedExchange exchange;
   // Its one combination, the rank's own rows, waits for nothing.
-  exchange.schedule = exchange_schedule(operation, rank, size, tuning);
-  prepend(announcement.sends, exchange.schedule.sends);
-  prepend(announcement.receives, exchange.schedule.receives);
-  exchange.check.when_arrived = std::ssize(announcement.receives);
-  exchange.check.run = [lengths, rank, expected = operation.output_rows] {
+  auto schedule = exchange_schedule(operation, rank, size, tuning);
+  prepend(announcement.sends, schedule.sends);
+  prepend(announcement.receives, schedule.receives);
+  schedule.check.when_arrived = std::ssize(announcement.receives);
+  schedule.check.run = [lengths, rank, expected = operation.output_rows] {
     compare(*lengths, expected, rank);
   };
-  return exchange;
+  return schedule;
 }
 
 }  // namespace isobar

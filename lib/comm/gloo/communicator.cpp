@@ -1,4 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
+// Three ways lead to Gloo. Its own collectives are started by the caller and ended by a thread of
+// Gloo's; schedules run one at a time on a thread of the communicator's, with a second one for what
+// is sent; each message of the user's has a thread that waits for it. Which way an operation goes
+// depends on its type, its size and the options, which are equal on all ranks, and each way has
+// tags of its own: so the order of the calls need not hold between the ways, and holds within each.
+// All of them refer to GlooState, which outlives the communicator where one of them is still under
+// way.
 #include "comm/gloo/communicator.hpp"
 
 #include <isobar/core/error.hpp>
@@ -15,13 +22,15 @@
 #include <utility>
 #include <vector>
 
-#include "comm/backend.hpp"
-#include "comm/completion.hpp"
-#include "comm/element_type.hpp"
-#include "comm/fork.hpp"
+#include "comm/backend/communicator_access.hpp"
+#include "comm/backend/completion.hpp"
+#include "comm/backend/job_queue.hpp"
+#include "comm/backend/keeper.hpp"
+#include "comm/backend/operation_facts.hpp"
+#include "comm/backend/tensor_bytes.hpp"
 #include "comm/gloo/announced_exchange.hpp"
-#include "comm/gloo/stream.hpp"
-#include "comm/job_queue.hpp"
+#include "comm/gloo/crash.hpp"
+#include "comm/gloo/schedule_run.hpp"
 #include "comm/schedule/schedule.hpp"
 
 namespace isobar {
@@ -31,9 +40,7 @@ namespace {
 /// can only be waited for.
 constexpr int kMessageThreads = 1024;
 /// How long a destructor waits for operations that nobody has waited for.
-constexpr std::chrono::seconds kPatience{1};
-
-using CompletionPtr = std::shared_ptr<Completion>;
+constexpr std::chrono::seconds kIdleLimit{1};
 
 std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
 
@@ -54,8 +61,8 @@ constexpr ScheduleTuning kExchangeTuning{.segment_bytes = 128 << 10,
 /// instead of the ring's 2(n-1): its time is all latency.
 bool gloo_sums(const at::Tensor& values, int size) {
   const auto type = values.scalar_type();
-  if (type == at::kShort || accumulation_type(type) != type || values.numel() == 0) return false;
-  return size == 2 || static_cast<int64_t>(values.nbytes()) > kTuning.owner_bytes_each_rank * size;
+  if (type == at::kShort || needs_owner(type, false) || values.numel() == 0) return false;
+  return size == 2 || byte_count(values) > kTuning.owner_bytes_each_rank * size;
 }
 
 /// The least of a long sum that Gloo gets at a time, where in pieces. Its ring waits for the
@@ -113,8 +120,7 @@ GlooGroup::Done after_all(int64_t count, GlooGroup::Done end) {
 }
 
 at::Tensor as_bytes(const at::Tensor& tensor) {
-  return at::from_blob(const_cast<void*>(tensor.const_data_ptr()),
-                       {static_cast<int64_t>(tensor.nbytes())}, at::kByte);
+  return at::from_blob(const_cast<void*>(tensor.const_data_ptr()), {byte_count(tensor)}, at::kByte);
 }
 
 /// What a Gloo communicator shares with its operations in flight, which may outlive it.
@@ -145,17 +151,15 @@ class GlooState : public std::enable_shared_from_this<GlooState> {
       if (error.empty()) {
         completion->complete();
       } else {
-        self->options_.cause->suspect(completion->place() + ": " + first_line(error));
+        self->options_.cause->suspect(completion->full_name() + ": " + first_line(error));
       }
       self->ended();
     };
   }
 
   /// Runs a collective that is made of messages, on the one thread of all such.
-  void stream(const Operation& operation, const CompletionPtr& completion) {
-    if (operation.kind != OperationKind::all_to_all) return run(schedule_of(operation), completion);
-    auto exchange = announced_exchange(operation, options_.rank, options_.size, kExchangeTuning);
-    run(std::move(exchange.schedule), completion, std::move(exchange.check));
+  void run_schedule(const Operation& operation, const CompletionPtr& completion) {
+    run(schedule_of(operation), completion);
   }
 
   /// Ends the threads of Gloo and of this object, once nothing is in flight: the last reference to
@@ -168,7 +172,7 @@ class GlooState : public std::enable_shared_from_this<GlooState> {
   /// False where operations are still in flight after a moment.
   bool wait_idle() {
     std::unique_lock lock(mutex_);
-    return idle_.wait_for(lock, options_.cause->failed() ? std::chrono::seconds(0) : kPatience,
+    return idle_.wait_for(lock, options_.cause->failed() ? std::chrono::seconds(0) : kIdleLimit,
                           [this] { return in_flight_ == 0; });
   }
 
@@ -186,8 +190,11 @@ class GlooState : public std::enable_shared_from_this<GlooState> {
   Schedule schedule_of(const Operation& operation) const {
     const int rank = options_.rank;
     const int size = options_.size;
+    if (operation.kind == OperationKind::all_to_all) {
+      return announced_exchange(operation, rank, size, kExchangeTuning);
+    }
     const auto type = operation.output.scalar_type();
-    const bool by_owners = options_.deterministic || accumulation_type(type) != type;
+    const bool by_owners = options_.deterministic || needs_owner(type, false);
     if (operation.kind == OperationKind::allreduce ||
         (operation.kind == OperationKind::reduce_scatter && by_owners)) {
       return owner_schedule(operation, rank, size, kTuning);
@@ -195,26 +202,24 @@ class GlooState : public std::enable_shared_from_this<GlooState> {
     return ring_schedule(operation, rank, size, kTuning);
   }
 
-  void run(Schedule schedule, const CompletionPtr& completion, GlooStream::Check check = {}) {
-    const auto stream = std::make_shared<GlooStream>(group_, std::move(schedule), kTuning,
-                                                     completion, std::move(check));
+  void run(Schedule schedule, const CompletionPtr& completion) {
+    const auto run =
+        std::make_shared<GlooScheduleRun>(group_, std::move(schedule), kTuning, completion);
     std::promise<void> sent;
     auto sends_done = sent.get_future();
-    sends_->add([stream, sent = std::make_shared<std::promise<void>>(std::move(sent))] {
+    sends_->add([run, sent = std::make_shared<std::promise<void>>(std::move(sent))] {
       try {
-        stream->run_sends();
+        run->run_sends();
         sent->set_value();
       } catch (...) {
         sent->set_exception(std::current_exception());
       }
     });
     try {
-      stream->run_receives();
+      run->run_receives();
       sends_done.get();
     } catch (...) {
-      // Gloo may still write to what the stream holds.
-      const std::lock_guard lock(mutex_);
-      failed_streams_.push_back(stream);
+      keep_to_the_end(run);  // Gloo may still write to what it holds
       throw;
     }
   }
@@ -229,21 +234,12 @@ class GlooState : public std::enable_shared_from_this<GlooState> {
   std::string prefix_;
   std::shared_ptr<GlooGroup> group_;
   std::shared_ptr<void> crash_guard_;
-  /// Waits for what streams have sent.
+  /// Waits for what schedules have sent.
   std::unique_ptr<JobQueue> sends_ = std::make_unique<JobQueue>(1);
   std::mutex mutex_;
   std::condition_variable idle_;
   int in_flight_ = 0;
-  std::vector<std::shared_ptr<GlooStream>> failed_streams_;
 };
-
-/// Keeps what Gloo's threads still use, to the end of the program.
-void leave_behind(std::shared_ptr<GlooState> state) {
-  static std::mutex mutex;
-  static auto& all = *new std::vector<std::shared_ptr<GlooState>>;
-  const std::lock_guard lock(mutex);
-  all.push_back(std::move(state));
-}
 
 class GlooCommunicator final : public Communicator {
  public:
@@ -256,15 +252,15 @@ class GlooCommunicator final : public Communicator {
   /// operation is still in flight, they are left behind.
   ~GlooCommunicator() override {
     if (first_cause()->is_copy()) {
-      keep_undestroyed(std::move(state_));
+      keep_to_the_end(std::move(state_));
       return;
     }
     if (state_->wait_idle() && !first_cause()->failed()) {
       state_->close();
     } else {
-      streams_.abandon();
+      schedules_.abandon();
       messages_.abandon();
-      leave_behind(state_);
+      keep_to_the_end(state_);
     }
   }
 
@@ -298,13 +294,13 @@ class GlooCommunicator final : public Communicator {
       default:
         break;
     }
-    launch_stream(std::move(operation), completion, std::move(end));
+    launch_schedule(std::move(operation), completion, std::move(end));
   }
 
   void allreduce_in_pieces(const Operation& operation, GlooGroup::Done end) {
     const auto values = operation.output.detach().view({-1});
     const bool in_pieces = state_->options().in_pieces.value_or(false);
-    const auto pieces = static_cast<int64_t>(values.nbytes()) / piece_bytes(size());
+    const auto pieces = byte_count(values) / piece_bytes(size());
     const auto count = in_pieces ? std::max<int64_t>(pieces, 1) : 1;
     const auto length = (values.numel() + count - 1) / count;
     const auto ended = after_all(count, std::move(end));
@@ -314,11 +310,11 @@ class GlooCommunicator final : public Communicator {
     }
   }
 
-  void launch_stream(Operation operation, const CompletionPtr& completion, GlooGroup::Done end) {
-    streams_.add(
+  void launch_schedule(Operation operation, const CompletionPtr& completion, GlooGroup::Done end) {
+    schedules_.add(
         [state = state_, operation = std::move(operation), completion, end = std::move(end)] {
           try {
-            state->stream(operation, completion);
+            state->run_schedule(operation, completion);
           } catch (const std::exception& error) {
             return end(error.what());
           }
@@ -339,12 +335,12 @@ class GlooCommunicator final : public Communicator {
   }
 
   std::unique_ptr<Communicator> do_split(int color, int key) override {
-    const auto place = agree_on_split(*this, color, key);
+    const auto part = agree_on_split(*this, color, key);
     const auto split = splits_++;
     if (color < 0) return nullptr;
     auto options = state_->options();
-    options.rank = place.rank;
-    options.size = place.size;
+    options.rank = part.rank;
+    options.size = part.size;
     options.timeout = timeout();
     return std::make_unique<GlooCommunicator>(std::make_shared<GlooState>(
         options, detail::join(state_->prefix(), split, ".", color, "/")));
@@ -354,7 +350,7 @@ class GlooCommunicator final : public Communicator {
 
   std::shared_ptr<GlooState> state_;
   int64_t splits_ = 0;
-  JobQueue streams_{1};
+  JobQueue schedules_{1};
   JobQueue messages_{kMessageThreads};
 };
 

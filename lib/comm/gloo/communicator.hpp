@@ -8,7 +8,7 @@
 #include <optional>
 #include <string>
 
-#include "comm/first_cause.hpp"
+#include "comm/backend/first_cause.hpp"
 #include "comm/gloo/group.hpp"
 
 namespace isobar {

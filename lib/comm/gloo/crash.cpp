@@ -1,33 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0
 // Gloo's device thread throws where a peer sends more than was asked for, and nothing catches it:
 // the program would end before anybody could say which rank issued something else.
+#include "comm/gloo/crash.hpp"
+
 #include <cxxabi.h>
 #include <exception>
-#include <functional>
 #include <list>
-#include <memory>
 #include <mutex>
-#include <string>
 #include <string_view>
 #include <thread>
 #include <typeinfo>
 
-#include "comm/gloo/group.hpp"
-
 namespace isobar {
 namespace {
 
-using Report = std::function<void(const std::string&)>;
+using CrashReport = std::function<void(const std::string&)>;
 
-struct Reports {
+struct CrashReports {
   std::mutex mutex;
-  std::list<Report> all;
+  std::list<CrashReport> all;
   std::terminate_handler before = nullptr;
 };
 
 /// Never destroyed: the handler may run while the program ends.
-Reports& reports() {
-  static auto& instance = *new Reports;
+CrashReports& crash_reports() {
+  static auto& instance = *new CrashReports;
   return instance;
 }
 
@@ -47,7 +44,7 @@ std::string gloo_message() {
 
 /// Tells those who want to know; false where nobody does.
 bool reported(const std::string& message) {
-  auto& all = reports();
+  auto& all = crash_reports();
   const std::lock_guard lock(all.mutex);
   if (message.empty()) return false;
   for (const auto& report : all.all) report(message);
@@ -57,20 +54,20 @@ bool reported(const std::string& message) {
 /// A thread of Gloo's that cannot go on stays here: the world has failed, its owner leaves. Any
 /// other end goes its way.
 void on_terminate() {
-  if (!reported(gloo_message())) return reports().before();
+  if (!reported(gloo_message())) return crash_reports().before();
   while (true) std::this_thread::sleep_for(std::chrono::hours(1));
 }
 
 }  // namespace
 
 std::shared_ptr<void> catch_gloo_crashes(std::function<void(const std::string& error)> report) {
-  auto& all = reports();
+  auto& all = crash_reports();
   const std::lock_guard lock(all.mutex);
   if (!all.before) all.before = std::set_terminate(on_terminate);
   const auto mine = all.all.insert(all.all.end(), std::move(report));
   return {nullptr, [mine](void*) {
-            const std::lock_guard guard(reports().mutex);
-            reports().all.erase(mine);
+            const std::lock_guard guard(crash_reports().mutex);
+            crash_reports().all.erase(mine);
           }};
 }
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The only source that sees Gloo's types. Debian's headers are older than the Gloo inside LibTorch:
-// nothing but pointers to its types passes through here, and libgloo itself is never linked.
+// nothing but pointers to its types passes through here, and libgloo itself is never linked. Calls
+// come from the communicator's caller and from its schedules' threads; `done` runs on a thread of
+// Gloo's, or at once where the work has ended.
 #include "comm/gloo/group.hpp"
 
 #include <isobar/core/error.hpp>
@@ -14,7 +16,7 @@
 #include <utility>
 #include <vector>
 
-#include "comm/short_slices.hpp"
+#include "comm/backend/short_slices.hpp"
 
 namespace isobar {
 namespace {
@@ -75,9 +77,9 @@ class Store final : public c10d::Store {
   std::string prefix_;
 };
 
-class Message final : public GlooMessage {
+class GlooWorkMessage final : public GlooMessage {
  public:
-  explicit Message(c10::intrusive_ptr<c10d::Work> work) : work_(std::move(work)) {}
+  explicit GlooWorkMessage(c10::intrusive_ptr<c10d::Work> work) : work_(std::move(work)) {}
   void wait(std::chrono::milliseconds timeout) override { work_->wait(timeout); }
 
  private:
@@ -147,12 +149,12 @@ class Group final : public GlooGroup {
 
   std::unique_ptr<GlooMessage> send(at::Tensor bytes, int peer, int tag) override {
     std::vector<at::Tensor> tensors{std::move(bytes)};
-    return std::make_unique<Message>(group_->send(tensors, peer, tag));
+    return std::make_unique<GlooWorkMessage>(group_->send(tensors, peer, tag));
   }
 
   std::unique_ptr<GlooMessage> receive(at::Tensor bytes, int peer, int tag) override {
     std::vector<at::Tensor> tensors{std::move(bytes)};
-    return std::make_unique<Message>(group_->recv(tensors, peer, tag));
+    return std::make_unique<GlooWorkMessage>(group_->recv(tensors, peer, tag));
   }
 
  private:

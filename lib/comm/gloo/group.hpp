@@ -9,7 +9,7 @@
 #include <memory>
 #include <string>
 
-#include "comm/key_value.hpp"
+#include "comm/backend/key_value.hpp"
 
 namespace isobar {
 
@@ -56,11 +56,6 @@ class GlooGroup {
 
 /// Collective; blocks until every rank is connected with every other.
 std::shared_ptr<GlooGroup> make_gloo_group(const GlooGroupOptions& options);
-
-/// From now on, and until the returned guard is destroyed, an error that Gloo
-/// throws where nobody can catch it stops that thread for good and is reported
-/// here, instead of ending the program.
-std::shared_ptr<void> catch_gloo_crashes(std::function<void(const std::string& error)> report);
 
 /// True where isobar was built with Gloo.
 bool has_gloo() noexcept;

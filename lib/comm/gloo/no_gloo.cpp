@@ -6,7 +6,7 @@
 namespace isobar {
 namespace {
 
-[[noreturn]] void refuse() {
+[[noreturn]] void refuse_gloo() {
   throw UsageError(
       "backend gloo: isobar was built without Gloo's headers (libgloo-dev); install them and build "
       "again, or choose another backend");
@@ -14,7 +14,7 @@ namespace {
 
 }  // namespace
 
-std::unique_ptr<Communicator> make_gloo_communicator(const GlooOptions&) { refuse(); }
+std::unique_ptr<Communicator> make_gloo_communicator(const GlooOptions&) { refuse_gloo(); }
 
 bool has_gloo() noexcept { return false; }
 

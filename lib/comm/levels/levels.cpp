@@ -1,4 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
+// One thread a communicator issues everything that goes over its three parts (flat, node, across),
+// in the order of the calls. That order is the same on all ranks: the blocks of a sum follow from
+// its size, and the way of each operation from options or from times that an allreduce has made
+// equal. A second thread waits for what goes flat, so that the first can issue the next. Inside a
+// sum the share of one block is under way between nodes while the next block is added inside them.
 #include "comm/levels/levels.hpp"
 
 #include <isobar/comm/agreement.hpp>
@@ -18,10 +23,11 @@
 #include <utility>
 #include <vector>
 
-#include "comm/backend.hpp"
-#include "comm/completion.hpp"
-#include "comm/element_type.hpp"
-#include "comm/job_queue.hpp"
+#include "comm/backend/communicator_access.hpp"
+#include "comm/backend/completion.hpp"
+#include "comm/backend/job_queue.hpp"
+#include "comm/backend/operation_facts.hpp"
+#include "comm/backend/tensor_bytes.hpp"
 #include "comm/levels/level_choice.hpp"
 #include "comm/shared_memory/shared_memory.hpp"
 
@@ -31,10 +37,11 @@ namespace {
 /// One block adds up inside the nodes while the one before it is under way between them.
 constexpr int64_t kBlockBytes = 4 << 20;
 
-/// Where the ranks of a communicator are: the nodes by first appearance, and each rank's place.
+/// Where the ranks of a communicator are: the nodes by first appearance, and each rank's number on
+/// its own.
 struct NodeMap {
   std::vector<int> node_of;
-  std::vector<int> place_on_node;
+  std::vector<int> local_rank;
   int nodes = 0;
   int ranks_per_node = 0;
 
@@ -44,7 +51,7 @@ struct NodeMap {
       auto& [node, ranks] =
           known.try_emplace(identity, static_cast<int>(known.size()), 0).first->second;
       node_of.push_back(node);
-      place_on_node.push_back(ranks++);
+      local_rank.push_back(ranks++);
     }
     nodes = static_cast<int>(known.size());
     for (const auto& [identity, entry] : known) {
@@ -54,11 +61,11 @@ struct NodeMap {
   }
 
   /// Several nodes, with the same number of ranks on each, and that not one.
-  bool has_levels() const { return nodes > 1 && ranks_per_node > 1; }
+  bool has_two_levels() const { return nodes > 1 && ranks_per_node > 1; }
 };
 
 /// The communicators of a two-level allreduce. Used by one thread.
-struct Parts {
+struct LevelCommunicators {
   std::unique_ptr<Communicator> flat;
   std::unique_ptr<Communicator> node;
   std::unique_ptr<Communicator> across;
@@ -72,14 +79,17 @@ at::Tensor piece(const at::Tensor& flat, int64_t first, int64_t count) {
 /// not divide, less than one element a rank, goes over all ranks.
 class TwoLevelAllreduce {
  public:
-  TwoLevelAllreduce(Parts& parts, const Operation& operation, at::Tensor values)
+  TwoLevelAllreduce(LevelCommunicators& parts, const Operation& operation, at::Tensor values)
       : parts_(parts),
         op_(operation.reduce),
+        mark_(operation.mark),
         values_(std::move(values)),
         ranks_(parts.node->size()),
         whole_(values_.numel() / ranks_ * ranks_),
         block_(std::max<int64_t>(kBlockBytes / (values_.element_size() * ranks_), 1) * ranks_) {}
 
+  /// Inside and across overlap by one block: while block k is under way between nodes, block k + 1
+  /// is added inside. Each communicator sees the same order on all its ranks.
   void run() {
     for (int64_t first = 0; first < whole_; first += block_) {
       add_inside(first, std::min(block_, whole_ - first));
@@ -87,7 +97,8 @@ class TwoLevelAllreduce {
     }
     while (!under_way_.empty()) hand_out();
     if (whole_ < values_.numel()) {
-      parts_.flat->allreduce(piece(values_, whole_, values_.numel() - whole_), op_).wait();
+      const auto rest = piece(values_, whole_, values_.numel() - whole_);
+      parts_.flat->allreduce(rest, {.op = op_, .mark = mark_}).wait();
     }
   }
 
@@ -102,20 +113,21 @@ class TwoLevelAllreduce {
     Block block{.values = piece(values_, first, count),
                 .share = at::empty({count / ranks_}, values_.options()),
                 .work = {}};
-    parts_.node->reduce_scatter(block.share, block.values, op_).wait();
-    block.work = parts_.across->allreduce(block.share, op_);
+    parts_.node->reduce_scatter(block.share, block.values, op_, mark_).wait();
+    block.work = parts_.across->allreduce(block.share, {.op = op_, .mark = mark_});
     under_way_.push_back(std::move(block));
   }
 
   void hand_out() {
     auto& block = under_way_.front();
     block.work.wait();
-    parts_.node->all_gather(block.values, block.share).wait();
+    parts_.node->all_gather(block.values, block.share, mark_).wait();
     under_way_.pop_front();
   }
 
-  Parts& parts_;
+  LevelCommunicators& parts_;
   ReduceOp op_;
+  BucketMark mark_;
   at::Tensor values_;
   int64_t ranks_;
   int64_t whole_;
@@ -123,19 +135,16 @@ class TwoLevelAllreduce {
   std::deque<Block> under_way_;
 };
 
-using CompletionPtr = std::shared_ptr<Completion>;
-
 /// What the communicator shares with its jobs, which may outlive it.
 struct LevelsState {
-  Parts parts;
+  LevelCommunicators parts;
   LevelsOptions options;
   LevelChoice choice;
   /// Waits for what goes over all ranks at once.
   JobQueue flat_ends{1};
 
   void start(const Operation& operation, const CompletionPtr& completion) {
-    const auto bytes =
-        static_cast<int64_t>(operation.output.defined() ? operation.output.nbytes() : 0);
+    const auto bytes = byte_count(operation.output);
     const bool chooses = can_choose(operation);
     const auto way = chooses ? way_of(bytes) : LevelChoice::Way::flat;
     if (!chooses || (way == LevelChoice::Way::flat && !is_trial(bytes))) {
@@ -143,7 +152,7 @@ struct LevelsState {
     }
     const Stopwatch stopwatch;
     way == LevelChoice::Way::flat ? BackendAccess::start(*parts.flat, operation).wait()
-                                  : run_levels(operation);
+                                  : run_two_levels(operation);
     if (is_trial(bytes)) choice.add(bytes, slowest(stopwatch.elapsed_s()));
     completion->complete();
   }
@@ -151,8 +160,8 @@ struct LevelsState {
  private:
   bool can_choose(const Operation& operation) const {
     if (operation.kind != OperationKind::allreduce) return false;
-    const auto type = operation.output.scalar_type();
-    return accumulation_type(type) == type && operation.output.numel() >= parts.node->size();
+    const auto& values = operation.output;
+    return !needs_owner(values.scalar_type(), false) && values.numel() >= parts.node->size();
   }
 
   LevelChoice::Way way_of(int64_t bytes) const {
@@ -169,7 +178,7 @@ struct LevelsState {
     return *time.const_data_ptr<double>();
   }
 
-  void run_levels(const Operation& operation) {
+  void run_two_levels(const Operation& operation) {
     for (auto* comm : {parts.node.get(), parts.across.get(), parts.flat.get()}) {
       comm->set_timeout(operation.timeout);
     }
@@ -232,8 +241,8 @@ class LevelledCommunicator final : public Communicator {
   JobQueue jobs_{1};
 };
 
-std::unique_ptr<Communicator> share_memory(Communicator& ranks_of_node,
-                                           const LevelsOptions& options) {
+std::unique_ptr<Communicator> make_node_communicator(Communicator& ranks_of_node,
+                                                     const LevelsOptions& options) {
   // The first rank's process and a number of its own make a name that nobody else uses.
   static std::atomic<int> count{0};
   const auto mine = detail::join(options.token, " ", getpid(), " ", count++);
@@ -259,13 +268,13 @@ std::unique_ptr<Communicator> with_levels(std::unique_ptr<Communicator> flat,
                                           const LevelsOptions& options) {
   if (options.levels == Levels::flat || flat->size() == 1) return flat;
   const NodeMap map(gather_texts(*flat, options.node));
-  if (!map.has_levels()) return flat;
+  if (!map.has_two_levels()) return flat;
   const int rank = flat->rank();
   const auto ranks_of_node = flat->split(map.node_of[rank], rank);
   const auto state = std::make_shared<LevelsState>();
   state->options = options;
-  state->parts.node = share_memory(*ranks_of_node, options);
-  state->parts.across = flat->split(map.place_on_node[rank], rank);
+  state->parts.node = make_node_communicator(*ranks_of_node, options);
+  state->parts.across = flat->split(map.local_rank[rank], rank);
   state->parts.flat = std::move(flat);
   return std::make_unique<LevelledCommunicator>(state);
 }

@@ -6,7 +6,7 @@
 #include <memory>
 #include <string>
 
-#include "comm/first_cause.hpp"
+#include "comm/backend/first_cause.hpp"
 
 namespace isobar {
 

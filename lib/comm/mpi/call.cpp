@@ -3,7 +3,7 @@
 
 #include <isobar/core/error.hpp>
 
-#include "comm/element_type.hpp"
+#include "comm/backend/element_type.hpp"
 
 namespace isobar {
 

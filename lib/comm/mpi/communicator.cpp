@@ -7,10 +7,12 @@
 
 #include <utility>
 
-#include "comm/backend.hpp"
+#include "comm/backend/communicator_access.hpp"
+#include "comm/backend/completion.hpp"
+#include "comm/backend/operation_facts.hpp"
 #include "comm/mpi/call.hpp"
 #include "comm/mpi/handle.hpp"
-#include "comm/mpi/operation.hpp"
+#include "comm/mpi/make_task.hpp"
 #include "comm/mpi/runtime.hpp"
 
 namespace isobar {
@@ -51,9 +53,9 @@ class MpiCommunicator final : public Communicator {
     if (size() == 1) return complete_alone(operation);
     check_on_cpu(operation, backend());
     runtime_.check_not_finalised(operation, rank(), size());
-    const auto limit = operation.timeout;
-    return runtime_.launch(make_task({std::move(operation), rank(), size()}, link_), family_,
-                           limit);
+    auto completion = std::make_shared<Completion>(operation, rank(), size(), first_cause());
+    return runtime_.launch(make_task(std::move(operation), rank(), size(), link_),
+                           std::move(completion), family_);
   }
 
   std::unique_ptr<Communicator> do_split(int color, int key) override {

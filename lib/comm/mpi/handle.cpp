@@ -12,9 +12,10 @@
 #include <thread>
 #include <utility>
 
-#include "comm/backend.hpp"
+#include "comm/backend/completion.hpp"
+#include "comm/backend/operation_facts.hpp"
 #include "comm/mpi/call.hpp"
-#include "comm/mpi/operation.hpp"
+#include "comm/mpi/link.hpp"
 #include "comm/mpi/runtime.hpp"
 
 namespace isobar {
@@ -23,25 +24,17 @@ namespace {
 using std::chrono::steady_clock;
 using namespace std::chrono_literals;
 
-/// A call that makes a communicator.
-class HandleTask final : public MpiCalls {
- public:
-  HandleTask(const char* name, std::chrono::milliseconds timeout, Start start, Finish finish)
-      : MpiCalls(std::move(start), std::move(finish)), name_(name), timeout_(timeout) {}
-
-  std::string place() const override { return name_; }
-  std::string too_late() const override {
-    return detail::join(name_, ": no answer in ", in_words(timeout_));
-  }
-
- private:
-  const char* name_;
-  std::chrono::milliseconds timeout_;
-};
+/// Makes calls that are no operation of a communicator's, and blocks until they have ended.
+void run_calls(const char* name, MpiRuntime& runtime, const std::shared_ptr<MpiFamily>& family,
+               std::chrono::milliseconds timeout, MpiCalls::Start start, MpiCalls::Finish finish) {
+  auto calls = std::make_shared<MpiCalls>(std::move(start), std::move(finish));
+  auto completion = std::make_shared<Completion>(name, timeout, family->cause());
+  runtime.launch(std::move(calls), std::move(completion), family).synchronize();
+}
 
 /// The limit is the same for all communicators, but only the world must know it.
 void check_tags() {
-  constexpr int kLastTag = kFirstStreamTag + kStreamTags - 1;
+  constexpr int kLastTag = kFirstScheduleTag + kScheduleTags - 1;
   const int* limit = nullptr;
   int there = 0;
   mpi_check(MPI_Comm_get_attr(MPI_COMM_WORLD, MPI_TAG_UB, &limit, &there), "MPI_Comm_get_attr");
@@ -75,13 +68,11 @@ void compare_nodes(MpiRuntime& runtime, MpiHandle& handle, const std::shared_ptr
                              &requests.emplace_back()),
               "MPI_Iallreduce");
   };
-  auto task =
-      std::make_shared<HandleTask>("comparison of nodes", timeout, start, MpiCalls::Finish{});
-  runtime.launch(std::move(task), family, timeout).synchronize();
+  run_calls("comparison of nodes", runtime, family, timeout, start, {});
   handle.one_node = (*hashes)[0] == ~(*hashes)[1];
 }
 
-MpiHandle split(MPI_Comm parent, int color, int key) {
+MpiHandle split_handle(MPI_Comm parent, int color, int key) {
   MpiHandle handle;
   mpi_check(MPI_Comm_split(parent, color < 0 ? MPI_UNDEFINED : color, key, &handle.comm),
             "MPI_Comm_split");
@@ -93,7 +84,7 @@ MpiHandle split(MPI_Comm parent, int color, int key) {
 MpiHandle split_aside(std::shared_ptr<MPI_Comm> parent, int color, int key, FirstCause& cause,
                       std::chrono::milliseconds timeout) {
   std::packaged_task<MpiHandle()> call(
-      [parent = std::move(parent), color, key] { return split(*parent, color, key); });
+      [parent = std::move(parent), color, key] { return split_handle(*parent, color, key); });
   auto handle = call.get_future();
   std::thread(std::move(call)).detach();
   const auto deadline = steady_clock::now() + timeout;
@@ -123,8 +114,7 @@ MpiHandle duplicate_world(MpiRuntime& runtime, const std::shared_ptr<MpiFamily>&
     check_tags();
     describe(*handle);
   };
-  auto task = std::make_shared<HandleTask>("make_mpi_communicator", timeout, start, finish);
-  runtime.launch(std::move(task), family, timeout).synchronize();
+  run_calls("make_mpi_communicator", runtime, family, timeout, start, finish);
   compare_nodes(runtime, *handle, family, timeout);
   return *handle;
 }
@@ -141,9 +131,8 @@ MpiHandle split_handle(MpiRuntime& runtime, std::shared_ptr<MPI_Comm> parent, in
     return handle;
   }
   const auto handle = std::make_shared<MpiHandle>();
-  auto start = [=](auto&) { *handle = split(*parent, color, key); };
-  auto task = std::make_shared<HandleTask>("split", timeout, start, MpiCalls::Finish{});
-  runtime.launch(std::move(task), family, timeout).synchronize();
+  auto start = [=](auto&) { *handle = split_handle(*parent, color, key); };
+  run_calls("split", runtime, family, timeout, start, {});
   compare_nodes(runtime, *handle, family, timeout);
   return *handle;
 }

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // Operations by MPI's own calls. Its collectives serve small buffers, whose sizes an int can count.
+#include "comm/mpi/library.hpp"
+
 #include <isobar/core/error.hpp>
 
 #include <algorithm>
 
+#include "comm/backend/operation_facts.hpp"
+#include "comm/backend/tensor_bytes.hpp"
 #include "comm/mpi/call.hpp"
-#include "comm/mpi/operation.hpp"
 
 namespace isobar {
 namespace {
@@ -19,7 +22,7 @@ MPI_Request& next(Requests& requests) { return requests.emplace_back(MPI_REQUEST
 
 int count_of(const at::Tensor& tensor) { return static_cast<int>(tensor.numel()); }
 
-void allreduce(const Operation& operation, MPI_Comm comm, Requests& requests) {
+void start_allreduce(const Operation& operation, MPI_Comm comm, Requests& requests) {
   const auto& values = operation.output;
   mpi_check(MPI_Iallreduce(MPI_IN_PLACE, values.data_ptr(), count_of(values),
                            mpi_type(values.scalar_type()), mpi_op(operation.reduce), comm,
@@ -27,7 +30,7 @@ void allreduce(const Operation& operation, MPI_Comm comm, Requests& requests) {
             "MPI_Iallreduce");
 }
 
-void reduce_scatter(const Operation& operation, MPI_Comm comm, Requests& requests) {
+void start_reduce_scatter(const Operation& operation, MPI_Comm comm, Requests& requests) {
   const auto& output = operation.output;
   mpi_check(MPI_Ireduce_scatter_block(operation.input.data_ptr(), output.data_ptr(),
                                       count_of(output), mpi_type(output.scalar_type()),
@@ -35,7 +38,7 @@ void reduce_scatter(const Operation& operation, MPI_Comm comm, Requests& request
             "MPI_Ireduce_scatter_block");
 }
 
-void all_gather(const Operation& operation, MPI_Comm comm, Requests& requests) {
+void start_all_gather(const Operation& operation, MPI_Comm comm, Requests& requests) {
   const auto& input = operation.input;
   const auto type = mpi_type(input.scalar_type());
   mpi_check(MPI_Iallgather(input.data_ptr(), count_of(input), type, operation.output.data_ptr(),
@@ -43,7 +46,7 @@ void all_gather(const Operation& operation, MPI_Comm comm, Requests& requests) {
             "MPI_Iallgather");
 }
 
-void broadcast(const Operation& operation, MPI_Comm comm, Requests& requests) {
+void start_broadcast(const Operation& operation, MPI_Comm comm, Requests& requests) {
   const auto& buffer = operation.output;
   mpi_check(MPI_Ibcast(buffer.data_ptr(), count_of(buffer), mpi_type(buffer.scalar_type()),
                        operation.peer, comm, &next(requests)),
@@ -53,7 +56,7 @@ void broadcast(const Operation& operation, MPI_Comm comm, Requests& requests) {
 /// Calls `call(address, count)` for each piece of the tensor.
 template <typename Call>
 void for_pieces(const at::Tensor& tensor, const Call& call) {
-  auto* start = static_cast<char*>(tensor.data_ptr());
+  auto* start = bytes_of(tensor);
   const auto width = static_cast<int64_t>(tensor.element_size());
   for (const auto& [offset, count] : pieces(tensor.numel(), kLargestPiece)) {
     call(start + offset * width, count);
@@ -79,13 +82,13 @@ void receive(const Operation& operation, MPI_Comm comm, Requests& requests) {
 void start(const Operation& operation, MPI_Comm comm, Requests& requests) {
   switch (operation.kind) {
     case OperationKind::allreduce:
-      return allreduce(operation, comm, requests);
+      return start_allreduce(operation, comm, requests);
     case OperationKind::reduce_scatter:
-      return reduce_scatter(operation, comm, requests);
+      return start_reduce_scatter(operation, comm, requests);
     case OperationKind::all_gather:
-      return all_gather(operation, comm, requests);
+      return start_all_gather(operation, comm, requests);
     case OperationKind::broadcast:
-      return broadcast(operation, comm, requests);
+      return start_broadcast(operation, comm, requests);
     case OperationKind::send:
       return send(operation, comm, requests);
     case OperationKind::receive:
@@ -113,32 +116,18 @@ void check_received(const Operation& operation, const std::vector<MPI_Status>& s
 
 /// At least a byte, so that the pace is that of the way between the ranks.
 MpiLoad load_of(const Operation& operation, const MpiLink& link) {
-  const auto& tensor = operation.output.defined() ? operation.output : operation.input;
-  const auto bytes = tensor.defined() ? static_cast<int64_t>(tensor.nbytes()) : 0;
-  return {std::max<int64_t>(bytes, 1), link.one_node};
+  return {std::max<int64_t>(byte_count(values_of(operation)), 1), link.one_node};
 }
-
-class LibraryTask final : public MpiCalls {
- public:
-  /// Holds the communicator: Open MPI's collectives crash where it is freed before they end.
-  LibraryTask(std::shared_ptr<const MpiPlace> place, std::shared_ptr<MPI_Comm> comm,
-              const MpiLoad& load)
-      : MpiCalls([=](Requests& requests) { isobar::start(place->operation, *comm, requests); },
-                 [=](const auto& statuses) { check_received(place->operation, statuses); }, load),
-        place_(place) {}
-
-  std::string place() const override { return place_->place(); }
-  std::string too_late() const override { return place_->too_late(); }
-
- private:
-  std::shared_ptr<const MpiPlace> place_;
-};
 
 }  // namespace
 
-std::shared_ptr<MpiTask> make_library_task(MpiPlace place, const MpiLink& link) {
-  const auto shared = std::make_shared<const MpiPlace>(std::move(place));
-  return std::make_shared<LibraryTask>(shared, link.comm, load_of(shared->operation, link));
+std::shared_ptr<MpiTask> make_library_task(Operation operation, const MpiLink& link) {
+  const auto load = load_of(operation, link);
+  const auto shared = std::make_shared<const Operation>(std::move(operation));
+  // Holds the communicator: Open MPI's collectives crash where it is freed before they end.
+  auto calls = [shared, comm = link.comm](Requests& requests) { start(*shared, *comm, requests); };
+  auto check = [shared](const auto& statuses) { check_received(*shared, statuses); };
+  return std::make_shared<MpiCalls>(std::move(calls), std::move(check), load);
 }
 
 std::vector<std::pair<int64_t, int>> pieces(int64_t total, int largest) {

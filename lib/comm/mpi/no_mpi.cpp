@@ -7,7 +7,7 @@
 namespace isobar {
 namespace {
 
-[[noreturn]] void refuse() {
+[[noreturn]] void refuse_mpi() {
   throw UsageError(
       "backend mpi: isobar was built without MPI; configure it with -DISOBAR_MPI=ON, or start one "
       "rank without a launcher");
@@ -15,11 +15,11 @@ namespace {
 
 }  // namespace
 
-std::unique_ptr<Communicator> make_mpi_communicator(const MpiOptions&) { refuse(); }
+std::unique_ptr<Communicator> make_mpi_communicator(const MpiOptions&) { refuse_mpi(); }
 
-std::unique_ptr<Communicator> make_mpi_communicator(std::chrono::milliseconds) { refuse(); }
+std::unique_ptr<Communicator> make_mpi_communicator(std::chrono::milliseconds) { refuse_mpi(); }
 
-std::vector<std::string> mpi_gather(const std::string&, std::chrono::milliseconds) { refuse(); }
+std::vector<std::string> mpi_gather(const std::string&, std::chrono::milliseconds) { refuse_mpi(); }
 
 std::string mpi_library_version() { return {}; }
 

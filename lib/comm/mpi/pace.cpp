@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "comm/mpi/pace.hpp"
 
-#include <isobar/comm/environment.hpp>
+#include <isobar/launch/environment.hpp>
 #include <sys/prctl.h>
 
 #include <algorithm>

@@ -16,7 +16,7 @@ class MpiTask;
 /// thread alone.
 class MpiRequests {
  public:
-  struct Completion {
+  struct Ended {
     MpiTask* task = nullptr;
     int64_t token = 0;
     MPI_Status status{};
@@ -30,7 +30,7 @@ class MpiRequests {
   MpiLoad load() const { return load_; }
 
   /// Tests all of them once; the answer is valid until the next call. Drives MPI.
-  const std::vector<Completion>& test();
+  const std::vector<Ended>& test();
 
   /// Forgets the requests of a task that has failed. MPI may still carry them out.
   void forget(const MpiTask& task);
@@ -49,7 +49,7 @@ class MpiRequests {
   MpiLoad load_;
   std::vector<int> indices_;
   std::vector<MPI_Status> statuses_;
-  std::vector<Completion> completions_;
+  std::vector<Ended> ended_;
 };
 
 }  // namespace isobar

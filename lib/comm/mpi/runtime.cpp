@@ -1,24 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
+// Callers only queue and wait; everything that calls MPI runs on the progress thread. The mutex
+// guards the queue and the counts, never a call of MPI's, and it is not held while a cause is told
+// anything: that calls back into wake_failed(), which takes it. Nor is a flight dropped under it,
+// for the last one ends its family, which waits for such a call to be over. Whatever has failed is
+// kept to the end of the program, since MPI may still write to it.
 #include "comm/mpi/runtime.hpp"
 
 #include <isobar/core/error.hpp>
 #include <unistd.h>
 
-#include <functional>
 #include <utility>
 
-#include "comm/backend.hpp"
+#include "comm/backend/keeper.hpp"
+#include "comm/backend/operation_facts.hpp"
+#include "comm/backend/short_slices.hpp"
 #include "comm/mpi/call.hpp"
-#include "comm/short_slices.hpp"
 
 namespace isobar {
 namespace {
 
-using std::chrono::steady_clock;
 using namespace std::chrono_literals;
 
 /// How long the end of a failed program waits for the thread to leave MPI.
-constexpr auto kPatience = 1s;
+constexpr auto kLeaveLimit = 1s;
 
 /// MPI allows this one call on any thread and at any time.
 bool is_finalised() {
@@ -31,17 +35,15 @@ bool is_finalised() {
 /// freed everything.
 class FreeTask final : public MpiCalls {
  public:
-  FreeTask(MPI_Comm comm, std::function<void()> freed)
+  explicit FreeTask(MPI_Comm comm)
       : MpiCalls(
-            [comm, freed = std::move(freed)](auto&) mutable {
+            [comm](auto&) mutable {
               if (!is_finalised()) mpi_check(MPI_Comm_free(&comm), "MPI_Comm_free");
-              freed();
             },
             {}) {}
-
-  std::string place() const override { return "MPI_Comm_free"; }
-  std::string too_late() const override { return place() + ": no answer"; }
 };
+
+bool is_free(const MpiTask& task) { return dynamic_cast<const FreeTask*>(&task) != nullptr; }
 
 }  // namespace
 
@@ -50,40 +52,6 @@ MpiFamily::MpiFamily(MpiRuntime& runtime, std::shared_ptr<FirstCause> cause)
       subscription_(cause_->subscribe([&runtime] { runtime.wake_failed(); })) {}
 
 MpiFamily::~MpiFamily() { cause_->unsubscribe(subscription_); }
-
-/// The handle of a task.
-class MpiWork final : public WorkState {
- public:
-  MpiWork(MpiRuntime& runtime, std::shared_ptr<MpiRuntime::Ticket> ticket)
-      : runtime_(runtime), ticket_(std::move(ticket)) {}
-
-  bool is_completed() const override {
-    const std::lock_guard lock(runtime_.mutex_);
-    return ticket_->done || cause().failed();
-  }
-
-  void wait() override {
-    std::unique_lock lock(runtime_.mutex_);
-    runtime_.ended_.wait_until(lock, ticket_->deadline, [&] {
-      return ticket_->done || cause().failed() || !ticket_->complaint.empty();
-    });
-    if (ticket_->done) return;
-    // The progress thread looks at the clock too, but it may be held up inside MPI.
-    auto complaint = ticket_->complaint;
-    if (complaint.empty() && ticket_->task) complaint = ticket_->task->too_late();
-    lock.unlock();
-    cause().check();
-    cause().fail(complaint);
-  }
-
-  void synchronize() override { wait(); }
-
- private:
-  FirstCause& cause() const { return *ticket_->family->cause(); }
-
-  MpiRuntime& runtime_;
-  std::shared_ptr<MpiRuntime::Ticket> ticket_;
-};
 
 /// Ends the runtime when the program ends. The runtime itself is never destroyed:
 /// communicators in static storage may outlive this object.
@@ -126,19 +94,15 @@ void MpiRuntime::wait_ready(std::chrono::milliseconds timeout) {
   if (error_) std::rethrow_exception(error_);
 }
 
-Work MpiRuntime::launch(std::shared_ptr<MpiTask> task, std::shared_ptr<MpiFamily> family,
-                        std::chrono::milliseconds timeout) {
-  auto ticket = std::make_shared<Ticket>();
-  ticket->family = std::move(family);
-  ticket->deadline = steady_clock::now() + timeout;
-  ticket->task = task;
+Work MpiRuntime::launch(std::shared_ptr<MpiTask> task, std::shared_ptr<Completion> completion,
+                        std::shared_ptr<MpiFamily> family) {
   {
     const std::lock_guard lock(mutex_);
-    queue_.push_back({std::move(task), ticket});
-    ++pending_;
+    ++(is_free(*task) ? frees_ : pending_);
+    queue_.push_back({std::move(task), completion, std::move(family)});
   }
   new_tasks_.notify_one();
-  return Work(std::make_shared<MpiWork>(*this, std::move(ticket)));
+  return Work(std::move(completion));
 }
 
 void MpiRuntime::attach() {
@@ -153,7 +117,7 @@ void MpiRuntime::detach() {
     last_after_end = --communicators_ == 0 && program_ends_;
     // Who initialised MPI may finalise it as soon as the communicators are gone; some programs do
     // although it was isobar.
-    ended_.wait_for(lock, kPatience,
+    ended_.wait_for(lock, kLeaveLimit,
                     [&] { return !healthy_ || (frees_ == 0 && (owns_mpi_ || pending_ == 0)); });
   }
   if (last_after_end) close();
@@ -163,25 +127,16 @@ std::shared_ptr<MPI_Comm> MpiRuntime::own(MPI_Comm comm, std::shared_ptr<MpiFami
   return {new MPI_Comm(comm), [this, family = std::move(family)](MPI_Comm* owned) {
             constexpr std::chrono::hours kNoLimit{1000};
             if (!family->cause()->failed()) {
-              launch(std::make_shared<FreeTask>(*owned, count_free()), family, kNoLimit);
+              launch(std::make_shared<FreeTask>(*owned),
+                     std::make_shared<Completion>("MPI_Comm_free", kNoLimit, family->cause()),
+                     family);
             }
             delete owned;
           }};
 }
 
-/// What is to be called once a communicator is freed.
-std::function<void()> MpiRuntime::count_free() {
-  const std::lock_guard lock(mutex_);
-  ++frees_;
-  return [this] {
-    const std::lock_guard done(mutex_);
-    --frees_;
-    ended_.notify_all();
-  };
-}
-
 void MpiRuntime::check_not_finalised(const Operation& operation, int rank, int size) const {
-  ISOBAR_CHECK(!is_finalised(), place(operation, rank, size),
+  ISOBAR_CHECK(!is_finalised(), full_name(operation, rank, size),
                ": the program has called MPI_Finalize; destroy the communicators before");
 }
 
@@ -201,7 +156,7 @@ void MpiRuntime::close() {
   new_tasks_.notify_one();
   // MPI_Finalize waits for slower ranks and may take long; a thread that a lost peer holds up
   // inside MPI is left there.
-  ended_.wait_for(lock, kPatience, [&] { return stopped_ || healthy_; });
+  ended_.wait_for(lock, kLeaveLimit, [&] { return stopped_ || healthy_; });
   const bool held_up = !stopped_ && !healthy_;
   lock.unlock();
   held_up ? thread_.detach() : thread_.join();
@@ -233,16 +188,18 @@ void MpiRuntime::initialise() {
   mpi_check(MPI_Initialized(&initialised), "MPI_Initialized");
   if (!initialised) {
     // Splits, and libraries beside isobar (Atlas), call MPI from threads of theirs.
-    mpi_check(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_MULTIPLE, &level_), "MPI_Init_thread");
+    mpi_check(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_MULTIPLE, &thread_level_),
+              "MPI_Init_thread");
     owns_mpi_ = true;
     // Errors that belong to no communicator go here, and would end the process.
     mpi_check(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN),
               "MPI_Comm_set_errhandler");
     return;
   }
-  mpi_check(MPI_Query_thread(&level_), "MPI_Query_thread");
-  ISOBAR_CHECK(level_ >= MPI_THREAD_SERIALIZED, "backend mpi: MPI was initialised at thread level ",
-               level_, ", wanted MPI_THREAD_MULTIPLE (", MPI_THREAD_MULTIPLE,
+  mpi_check(MPI_Query_thread(&thread_level_), "MPI_Query_thread");
+  ISOBAR_CHECK(thread_level_ >= MPI_THREAD_SERIALIZED,
+               "backend mpi: MPI was initialised at thread level ", thread_level_,
+               ", wanted MPI_THREAD_MULTIPLE (", MPI_THREAD_MULTIPLE,
                ") or at least MPI_THREAD_SERIALIZED (", MPI_THREAD_SERIALIZED,
                "); call MPI_Init_thread with it, or let isobar start MPI");
 }
@@ -254,7 +211,8 @@ void MpiRuntime::progress() {
   }
 }
 
-/// Waits for tasks while none is in flight; false at the end.
+/// Waits for tasks while none is in flight; false at the end. Tasks fly in the order of launch(),
+/// which is the order of collectives on each communicator: MPI matches them by it.
 bool MpiRuntime::take_new() {
   std::unique_lock lock(mutex_);
   if (flying_.empty()) {
@@ -272,7 +230,7 @@ bool MpiRuntime::poll() {
   if (!may_call) give_up();
   bool moved = start_waiting();
   if (may_call) {
-    for (const auto& completion : requests_.test()) moved |= advance(completion);
+    for (const auto& ended : requests_.test()) moved |= advance(ended);
   }
   const auto before = flying_.size();
   std::erase_if(flying_, [&](Flight& flight) { return leaves(flight); });
@@ -282,9 +240,10 @@ bool MpiRuntime::poll() {
 /// The program has finalised MPI while operations were in flight: no call is allowed any more.
 void MpiRuntime::give_up() {
   for (auto& flight : flying_) {
-    if (dynamic_cast<FreeTask*>(flight.task.get()) || flight.broken) continue;
+    if (is_free(*flight.task) || flight.broken) continue;
     flight.started = flight.broken = true;
-    complain(flight, flight.task->place() + ": the program has called MPI_Finalize meanwhile");
+    suspect(flight,
+            flight.completion->full_name() + ": the program has called MPI_Finalize meanwhile");
   }
 }
 
@@ -294,25 +253,25 @@ bool MpiRuntime::start_waiting() {
     if (flight.started || !flight.task->may_start()) continue;
     flight.started = moved = true;
     try {
-      flight.ticket->family->cause()->check();
+      flight.family->cause()->check();
       flight.task->start(requests_);
     } catch (const std::exception& error) {
       flight.broken = true;
-      complain(flight, detail::join(flight.task->place(), ": ", error.what()));
+      suspect(flight, detail::join(flight.completion->full_name(), ": ", error.what()));
     }
   }
   return moved;
 }
 
-bool MpiRuntime::advance(const MpiRequests::Completion& completion) {
+bool MpiRuntime::advance(const MpiRequests::Ended& ended) {
   try {
-    mpi_check(completion.error, "MPI");
-    completion.task->advance(requests_, completion.token, completion.status);
+    mpi_check(ended.error, "MPI");
+    ended.task->advance(requests_, ended.token, ended.status);
   } catch (const std::exception& error) {
     for (auto& flight : flying_) {
-      if (flight.task.get() != completion.task || flight.broken) continue;
+      if (flight.task.get() != ended.task || flight.broken) continue;
       flight.broken = true;
-      complain(flight, detail::join(flight.task->place(), ": ", error.what()));
+      suspect(flight, detail::join(flight.completion->full_name(), ": ", error.what()));
     }
   }
   return true;
@@ -320,7 +279,7 @@ bool MpiRuntime::advance(const MpiRequests::Completion& completion) {
 
 /// True if it is no longer in flight.
 bool MpiRuntime::leaves(Flight& flight) {
-  if (flight.broken || flight.ticket->family->cause()->failed()) {
+  if (flight.broken || flight.family->cause()->failed()) {
     abandon(flight);
     return true;
   }
@@ -328,36 +287,38 @@ bool MpiRuntime::leaves(Flight& flight) {
     end(flight);
     return true;
   }
-  if (steady_clock::now() > flight.ticket->deadline) complain(flight, flight.task->too_late());
+  if (flight.completion->is_late()) suspect(flight, flight.completion->too_late());
   return false;
 }
 
 /// Who waits for it hears the verdict; the thread itself goes on.
-void MpiRuntime::complain(Flight& flight, const std::string& message) {
+void MpiRuntime::suspect(Flight& flight, const std::string& message) {
   {
     const std::lock_guard lock(mutex_);
-    if (!flight.ticket->complaint.empty()) return;
-    flight.ticket->complaint = message;
     healthy_ = false;
   }
-  flight.ticket->family->cause()->suspect(message);
+  flight.completion->fail(message);
   ended_.notify_all();
 }
 
 void MpiRuntime::end(Flight& flight) {
-  std::shared_ptr<const MpiTask> task;  // its tensors go once the lock is free again
+  flight.completion->complete();
   const std::lock_guard lock(mutex_);
-  task.swap(flight.ticket->task);
-  flight.ticket->done = true;
-  --pending_;
-  ended_.notify_all();
+  uncount(flight);
 }
 
 void MpiRuntime::abandon(Flight& flight) {
   requests_.forget(*flight.task);
-  abandoned_.push_back(flight);
+  // MPI may write to the tensors of what has failed until the process ends.
+  keep_to_the_end(std::make_shared<Flight>(flight));
   const std::lock_guard lock(mutex_);
-  --pending_;
+  uncount(flight);
+}
+
+/// However it ended: who waits for the frees must not wait for one that was given up. Under the
+/// mutex.
+void MpiRuntime::uncount(const Flight& flight) {
+  --(is_free(*flight.task) ? frees_ : pending_);
   ended_.notify_all();
 }
 

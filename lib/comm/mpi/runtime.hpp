@@ -7,15 +7,14 @@
 #include <condition_variable>
 #include <deque>
 #include <exception>
-#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <thread>
-#include <vector>
 
-#include "comm/first_cause.hpp"
-#include "comm/fork.hpp"
+#include "comm/backend/completion.hpp"
+#include "comm/backend/first_cause.hpp"
+#include "comm/backend/fork.hpp"
 #include "comm/mpi/pace.hpp"
 #include "comm/mpi/requests.hpp"
 #include "comm/mpi/task.hpp"
@@ -24,8 +23,8 @@ namespace isobar {
 
 class MpiRuntime;
 
-/// The communicators that fail together, seen by the runtime: those who wait are
-/// woken when their world has failed.
+/// The communicators that fail together, seen by the runtime: its thread is woken when
+/// their world has failed.
 class MpiFamily {
  public:
   MpiFamily(MpiRuntime& runtime, std::shared_ptr<FirstCause> cause);
@@ -55,9 +54,9 @@ class MpiRuntime {
   /// takes longer than `timeout`, and UsageError where MPI cannot be used.
   static MpiRuntime& get(std::chrono::milliseconds timeout);
 
-  /// Never blocks. The Work throws the family's first cause.
-  Work launch(std::shared_ptr<MpiTask> task, std::shared_ptr<MpiFamily> family,
-              std::chrono::milliseconds timeout);
+  /// Carries `task` out and ends `completion`, which it returns. Never blocks.
+  Work launch(std::shared_ptr<MpiTask> task, std::shared_ptr<Completion> completion,
+              std::shared_ptr<MpiFamily> family);
 
   /// Counts the communicators: MPI is finalised at the end of the program if all
   /// of them are gone and none has failed.
@@ -72,27 +71,18 @@ class MpiRuntime {
   void check_not_finalised(const Operation& operation, int rank, int size) const;
 
   /// Other threads may call MPI too.
-  bool is_concurrent() const { return level_ == MPI_THREAD_MULTIPLE; }
+  bool is_concurrent() const { return thread_level_ == MPI_THREAD_MULTIPLE; }
 
  private:
   friend class MpiFamily;
-  friend class MpiWork;
   struct AtExit;
 
-  /// What a task and those who wait for it share; guarded by the mutex. A ticket is
-  /// never dropped under it: the last one may take its family along.
-  struct Ticket {
-    std::shared_ptr<MpiFamily> family;
-    std::chrono::steady_clock::time_point deadline;
-    /// Holds the tensors until the end.
-    std::shared_ptr<const MpiTask> task;
-    std::string complaint;
-    bool done = false;
-  };
-
+  /// A task and those who wait for it. Never dropped under the mutex: the last one may take its
+  /// family along, whose end waits for who wakes this runtime.
   struct Flight {
     std::shared_ptr<MpiTask> task;
-    std::shared_ptr<Ticket> ticket;
+    std::shared_ptr<Completion> completion;
+    std::shared_ptr<MpiFamily> family;
     bool started = false;
     bool broken = false;
   };
@@ -100,7 +90,6 @@ class MpiRuntime {
   MpiRuntime() = default;
   void wait_ready(std::chrono::milliseconds timeout);
   void wake_failed();
-  std::function<void()> count_free();
   void close();
 
   // On the progress thread.
@@ -111,11 +100,12 @@ class MpiRuntime {
   bool poll();
   void give_up();
   bool start_waiting();
-  bool advance(const MpiRequests::Completion& completion);
+  bool advance(const MpiRequests::Ended& ended);
   bool leaves(Flight& flight);
-  void complain(Flight& flight, const std::string& message);
+  void suspect(Flight& flight, const std::string& message);
   void end(Flight& flight);
   void abandon(Flight& flight);
+  void uncount(const Flight& flight);
   void nap();
   void finalise();
 
@@ -125,7 +115,7 @@ class MpiRuntime {
   std::condition_variable ended_;
   // Guarded by the mutex.
   std::deque<Flight> queue_;
-  /// Tasks launched and not yet ended.
+  /// Tasks launched and not yet ended, but for the frees.
   int pending_ = 0;
   int communicators_ = 0;
   /// Communicators to be freed.
@@ -139,12 +129,9 @@ class MpiRuntime {
 
   // The progress thread's own; the level is fixed before anyone can ask.
   bool owns_mpi_ = false;
-  int level_ = MPI_THREAD_SINGLE;
+  int thread_level_ = MPI_THREAD_SINGLE;
   MpiRequests requests_;
   std::deque<Flight> flying_;
-  /// Operations of failed communicators: MPI may write to their tensors until the
-  /// process ends, so they are kept.
-  std::vector<Flight> abandoned_;
   MpiPace pace_;
 
   std::thread thread_;

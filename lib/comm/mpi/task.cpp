@@ -3,14 +3,9 @@
 
 #include <utility>
 
-#include "comm/backend.hpp"
 #include "comm/mpi/requests.hpp"
 
 namespace isobar {
-
-std::string MpiPlace::place() const { return isobar::place(operation, rank, size); }
-
-std::string MpiPlace::too_late() const { return timed_out(operation, rank, size); }
 
 MpiCalls::MpiCalls(Start start, Finish finish, const MpiLoad& load)
     : start_(std::move(start)), finish_(std::move(finish)), load_(load) {}

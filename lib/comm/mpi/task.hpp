@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <isobar/comm/operation.hpp>
 #include <mpi.h>
 
 #include <cstdint>
 #include <functional>
-#include <string>
 #include <vector>
 
 #include "comm/mpi/pace.hpp"
@@ -16,8 +14,7 @@ namespace isobar {
 class MpiRequests;
 
 /// One thing that the progress thread does: started once, then told of each of its
-/// requests that completes, when it may make further ones. Only the two texts may
-/// be asked for by another thread.
+/// requests that completes, when it may make further ones.
 class MpiTask {
  public:
   virtual ~MpiTask() = default;
@@ -32,20 +29,6 @@ class MpiTask {
   virtual void advance(MpiRequests& requests, int64_t token, const MPI_Status& status) = 0;
 
   virtual bool finished() const = 0;
-
-  /// "allreduce #41 on rank 3 of 8", and the message once the time is over.
-  virtual std::string place() const = 0;
-  virtual std::string too_late() const = 0;
-};
-
-/// An operation of a rank, for the texts.
-struct MpiPlace {
-  Operation operation;
-  int rank = 0;
-  int size = 1;
-
-  std::string place() const;
-  std::string too_late() const;
 };
 
 /// Calls of the MPI library's own that end together.

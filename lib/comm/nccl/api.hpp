@@ -49,7 +49,7 @@ struct NcclApi : DeviceApi {
   /// The slot is filled once the parent answers success, and never for a negative
   /// color (nccl#1472).
   std::function<NcclStatus(NcclComm comm, int color, int key, NcclSlot& child)> split;
-  std::function<NcclStatus(NcclComm comm, int& rank, int& size)> place;
+  std::function<NcclStatus(NcclComm comm, int& rank, int& size)> rank_and_size;
   std::function<NcclStatus(NcclComm comm)> async_status;
   std::function<NcclStatus(NcclComm comm)> finalize;
   std::function<NcclStatus(NcclComm comm)> destroy;

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The real table of calls.
+// The real table of calls. They come from the queue's threads, which have set the device, and from
+// the thread that makes or ends a link. All but an abort are non-blocking: an answer of
+// ncclInProgress is no error, and NcclLink asks again.
 #include <isobar/core/error.hpp>
 #include <ATen/ops/empty.h>
 #include <c10/core/StreamGuard.h>
@@ -10,6 +12,7 @@
 #include <mutex>
 #include <utility>
 
+#include "comm/devices/torch_stream.hpp"
 #include "comm/nccl/alias.hpp"
 #include "comm/nccl/communicator.hpp"
 
@@ -17,12 +20,6 @@ namespace isobar {
 namespace {
 
 using c10::impl::VirtualGuardImpl;
-
-c10::Device gpu(int index) { return {c10::kCUDA, static_cast<c10::DeviceIndex>(index)}; }
-
-c10::Stream torch_stream(int device, DeviceStream stream) {
-  return c10::Stream(c10::Stream::UNSAFE, gpu(device), stream);
-}
 
 /// The raw stream of the calling thread's device, which the queue's threads have set.
 nccl::RawStream raw(DeviceStream stream) {
@@ -89,7 +86,7 @@ NcclStatus split(NcclComm comm, int color, int key, NcclSlot& child) {
   return status_of(ncclCommSplit(raw(comm), raw_color, key, raw(child), &config), raw(comm));
 }
 
-NcclStatus place(NcclComm comm, int& rank, int& size) {
+NcclStatus rank_and_size(NcclComm comm, int& rank, int& size) {
   auto status = status_of(ncclCommUserRank(raw(comm), &rank), raw(comm));
   if (status.result != NcclResult::success) return status;
   return status_of(ncclCommCount(raw(comm), &size), raw(comm));
@@ -105,7 +102,7 @@ void fill_communicators(NcclApi& api) {
   api.make_unique_id = make_unique_id;
   api.init = init;
   api.split = split;
-  api.place = place;
+  api.rank_and_size = rank_and_size;
   api.async_status = async_status;
   api.finalize = [](NcclComm comm) { return status_of(ncclCommFinalize(raw(comm)), raw(comm)); };
   api.destroy = [](NcclComm comm) { return status_of(ncclCommDestroy(raw(comm))); };

@@ -1,4 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
+// Callers only push and order their streams; the queue's two threads do the rest. The queue, and so
+// the one order of issue, belongs to the device and outlives a communicator. An end goes through
+// three stages, each within a limit: what was issued is put on the stream, the subscription to the
+// cause ends, so that no abort can come from there, and then NCCL's communicator is ended in good
+// order, or by abort where the world has failed.
 #include "comm/nccl/communicator.hpp"
 
 #include <isobar/core/error.hpp>
@@ -6,8 +11,9 @@
 #include <algorithm>
 #include <utility>
 
-#include "comm/backend.hpp"
-#include "comm/fork.hpp"
+#include "comm/backend/communicator_access.hpp"
+#include "comm/backend/keeper.hpp"
+#include "comm/backend/operation_facts.hpp"
 
 namespace isobar {
 namespace {
@@ -57,8 +63,8 @@ class NcclCommunicator final : public Communicator {
   ~NcclCommunicator() override {
     if (!link_) return;
     if (first_cause()->is_copy()) {
-      keep_undestroyed(std::move(link_));
-      keep_undestroyed(std::move(queue_));
+      keep_to_the_end(std::move(link_));
+      keep_to_the_end(std::move(queue_));
       return;
     }
     if (!queue_->drain(*link_, kGoodbye)) link_->abort();
@@ -71,6 +77,9 @@ class NcclCommunicator final : public Communicator {
   Work do_start(Operation operation) override {
     if (size() == 1) return complete_alone(operation);
     check_device(operation);
+    ISOBAR_CHECK(!is_message(operation), full_name(operation, rank(), size()), ": backend ",
+                 backend(),
+                 " carries collectives only; send a CPU tensor, or broadcast() in a group of two");
     const bool barrier = operation.kind == OperationKind::barrier;
     auto flight = queue_->push(link_, std::move(operation));
     return Work(std::make_shared<NcclWork>(queue_, std::move(flight), barrier));
@@ -80,7 +89,7 @@ class NcclCommunicator final : public Communicator {
     const at::Device wanted(queue_->api()->device_type, wanted_index());
     for (const auto* tensor : {&operation.input, &operation.output}) {
       ISOBAR_CHECK(!tensor->defined() || tensor->device() == wanted,
-                   place(operation, rank(), size()), ": the tensor is on ", tensor->device(),
+                   full_name(operation, rank(), size()), ": the tensor is on ", tensor->device(),
                    ", but this communicator takes tensors on ", wanted,
                    "; move it there or use a communicator for its device");
     }
@@ -103,12 +112,12 @@ class NcclCommunicator final : public Communicator {
     const auto where = detail::join("split on rank ", rank(), " of ", size());
     auto slot = link_->split(color, key, where, timeout());
     if (color < 0) return nullptr;
-    take_place(options, slot->comm);
+    read_rank_and_size(options, slot->comm);
     return adopt(options, std::move(slot));
   }
 
-  void take_place(NcclOptions& options, NcclComm comm) const {
-    const auto status = queue_->api()->place(comm, options.rank, options.size);
+  void read_rank_and_size(NcclOptions& options, NcclComm comm) const {
+    const auto status = queue_->api()->rank_and_size(comm, options.rank, options.size);
     if (status.result == NcclResult::error) first_cause()->fail("split: " + status.message);
   }
 

@@ -7,7 +7,7 @@
 #include <memory>
 #include <vector>
 
-#include "comm/first_cause.hpp"
+#include "comm/backend/first_cause.hpp"
 #include "comm/nccl/queue.hpp"
 
 namespace isobar {
@@ -38,10 +38,7 @@ std::vector<char> make_nccl_unique_id();
 /// result to order, it blocks the host. Throws CommError with `cause` where ranks do not
 /// come in time, and UsageError without NCCL.
 ///
-/// Messages (send, receive) are issued with the next collective of the process on this
-/// device or when something is waited for. NCCL has no tags: they pair the messages
-/// that are issued together, and across those the order of the calls counts. Messages
-/// take their place in the order of collectives.
+/// Carries collectives only: send() and receive() throw UsageError.
 std::unique_ptr<Communicator> make_nccl_communicator(const NcclOptions& options,
                                                      std::shared_ptr<FirstCause> cause);
 

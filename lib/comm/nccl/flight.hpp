@@ -4,13 +4,14 @@
 #include <isobar/comm/operation.hpp>
 
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "comm/nccl/link.hpp"
 
 namespace isobar {
 
-/// One operation on its way, or several messages that go together.
+/// One operation on its way.
 ///
 /// Its tensors are held here until the device has passed `done`, instead of being
 /// marked in LibTorch's caching allocator (record_stream): marked memory comes back
@@ -18,7 +19,6 @@ namespace isobar {
 /// flight, and an abandoned operation could not keep its memory from being used anew.
 struct NcclFlight {
   enum class Stage {
-    open,    ///< messages that others may still join
     queued,  ///< its turn has not come
     issued,  ///< it is on the device's stream
     done,    ///< ended well
@@ -28,10 +28,10 @@ struct NcclFlight {
   std::shared_ptr<NcclLink> link;
   NcclLink::Clock::time_point deadline;
 
-  /// Written under the queue's mutex: while open, and when the flight is over.
-  std::vector<Operation> operations;
-  /// What the inputs wait for: points on the callers' streams.
-  std::vector<DeviceEvent> inputs;
+  /// Taken away under the queue's mutex when the flight is over.
+  std::optional<Operation> operation;
+  /// What the inputs wait for: a point on the caller's stream.
+  DeviceEvent input;
 
   /// The issuing thread's until issued.
   std::vector<at::Tensor> scratch;

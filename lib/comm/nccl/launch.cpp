@@ -1,4 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
+// On the queue's issuing thread. All steps of an operation go on the link's one stream in their
+// order, so a step needs no event for what the one before it wrote, and scratch memory lives until
+// the stream has passed. Sends and receives of an exchange are one group of NCCL's: issued singly,
+// each would wait for its peer before the next is there.
 #include "comm/nccl/launch.hpp"
 
 #include <isobar/core/error.hpp>
@@ -8,7 +12,9 @@
 #include <algorithm>
 #include <utility>
 
-#include "comm/element_type.hpp"
+#include "comm/backend/element_type.hpp"
+#include "comm/backend/operation_facts.hpp"
+#include "comm/backend/tensor_bytes.hpp"
 
 namespace isobar {
 namespace {
@@ -40,12 +46,11 @@ NcclType nccl_type(at::ScalarType type) {
 /// position; it has no 16-bit integers. The least and the greatest value depend on no order.
 bool owner_combines(const Operation& operation, at::ScalarType type, bool deterministic) {
   if (type == at::kShort) return true;
-  if (operation.reduce != ReduceOp::sum || !at::isFloatingType(type)) return false;
-  return deterministic || accumulation_type(type) != type;
+  return operation.reduce == ReduceOp::sum && needs_owner(type, deterministic);
 }
 
 /// Rank 0's part op rank 1's op ..., as the threads backend does it: the same bits.
-void combine_in_order(const at::Tensor& parts, ReduceOp op, const at::Tensor& into) {
+void combine_rows(const at::Tensor& parts, ReduceOp op, const at::Tensor& into) {
   const auto type = accumulation_type(parts.scalar_type());
   auto total = parts[0].to(type, /*non_blocking=*/false, /*copy=*/true);
   for (int64_t r = 1; r < parts.size(0); ++r) {
@@ -60,10 +65,6 @@ void combine_in_order(const at::Tensor& parts, ReduceOp op, const at::Tensor& in
 /// Flat, and with a version counter of its own: a transport writes memory behind autograd's back.
 at::Tensor flat(const at::Tensor& tensor) { return tensor.variable_data().view({-1}); }
 
-char* bytes_of(const at::Tensor& tensor) { return static_cast<char*>(tensor.data_ptr()); }
-
-int64_t byte_count(const at::Tensor& tensor) { return static_cast<int64_t>(tensor.nbytes()); }
-
 /// What one operation does on the link's stream, step by step.
 class Launch {
  public:
@@ -71,7 +72,6 @@ class Launch {
       : link_(link), api_(link.api()), stream_(link.stream()), scratch_(scratch) {}
 
   void run(const Operation& operation);
-  void messages(const std::vector<Operation>& operations);
 
  private:
   using Counts = std::vector<int64_t>;
@@ -120,7 +120,7 @@ void Launch::run(const Operation& operation) {
       return barrier();
     case OperationKind::send:
     case OperationKind::receive:
-      return messages({operation});
+      break;  // the communicator refuses them
   }
 }
 
@@ -143,6 +143,7 @@ NcclStatus Launch::grouped(const std::function<NcclStatus()>& calls) {
 void Launch::exchange(const at::Tensor& input, const Counts& sent, const at::Tensor& output,
                       const Counts& received) {
   const auto calls = [&](NcclComm comm) -> NcclStatus {
+    // A rank sends to itself as well: NCCL copies that on the device, in the same group.
     const char* from = bytes_of(input);
     char* to = bytes_of(output);
     for (int r = 0; r < size(); ++r) {
@@ -188,7 +189,7 @@ void Launch::owner_allreduce(const Operation& operation) {
   const bool even = part * size() == count;
   const auto whole = even ? buffer : allocate(part * size(), buffer.scalar_type());
   const auto own = whole.narrow(0, rank() * part, mine);
-  compute([=, op = operation.reduce] { combine_in_order(parts, op, own); });
+  compute([=, op = operation.reduce] { combine_rows(parts, op, own); });
   all_gather(whole.narrow(0, rank() * part, part), whole);
   if (!even) compute([=] { buffer.copy_(whole.narrow(0, 0, count)); });
 }
@@ -209,7 +210,7 @@ void Launch::owner_reduce_scatter(const Operation& operation) {
   const Counts each(size(), byte_count(output));
   exchange(operation.input, each, parts, each);
   compute([=, rows = parts.view({size(), -1}), op = operation.reduce] {
-    combine_in_order(rows, op, output);
+    combine_rows(rows, op, output);
   });
 }
 
@@ -221,8 +222,7 @@ void Launch::all_gather(const at::Tensor& input, const at::Tensor& output) {
 }
 
 void Launch::all_to_all(const Operation& operation) {
-  auto row = static_cast<int64_t>(operation.input.element_size());
-  for (int64_t d = 1; d < operation.input.dim(); ++d) row *= operation.input.size(d);
+  const auto row = row_bytes(operation.input);
   auto sent = operation.input_rows;
   auto received = operation.output_rows;
   for (auto* rows : {&sent, &received}) {
@@ -239,6 +239,7 @@ void Launch::broadcast(const Operation& operation) {
   });
 }
 
+/// NCCL has none: the shortest operation that needs every rank.
 void Launch::barrier() {
   const auto one = allocate(1, at::kFloat);
   link_.call([&](NcclComm comm) {
@@ -247,34 +248,10 @@ void Launch::barrier() {
   });
 }
 
-void Launch::messages(const std::vector<Operation>& operations) {
-  std::vector<const Operation*> ordered;
-  for (const auto& operation : operations) ordered.push_back(&operation);
-  // NCCL knows no tags and pairs what goes between two ranks in order: by tag on both sides.
-  std::stable_sort(ordered.begin(), ordered.end(),
-                   [](const auto* a, const auto* b) { return a->tag < b->tag; });
-  const auto calls = [&](NcclComm comm) -> NcclStatus {
-    for (const auto* o : ordered) {
-      const auto& tensor = o->kind == OperationKind::send ? o->input : o->output;
-      if (tensor.numel() == 0) continue;
-      const auto bytes = byte_count(tensor);
-      auto status = o->kind == OperationKind::send
-                        ? api_.send(bytes_of(tensor), bytes, o->peer, comm, stream_)
-                        : api_.receive(bytes_of(tensor), bytes, o->peer, comm, stream_);
-      if (status.result == NcclResult::error) return status;
-    }
-    return {};
-  };
-  link_.call([&](NcclComm comm) { return grouped([&] { return calls(comm); }); });
-}
-
 }  // namespace
 
-void launch(const std::vector<Operation>& operations, NcclLink& link,
-            std::vector<at::Tensor>& scratch) {
-  Launch steps(link, scratch);
-  if (operations.size() == 1) return steps.run(operations.front());
-  steps.messages(operations);
+void launch(const Operation& operation, NcclLink& link, std::vector<at::Tensor>& scratch) {
+  Launch(link, scratch).run(operation);
 }
 
 }  // namespace isobar

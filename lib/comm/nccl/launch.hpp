@@ -9,11 +9,9 @@
 
 namespace isobar {
 
-/// Puts a collective, or messages that go together, on the link's stream. Blocks
-/// until NCCL has taken all of it, which may be as long as another rank is away.
-/// Tensors made for it are added to `scratch` and are in use until the stream has
-/// passed. Throws CommError with NCCL's words.
-void launch(const std::vector<Operation>& operations, NcclLink& link,
-            std::vector<at::Tensor>& scratch);
+/// Puts a collective on the link's stream. Blocks until NCCL has taken all of it, which
+/// may be as long as another rank is away. Tensors made for it are added to `scratch` and
+/// are in use until the stream has passed. Throws CommError with NCCL's words.
+void launch(const Operation& operation, NcclLink& link, std::vector<at::Tensor>& scratch);
 
 }  // namespace isobar

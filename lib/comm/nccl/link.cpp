@@ -1,12 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
+// The issuing thread calls, the watching thread asks for the status, whoever records the first
+// cause aborts, and a thread of its own ends the communicator, since that may hang. `use_` is held
+// around each call, because NCCL wants one thread at a time on a communicator. An abort alone may
+// go past it: it is what makes a call return that hangs. `given_up_` is set before, so that no new
+// call begins meanwhile.
 #include "comm/nccl/link.hpp"
 
 #include <isobar/core/error.hpp>
 
 #include <utility>
 
-#include "comm/backend.hpp"
-#include "comm/devices/naps.hpp"
+#include "comm/backend/naps.hpp"
+#include "comm/backend/operation_facts.hpp"
 
 namespace isobar {
 namespace {
@@ -20,7 +25,7 @@ struct Attempt {
   std::shared_ptr<const NcclApi> api;
   int device;
   FirstCause& cause;
-  const std::string& place;
+  const std::string& where;
   std::chrono::milliseconds timeout;
   std::shared_ptr<NcclSlot> slot = std::make_shared<NcclSlot>();
 
@@ -37,7 +42,7 @@ struct Attempt {
     give_up();
     cause.check();
     const bool late = status.result == NcclResult::in_progress;
-    cause.fail(place + ": " + (late ? "no answer in " + in_words(timeout) : status.message));
+    cause.fail(where + ": " + (late ? "no answer in " + in_words(timeout) : status.message));
   }
 
   /// May hang (nccl#863, nccl#1777), so not in this thread.
@@ -63,19 +68,19 @@ NcclLink::NcclLink(std::shared_ptr<const NcclApi> api, std::shared_ptr<NcclSlot>
 std::shared_ptr<NcclSlot> NcclLink::connect(const std::shared_ptr<const NcclApi>& api,
                                             const NcclLinkOptions& options,
                                             const std::vector<char>& id, FirstCause& cause,
-                                            const std::string& place,
+                                            const std::string& where,
                                             std::chrono::milliseconds timeout) {
   api->use_device(options.device);
-  const Attempt attempt{api, options.device, cause, place, timeout};
+  const Attempt attempt{api, options.device, cause, where, timeout};
   const auto begun = api->init(*attempt.slot, options.size, id, options.rank);
   attempt.await(begun, [&] { return api->async_status(attempt.slot->comm); });
   return attempt.slot;
 }
 
-std::shared_ptr<NcclSlot> NcclLink::split(int color, int key, const std::string& place,
+std::shared_ptr<NcclSlot> NcclLink::split(int color, int key, const std::string& where,
                                           std::chrono::milliseconds timeout) {
   api_->use_device(options_.device);
-  const Attempt attempt{api_, options_.device, *cause_, place, timeout};
+  const Attempt attempt{api_, options_.device, *cause_, where, timeout};
   const auto begun =
       use([&](NcclComm comm) { return api_->split(comm, color, key, *attempt.slot); });
   attempt.await(begun, [&]() -> NcclStatus {

@@ -11,7 +11,7 @@
 #include <thread>
 #include <vector>
 
-#include "comm/first_cause.hpp"
+#include "comm/backend/first_cause.hpp"
 #include "comm/nccl/api.hpp"
 
 namespace isobar {
@@ -35,16 +35,16 @@ class NcclLink : public std::enable_shared_from_this<NcclLink> {
            const NcclLinkOptions& options, std::shared_ptr<FirstCause> cause);
 
   /// Makes a world's communicator; blocks until all its ranks have come. Throws
-  /// CommError, `place` in front.
+  /// CommError, `where` in front.
   static std::shared_ptr<NcclSlot> connect(const std::shared_ptr<const NcclApi>& api,
                                            const NcclLinkOptions& options,
                                            const std::vector<char>& id, FirstCause& cause,
-                                           const std::string& place,
+                                           const std::string& where,
                                            std::chrono::milliseconds timeout);
 
   /// Makes the communicator of this rank's color; null for a negative one. Blocks
   /// and throws like connect().
-  std::shared_ptr<NcclSlot> split(int color, int key, const std::string& place,
+  std::shared_ptr<NcclSlot> split(int color, int key, const std::string& where,
                                   std::chrono::milliseconds timeout);
 
   const NcclApi& api() const noexcept { return *api_; }

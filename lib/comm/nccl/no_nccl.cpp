@@ -7,19 +7,19 @@
 namespace isobar {
 namespace {
 
-[[noreturn]] void refuse() {
+[[noreturn]] void refuse_nccl() {
   throw UsageError(
-      "backend nccl: isobar was built without NCCL; configure it with -DISOBAR_CUDA=ON (preset "
-      "cuda), or choose backend mpi or gloo");
+      "backend nccl: isobar was built without NCCL; configure it with -DISOBAR_GPU=cuda or rocm "
+      "(presets of these names), or choose backend mpi or gloo");
 }
 
 }  // namespace
 
-std::vector<char> make_nccl_unique_id() { refuse(); }
+std::vector<char> make_nccl_unique_id() { refuse_nccl(); }
 
 std::unique_ptr<Communicator> make_nccl_communicator(const NcclOptions&,
                                                      std::shared_ptr<FirstCause>) {
-  refuse();
+  refuse_nccl();
 }
 
 std::string nccl_library_version() { return {}; }

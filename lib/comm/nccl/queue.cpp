@@ -1,4 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
+// Callers push and wait, one thread issues, one watches. The mutex guards the lists and the stages
+// of flights; it is never held during a call of NCCL's or of the device's, which may take as long
+// as another rank is away. The issuing thread makes a queued flight issued or failed, the watching
+// thread makes it done and alone takes it off `flying_`: its tensors are held until the device has
+// passed, or to the end of the program.
 #include "comm/nccl/queue.hpp"
 
 #include <isobar/core/error.hpp>
@@ -7,8 +12,9 @@
 #include <algorithm>
 #include <utility>
 
-#include "comm/backend.hpp"
-#include "comm/devices/naps.hpp"
+#include "comm/backend/keeper.hpp"
+#include "comm/backend/naps.hpp"
+#include "comm/backend/operation_facts.hpp"
 #include "comm/nccl/launch.hpp"
 
 namespace isobar {
@@ -19,25 +25,13 @@ namespace {
 constexpr std::chrono::milliseconds kLook{1};
 
 /// How often where only failed operations are left, which may never end.
-constexpr std::chrono::milliseconds kLookAtWrecks{50};
+constexpr std::chrono::milliseconds kLookAtFailed{50};
 
 /// How soon a waiter sees that the world has failed.
 constexpr std::chrono::milliseconds kGlance{2};
 
 /// How long the threads may take to stop: one may hang inside NCCL.
 constexpr std::chrono::seconds kPatienceOfThreads{2};
-
-bool is_message(const Operation& operation) {
-  return operation.kind == OperationKind::send || operation.kind == OperationKind::receive;
-}
-
-/// The device may write to their tensors until the process ends.
-void keep_for_ever(std::vector<NcclQueue::FlightPtr> wrecks) {
-  static std::mutex mutex;
-  static auto* const kept = new std::vector<NcclQueue::FlightPtr>;
-  const std::lock_guard lock(mutex);
-  kept->insert(kept->end(), wrecks.begin(), wrecks.end());
-}
 
 }  // namespace
 
@@ -55,6 +49,7 @@ bool NcclQueue::attach() {
   return true;
 }
 
+// A thread that hangs inside NCCL is left behind with what it holds.
 void NcclQueue::detach() noexcept {
   std::unique_lock lock(mutex_);
   if (--communicators_ > 0) return;
@@ -63,10 +58,11 @@ void NcclQueue::detach() noexcept {
   to_watch_.notify_all();
   const bool stopped =
       changed_.wait_for(lock, kPatienceOfThreads, [this] { return running_ == 0; });
-  auto wrecks = std::exchange(flying_, {});
+  auto failed = std::exchange(flying_, {});
   lock.unlock();
   for (auto& thread : threads_) stopped ? thread.join() : thread.detach();
-  if (!wrecks.empty()) keep_for_ever(std::move(wrecks));
+  // The device may write to their tensors until the process ends.
+  for (auto& flight : failed) keep_to_the_end(std::move(flight));
 }
 
 bool NcclQueue::has_stopped() {
@@ -86,55 +82,21 @@ void NcclQueue::run(Side side) noexcept {
 }
 
 NcclQueue::FlightPtr NcclQueue::push(std::shared_ptr<NcclLink> link, Operation operation) {
-  auto input = api_->record(device_, api_->current_stream(device_));
-  const std::lock_guard lock(mutex_);
-  if (!is_message(operation)) {
-    start_messages();
-    auto flight = add(std::move(link), std::move(operation), std::move(input));
-    queue_.push_back(flight);
-    to_issue_.notify_one();
-    return flight;
-  }
-  if (auto flight = open_messages_of(*link)) {
-    flight->operations.push_back(std::move(operation));
-    flight->inputs.push_back(std::move(input));
-    return flight;
-  }
-  auto flight = add(std::move(link), std::move(operation), std::move(input));
-  flight->stage = Stage::open;
-  return open_.emplace_back(std::move(flight));
-}
-
-NcclQueue::FlightPtr NcclQueue::add(std::shared_ptr<NcclLink> link, Operation operation,
-                                    DeviceEvent input) {
   auto flight = std::make_shared<NcclFlight>();
   flight->link = std::move(link);
   flight->deadline = Clock::now() + operation.timeout;
-  flight->operations.push_back(std::move(operation));
-  flight->inputs.push_back(std::move(input));
+  flight->operation = std::move(operation);
+  flight->input = api_->record(device_, api_->current_stream(device_));
+  const std::lock_guard lock(mutex_);
   if (flying_.empty()) to_watch_.notify_one();
-  return flying_.emplace_back(std::move(flight));
-}
-
-NcclQueue::FlightPtr NcclQueue::open_messages_of(const NcclLink& link) {
-  const auto found = std::find_if(open_.begin(), open_.end(),
-                                  [&](const auto& flight) { return flight->link.get() == &link; });
-  return found == open_.end() ? nullptr : *found;
-}
-
-void NcclQueue::start_messages() {
-  if (open_.empty()) return;
-  for (auto& flight : open_) {
-    flight->stage = Stage::queued;
-    queue_.push_back(std::move(flight));
-  }
-  open_.clear();
+  flying_.push_back(flight);
+  queue_.push_back(flight);
   to_issue_.notify_one();
+  return flight;
 }
 
 bool NcclQueue::is_completed(const FlightPtr& flight) {
   std::unique_lock lock(mutex_);
-  start_messages();
   const auto stage = flight->stage;
   const auto done = flight->done;
   lock.unlock();
@@ -145,7 +107,7 @@ bool NcclQueue::is_completed(const FlightPtr& flight) {
 void NcclQueue::wait_issued(const FlightPtr& flight) {
   auto& cause = flight->link->cause();
   std::unique_lock lock(mutex_);
-  start_messages();
+  // A failure of the world signals nothing here, hence the glances.
   while (flight->stage == Stage::queued && !cause.failed() && Clock::now() < flight->deadline) {
     changed_.wait_for(lock, kGlance);
   }
@@ -184,7 +146,6 @@ bool NcclQueue::waits_for_its_turn(const NcclLink& link) const {
 bool NcclQueue::drain(const NcclLink& link, std::chrono::milliseconds limit) {
   const auto until = Clock::now() + limit;
   std::unique_lock lock(mutex_);
-  start_messages();
   while (waits_for_its_turn(link) && !link.cause().failed() && Clock::now() < until) {
     changed_.wait_for(lock, kGlance);
   }
@@ -194,8 +155,8 @@ bool NcclQueue::drain(const NcclLink& link, std::chrono::milliseconds limit) {
 std::string NcclQueue::too_late(const FlightPtr& flight) {
   const auto& options = flight->link->options();
   const std::lock_guard lock(mutex_);
-  if (flight->operations.empty()) return "an operation of NCCL's ended too late";
-  return timed_out(flight->operations.front(), options.rank, options.size);
+  if (!flight->operation) return "an operation of NCCL's ended too late";
+  return timed_out(*flight->operation, options.rank, options.size);
 }
 
 void NcclQueue::issue_all() {
@@ -231,7 +192,7 @@ void NcclQueue::issue(NcclFlight& flight) {
 
 void NcclQueue::put_on_stream(NcclFlight& flight) {
   auto& link = *flight.link;
-  for (const auto& input : flight.inputs) api_->block(device_, link.stream(), input);
+  api_->block(device_, link.stream(), flight.input);
   const bool behind_another = last_ && last_link_ != flight.link && !last_link_->cause().failed();
   if (link.options().serialise && behind_another) api_->block(device_, link.stream(), last_);
   // What is begun is waited for even where it cannot be ended: its tensors are in use.
@@ -242,7 +203,7 @@ void NcclQueue::put_on_stream(NcclFlight& flight) {
     return done;
   };
   try {
-    launch(flight.operations, link, flight.scratch);
+    launch(*flight.operation, link, flight.scratch);
   } catch (...) {
     mark();
     throw;
@@ -260,17 +221,16 @@ void NcclQueue::watch_all() {
     std::vector<std::pair<FlightPtr, Stage>> flights;
     for (const auto& flight : flying_) flights.emplace_back(flight, flight->stage);
     lock.unlock();
-    bool wrecks_only = true;
-    for (const auto& [flight, stage] : flights) wrecks_only &= look_at(flight, stage);
+    bool failed_only = true;
+    for (const auto& [flight, stage] : flights) failed_only &= look_at(flight, stage);
     flights.clear();
     lock.lock();
     if (last_look) return;
-    if (!stop_ && !flying_.empty()) to_watch_.wait_for(lock, wrecks_only ? kLookAtWrecks : kLook);
+    if (!stop_ && !flying_.empty()) to_watch_.wait_for(lock, failed_only ? kLookAtFailed : kLook);
   }
 }
 
 bool NcclQueue::is_over(const NcclFlight& flight, Stage stage) const {
-  if (stage == Stage::open) return flight.link->cause().failed();
   if (stage == Stage::queued) return false;
   return !flight.done || api_->reached(flight.done);
 }
@@ -289,33 +249,32 @@ bool NcclQueue::look_at(const FlightPtr& flight, Stage stage) {
     return true;
   }
   if (Clock::now() < flight->deadline) return false;
-  const std::string complaint = too_late(flight);
-  report(*flight, complaint);
+  const std::string suspicion = too_late(flight);
+  report(*flight, suspicion);
   return false;
 }
 
-void NcclQueue::report(NcclFlight& flight, const std::string& complaint) {
+void NcclQueue::report(NcclFlight& flight, const std::string& suspicion) {
   auto& link = *flight.link;
   std::string where;
   {
     const std::lock_guard lock(mutex_);
-    if (std::exchange(flight.suspected, true) || flight.operations.empty()) return;
-    where = place(flight.operations.front(), link.options().rank, link.options().size);
+    if (std::exchange(flight.suspected, true) || !flight.operation) return;
+    where = full_name(*flight.operation, link.options().rank, link.options().size);
   }
   if (link.cause().failed()) return;
-  const bool named = complaint.rfind(where, 0) == 0;
-  link.cause().suspect(named ? complaint : where + ": " + complaint);
+  const bool named = suspicion.rfind(where, 0) == 0;
+  link.cause().suspect(named ? suspicion : where + ": " + suspicion);
 }
 
 void NcclQueue::land(const FlightPtr& flight, bool well) {
-  std::vector<Operation> operations;
+  std::optional<Operation> operation;
   std::vector<at::Tensor> scratch;
   const std::lock_guard lock(mutex_);
   flight->stage = well ? Stage::done : Stage::failed;
-  operations.swap(flight->operations);
+  operation.swap(flight->operation);
   scratch.swap(flight->scratch);
   std::erase(flying_, flight);
-  std::erase(open_, flight);
   changed_.notify_all();
 }
 

@@ -50,9 +50,7 @@ class NcclQueue : public std::enable_shared_from_this<NcclQueue> {
   const std::shared_ptr<const NcclApi>& api() const noexcept { return api_; }
   int device() const noexcept { return device_; }
 
-  /// Never blocks. Messages that follow each other are issued together, as NCCL
-  /// needs where two ranks send to each other: with the next collective of any
-  /// communicator, or once anyone asks for or waits for anything.
+  /// Never blocks.
   FlightPtr push(std::shared_ptr<NcclLink> link, Operation operation);
 
   bool is_completed(const FlightPtr& flight);
@@ -74,9 +72,6 @@ class NcclQueue : public std::enable_shared_from_this<NcclQueue> {
   using Stage = NcclFlight::Stage;
   enum Side { issuer, watcher };
 
-  FlightPtr add(std::shared_ptr<NcclLink> link, Operation operation, DeviceEvent input);
-  FlightPtr open_messages_of(const NcclLink& link);
-  void start_messages();
   bool waits_for_its_turn(const NcclLink& link) const;
   std::string too_late(const FlightPtr& flight);
   void run(Side side) noexcept;
@@ -91,7 +86,7 @@ class NcclQueue : public std::enable_shared_from_this<NcclQueue> {
   /// True where nothing is expected of the flight any more.
   bool look_at(const FlightPtr& flight, Stage stage);
   bool is_over(const NcclFlight& flight, Stage stage) const;
-  void report(NcclFlight& flight, const std::string& complaint);
+  void report(NcclFlight& flight, const std::string& suspicion);
   void land(const FlightPtr& flight, bool well);
 
   std::shared_ptr<const NcclApi> api_;
@@ -102,7 +97,6 @@ class NcclQueue : public std::enable_shared_from_this<NcclQueue> {
   std::condition_variable to_watch_;
   std::condition_variable changed_;
   // Guarded by the mutex.
-  std::vector<FlightPtr> open_;
   std::deque<FlightPtr> queue_;
   /// Everything whose tensors are still needed, in the order of the calls.
   std::vector<FlightPtr> flying_;

@@ -2,9 +2,9 @@
 #include <algorithm>
 #include <numeric>
 
-#include "comm/backend.hpp"
+#include "comm/backend/operation_facts.hpp"
+#include "comm/backend/tensor_bytes.hpp"
 #include "comm/schedule/schedule.hpp"
-#include "comm/tensor_bytes.hpp"
 
 namespace isobar {
 namespace {
@@ -71,19 +71,19 @@ Schedule exchange_schedule(const Operation& operation, int rank, int size,
 
 Schedule chain_schedule(const Operation& operation, int rank, int size,
                         const ScheduleTuning& tuning) {
-  const int place = (rank - operation.peer + size) % size;
+  const int distance = (rank - operation.peer + size) % size;
   auto* data = bytes_of(operation.output);
-  const auto total = static_cast<int64_t>(operation.output.nbytes());
+  const auto total = byte_count(operation.output);
   const auto segment =
       std::min(tuning.segment_bytes, std::max(total / kSegments, tuning.shortest_segment_bytes));
   Schedule schedule;
   for (int64_t offset = 0; offset < total; offset += segment) {
     const auto bytes = std::min(segment, total - offset);
-    if (place > 0) {
+    if (distance > 0) {
       schedule.receives.push_back({(rank + size - 1) % size, data + offset, bytes, 0, 0});
     }
     const auto arrived = static_cast<int64_t>(schedule.receives.size());
-    if (place + 1 < size) {
+    if (distance + 1 < size) {
       schedule.sends.push_back({(rank + 1) % size, data + offset, bytes, arrived, 0});
     }
   }

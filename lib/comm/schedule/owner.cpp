@@ -4,9 +4,9 @@
 // ring, but a sum's order is that of the ranks.
 #include <algorithm>
 
+#include "comm/backend/tensor_bytes.hpp"
 #include "comm/schedule/parts.hpp"
 #include "comm/schedule/schedule.hpp"
-#include "comm/tensor_bytes.hpp"
 
 namespace isobar {
 namespace {

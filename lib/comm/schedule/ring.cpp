@@ -5,9 +5,9 @@
 // link does not idle between the steps.
 #include <algorithm>
 
+#include "comm/backend/tensor_bytes.hpp"
 #include "comm/schedule/parts.hpp"
 #include "comm/schedule/schedule.hpp"
-#include "comm/tensor_bytes.hpp"
 
 namespace isobar {
 namespace {
@@ -61,8 +61,7 @@ class RingReduction {
     schedule_.type = at::kByte;  // moved as it is
     const auto& input = operation_.input;
     auto* to = bytes_of(operation_.output) + rank_ * input.nbytes();
-    schedule_.combinations.push_back(
-        {0, to, {bytes_of(input)}, static_cast<int64_t>(input.nbytes())});
+    schedule_.combinations.push_back({0, to, {bytes_of(input)}, byte_count(input)});
   }
 
   static int64_t longest(const Operation& operation) {

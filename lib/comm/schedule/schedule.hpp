@@ -6,6 +6,7 @@
 #include <isobar/comm/operation.hpp>
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -49,6 +50,13 @@ struct Combination {
   int64_t count = 0;
 };
 
+/// What to look at, once, when so many receives have arrived and before anything else that waits
+/// for them; it throws where they are not what they should be.
+struct ArrivalCheck {
+  int64_t when_arrived = 0;
+  std::function<void()> run;
+};
+
 /// One rank's part in a collective. Receives count as arrived in their order, and
 /// every wait is for something earlier on some rank, so that windows of any length
 /// come to an end.
@@ -58,11 +66,15 @@ struct Schedule {
   std::vector<Combination> combinations;
   at::ScalarType type = at::kByte;
   ReduceOp op = ReduceOp::sum;
+  ArrivalCheck check;
   /// Where the messages on their way lie.
   std::unique_ptr<char[]> scratch;
 };
 
-/// A ring over all ranks: reduce_scatter, then all_gather, as one stream, for
+using MakeSchedule = Schedule (*)(const Operation& operation, int rank, int size,
+                                  const ScheduleTuning& tuning);
+
+/// A ring over all ranks: reduce_scatter and all_gather, one running into the other, for
 /// allreduce; one of its halves for those two. A result is computed on one rank and
 /// copied, so it has the same bits everywhere; they depend on the number of ranks
 /// and the place in the buffer.
@@ -83,9 +95,5 @@ Schedule exchange_schedule(const Operation& operation, int rank, int size,
 /// broadcast: from each rank to the next, beginning at the root.
 Schedule chain_schedule(const Operation& operation, int rank, int size,
                         const ScheduleTuning& tuning);
-
-/// Does what `schedule` combines once `arrived` receives have, from number `first` on;
-/// returns the number of the next.
-size_t combine_arrived(const Schedule& schedule, size_t first, int64_t arrived);
 
 }  // namespace isobar

@@ -4,22 +4,21 @@
 #include <isobar/comm/operation.hpp>
 
 #include <cstdint>
-#include <cstring>
 #include <vector>
 
-#include "comm/shared_memory/gate.hpp"
-#include "comm/tensor_bytes.hpp"
+#include "comm/backend/tensor_bytes.hpp"
+#include "comm/shared_memory/barrier.hpp"
 
 namespace isobar {
 
 /// Carries out collectives among the ranks of a node, one at a time.
 ///
 /// Data goes in pieces through the ranks' slots, which are used in turn: between
-/// two meetings a rank reads what the slots got before the first of them, and
-/// fills its own of the other turn. So a piece costs one meeting.
+/// two barriers a rank reads what the slots got before the first of them, and
+/// fills its own of the other turn. So a piece costs one barrier.
 class SharedExchange {
  public:
-  explicit SharedExchange(SharedGate& gate);
+  explicit SharedExchange(SharedBarrier& barrier);
 
   /// Blocks until this rank's part is done. Throws CommError where the ranks call
   /// different things, naming two of them, and where one does not come.
@@ -33,7 +32,7 @@ class SharedExchange {
   };
 
   void announce();
-  void meet();
+  void pass_barrier();
   void compare() const;
 
   void allreduce();
@@ -53,12 +52,12 @@ class SharedExchange {
   void take_rows(int64_t start);
 
   /// Where `rank` has its data of piece `turn`, and in it the section for `other`.
-  char* slot(int rank, int64_t turn) const { return gate_.segment().slot(rank, turn); }
+  char* slot(int rank, int64_t turn) const { return barrier_.segment().slot(rank, turn); }
   char* section(int rank, int64_t turn, int other) const;
-  int64_t slot_bytes() const { return gate_.segment().slot_bytes(); }
+  int64_t slot_bytes() const { return barrier_.segment().slot_bytes(); }
   int64_t section_bytes() const;
 
-  SharedGate& gate_;
+  SharedBarrier& barrier_;
   int rank_;
   int size_;
   /// The piece that goes next, counted over all operations.
@@ -69,10 +68,5 @@ class SharedExchange {
   Deadline deadline_;
   bool compared_ = false;
 };
-
-/// As memcpy(), but nothing where there is nothing: an empty tensor may have no memory.
-inline void copy_bytes(void* to, const void* from, int64_t count) {
-  if (count > 0) std::memcpy(to, from, static_cast<size_t>(count));
-}
 
 }  // namespace isobar

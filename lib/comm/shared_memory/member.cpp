@@ -5,7 +5,9 @@
 #include <utility>
 #include <vector>
 
-#include "comm/fork.hpp"
+#include "comm/backend/fork.hpp"
+#include "comm/backend/keeper.hpp"
+#include "comm/backend/operation_facts.hpp"
 
 namespace isobar {
 namespace {
@@ -16,7 +18,7 @@ class Retired {
  public:
   ~Retired() {
     if (home_.is_here()) return;
-    for (auto& member : members_) keep_undestroyed(std::move(member));
+    for (auto& member : members_) keep_to_the_end(std::move(member));
   }
 
   static Retired& get() {
@@ -40,12 +42,12 @@ class Retired {
 SharedMember::SharedMember(std::shared_ptr<SharedSegment> segment, int rank,
                            std::shared_ptr<FirstCause> cause, bool own_cores)
     : cause_(std::move(cause)),
-      gate_(std::make_shared<SharedGate>(std::move(segment), rank, cause_, own_cores)),
-      queue_(std::make_shared<SharedQueue>(gate_, cause_)),
-      messages_(std::make_shared<SharedMessages>(gate_, cause_)),
+      barrier_(std::make_shared<SharedBarrier>(std::move(segment), rank, cause_, own_cores)),
+      queue_(std::make_shared<SharedQueue>(barrier_, cause_)),
+      messages_(std::make_shared<SharedMessages>(barrier_, cause_)),
       subscription_(cause_->subscribe([this] {
-        gate_->segment().post_failure(cause_->message());
-        gate_->segment().wake_all();
+        barrier_->segment().post_failure(cause_->message());
+        barrier_->segment().wake_all();
         queue_->wake();
         messages_->wake();
       })),
@@ -62,9 +64,7 @@ SharedMember::~SharedMember() {
 }
 
 Work SharedMember::start(Operation operation) {
-  if (operation.kind != OperationKind::send && operation.kind != OperationKind::receive) {
-    return queue_->push(std::move(operation));
-  }
+  if (!is_message(operation)) return queue_->push(std::move(operation));
   auto work = messages_->push(std::move(operation));
   if (!moving_.joinable() && messages_->has_pending()) {
     ++working_;
@@ -83,15 +83,15 @@ void SharedMember::retire(std::unique_ptr<SharedMember> member, Presence how) no
 
 bool SharedMember::close(Presence how) {
   presence_ = how;
-  if (how == Presence::left_by_exception) gate_->stop();
+  if (how == Presence::left_by_exception) barrier_->stop();
   const bool no_collectives = queue_->close();
   const bool no_messages = messages_->close();
-  return (no_collectives && no_messages) || gate_->stopped();
+  return (no_collectives && no_messages) || barrier_->stopped();
 }
 
 void SharedMember::leave_if_closed() noexcept {
   const auto presence = presence_.load();
-  if (presence != Presence::attached) gate_->segment().leave(gate_->rank(), presence);
+  if (presence != Presence::attached) barrier_->segment().leave(barrier_->rank(), presence);
 }
 
 }  // namespace isobar

@@ -8,8 +8,8 @@
 #include <memory>
 #include <thread>
 
-#include "comm/first_cause.hpp"
-#include "comm/shared_memory/gate.hpp"
+#include "comm/backend/first_cause.hpp"
+#include "comm/shared_memory/barrier.hpp"
 #include "comm/shared_memory/messages.hpp"
 #include "comm/shared_memory/queue.hpp"
 
@@ -26,7 +26,7 @@ class SharedMember {
   SharedMember(const SharedMember&) = delete;
   SharedMember& operator=(const SharedMember&) = delete;
 
-  bool own_cores() const noexcept { return gate_->patience().own_cores(); }
+  bool own_cores() const noexcept { return barrier_->spin_then_sleep().own_cores(); }
 
   /// Never blocks.
   Work start(Operation operation);
@@ -41,7 +41,7 @@ class SharedMember {
   void leave_if_closed() noexcept;
 
   std::shared_ptr<FirstCause> cause_;
-  std::shared_ptr<SharedGate> gate_;
+  std::shared_ptr<SharedBarrier> barrier_;
   std::shared_ptr<SharedQueue> queue_;
   std::shared_ptr<SharedMessages> messages_;
   int subscription_;

@@ -1,4 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
+// Whoever waits for a message moves bytes, for all messages of this rank; the member's thread does
+// while nobody waits. All of it happens under the mutex, but for the sleep. The doorbell is read
+// before the rings are looked at, and the sleep ends when it has changed since: a peer that rings
+// in between is not missed. A receiver takes a message out of its ring whether it is wanted or not,
+// so no sender waits for a receive that comes later.
 #include "comm/shared_memory/messages.hpp"
 
 #include <isobar/core/error.hpp>
@@ -7,8 +12,8 @@
 #include <exception>
 #include <utility>
 
-#include "comm/backend.hpp"
-#include "comm/element_type.hpp"
+#include "comm/backend/element_type.hpp"
+#include "comm/backend/operation_facts.hpp"
 #include "comm/shared_memory/exchange.hpp"
 
 namespace isobar {
@@ -43,11 +48,12 @@ class SharedMessages::MessageWork final : public WorkState {
   JobPtr job_;
 };
 
-SharedMessages::SharedMessages(std::shared_ptr<SharedGate> gate, std::shared_ptr<FirstCause> cause)
-    : gate_(std::move(gate)), cause_(std::move(cause)) {
-  auto& segment = gate_->segment();
-  const int own = gate_->rank();
-  for (int r = 0; r < gate_->size(); ++r) {
+SharedMessages::SharedMessages(std::shared_ptr<SharedBarrier> barrier,
+                               std::shared_ptr<FirstCause> cause)
+    : barrier_(std::move(barrier)), cause_(std::move(cause)) {
+  auto& segment = barrier_->segment();
+  const int own = barrier_->rank();
+  for (int r = 0; r < barrier_->size(); ++r) {
     peers_.emplace_back(RingEnd(segment.ring(own, r), segment.ring_bytes()),
                         RingEnd(segment.ring(r, own), segment.ring_bytes()));
   }
@@ -60,6 +66,7 @@ Work SharedMessages::push(Operation operation) {
   auto& peer = peers_[job->operation.peer];
   const Lock lock(mutex_);
   ++pending_;
+  // What can go at once goes here: a short message then costs no other thread.
   try {
     if (is_send(job->operation)) {
       peer.sends.push_back(job);
@@ -84,6 +91,8 @@ bool SharedMessages::is_over(const Job& job) const {
 }
 
 void SharedMessages::wait(const JobPtr& job) {
+  // While anyone waits, the member's thread sleeps; the last waiter to go hands the rest back to
+  // it.
   Lock lock(mutex_);
   ++waiters_;
   while (!is_over(*job)) step(lock);
@@ -100,6 +109,7 @@ void SharedMessages::run() {
   const auto is_wanted = [this] {
     return (pending_ > 0 && waiters_ == 0) || closed_ || !failure_.empty() || cause_->failed();
   };
+  // Nothing moves after a failure: who waits sees it under the lock and leaves, and so does this.
   while (failure_.empty() && !cause_->failed()) {
     wanted_.wait(lock, is_wanted);
     if (closed_ && pending_ == 0) return;
@@ -107,33 +117,33 @@ void SharedMessages::run() {
   }
   const auto failure = failure_;
   lock.unlock();
-  if (!failure.empty() && !gate_->stopped()) cause_->suspect(failure);
+  if (!failure.empty() && !barrier_->stopped()) cause_->suspect(failure);
 }
 
 /// Moves what can be moved; if that is nothing, sleeps until the doorbell rings.
 void SharedMessages::step(Lock& lock) {
-  auto& own = gate_->segment().block(gate_->rank());
+  auto& own = barrier_->segment().block(barrier_->rank());
   const auto bell = own.doorbell.load(std::memory_order_acquire);
   try {
     const bool moved = progress();
-    gate_->check_world();
+    barrier_->check_world();
     if (Clock::now() > next_check_) check_pending();
     if (moved) return;
   } catch (const std::exception& error) {
     return fail(error.what());
   }
   lock.unlock();
-  gate_->patience().wait(own.doorbell, bell, own.doorbell_sleepers);
+  barrier_->spin_then_sleep().wait(own.doorbell, bell, own.doorbell_sleepers);
   lock.lock();
 }
 
 bool SharedMessages::progress() {
   bool moved = false;
   for (size_t r = 0; r < peers_.size(); ++r) {
-    if (std::cmp_equal(r, gate_->rank())) continue;
+    if (std::cmp_equal(r, barrier_->rank())) continue;
     bool moved_here = send_some(peers_[r]);
     moved_here |= receive_some(peers_[r]);
-    if (moved_here) gate_->segment().ring_doorbell(static_cast<int>(r));
+    if (moved_here) barrier_->segment().ring_doorbell(static_cast<int>(r));
     moved |= moved_here;
   }
   return moved;
@@ -145,9 +155,10 @@ bool SharedMessages::send_some(Peer& peer) {
     const auto job = peer.sends.front();
     const auto& input = job->operation.input;
     const Header header{job->operation.tag, static_cast<int32_t>(input.scalar_type()),
-                        input.numel(), static_cast<int64_t>(input.nbytes())};
+                        input.numel(), byte_count(input)};
     constexpr auto kHeader = static_cast<int64_t>(sizeof(Header));
     const auto before = peer.sent;
+    // A header goes whole or not at all, the bytes behind it as there is room.
     if (peer.sent == 0) {
       if (peer.out.room() < kHeader) return moved;
       peer.sent = peer.out.put(&header, kHeader);
@@ -183,6 +194,7 @@ bool SharedMessages::begin_message(Peer& peer) {
   peer.in.take(&peer.header, kHeader);
   peer.arriving = true;
   peer.received = 0;
+  // The sender may wait for room: its message is taken in whether or not it is wanted yet.
   auto& receives = peer.receives[peer.header.tag];
   if (receives.empty()) {
     peer.bytes = std::make_unique_for_overwrite<char[]>(static_cast<size_t>(peer.header.bytes));
@@ -223,23 +235,24 @@ void SharedMessages::finish(const JobPtr& job) {
   job->operation.output = at::Tensor();
   --pending_;
   // Its waiter may sleep on the same bell as those that wait for bytes.
-  if (waiters_ > 0) gate_->segment().ring_doorbell(gate_->rank());
+  if (waiters_ > 0) barrier_->segment().ring_doorbell(barrier_->rank());
 }
 
 void SharedMessages::check(const Operation& operation, const Header& header) const {
   const auto& output = operation.output;
   const auto type = static_cast<at::ScalarType>(header.type);
   if (type == output.scalar_type() && header.elements == output.numel()) return;
-  throw CommError(detail::join("message from rank ", operation.peer, " to rank ", gate_->rank(),
+  throw CommError(detail::join("message from rank ", operation.peer, " to rank ", barrier_->rank(),
                                " tag ", operation.tag, ": sent send ", type_name(type), "[",
                                header.elements, "], wanted ", operation.signature()));
 }
 
+// Once a slice at most: whether a process lives is read from a file.
 void SharedMessages::check_pending() {
   const auto now = Clock::now();
   next_check_ = now + kSlice;
-  gate_->segment()
-      .block(gate_->rank())
+  barrier_->segment()
+      .block(barrier_->rank())
       .looked_ns.store(in_ns(now.time_since_epoch()), std::memory_order_relaxed);
   for (const auto& peer : peers_) {
     for (const auto& job : peer.sends) check_job(peer, *job);
@@ -252,18 +265,18 @@ void SharedMessages::check_pending() {
 
 void SharedMessages::check_job(const Peer& peer, const Job& job) const {
   const auto& operation = job.operation;
-  gate_->check_peer(operation.peer, operation, [&] {
+  barrier_->check_peer(operation.peer, operation, [&] {
     return is_send(operation) ? peer.out.room() > 0 : peer.in.filled() > 0;
   });
   const auto now = Clock::now();
   if (now < job.deadline) return;
   // A peer that waits for messages itself is held up by another, which it may name.
-  const auto& block = gate_->segment().block(operation.peer);
+  const auto& block = barrier_->segment().block(operation.peer);
   const auto silence =
       in_ns(now.time_since_epoch()) - block.looked_ns.load(std::memory_order_relaxed);
   if (silence < in_ns(kFresh) && now < job.deadline + kGrace) return;
-  throw CommError(timed_out(operation, gate_->rank(), gate_->size()) + "; not arrived: rank " +
-                  std::to_string(operation.peer));
+  throw CommError(timed_out(operation, barrier_->rank(), barrier_->size()) +
+                  "; not arrived: rank " + std::to_string(operation.peer));
 }
 
 void SharedMessages::fail(const std::string& failure) {

@@ -13,8 +13,8 @@
 #include <string>
 #include <vector>
 
-#include "comm/first_cause.hpp"
-#include "comm/shared_memory/gate.hpp"
+#include "comm/backend/first_cause.hpp"
+#include "comm/shared_memory/barrier.hpp"
 #include "comm/shared_memory/ring.hpp"
 
 namespace isobar {
@@ -27,7 +27,7 @@ namespace isobar {
 /// the bytes; a thread does while nobody waits.
 class SharedMessages : public std::enable_shared_from_this<SharedMessages> {
  public:
-  SharedMessages(std::shared_ptr<SharedGate> gate, std::shared_ptr<FirstCause> cause);
+  SharedMessages(std::shared_ptr<SharedBarrier> barrier, std::shared_ptr<FirstCause> cause);
 
   /// Never blocks.
   Work push(Operation operation);
@@ -39,7 +39,7 @@ class SharedMessages : public std::enable_shared_from_this<SharedMessages> {
   /// Nothing is pushed any more. True if nothing is left to do.
   bool close();
 
-  /// The world has failed, or the gate was stopped: waiters look again.
+  /// The world has failed, or the barrier was stopped: waiters look again.
   void wake();
 
  private:
@@ -96,7 +96,7 @@ class SharedMessages : public std::enable_shared_from_this<SharedMessages> {
   void check_job(const Peer& peer, const Job& job) const;
   void fail(const std::string& failure);
 
-  std::shared_ptr<SharedGate> gate_;
+  std::shared_ptr<SharedBarrier> barrier_;
   std::shared_ptr<FirstCause> cause_;
 
   mutable std::mutex mutex_;

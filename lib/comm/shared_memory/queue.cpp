@@ -1,4 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
+// The job in front is run by whoever comes first: the thread that waits for it, or the queue's own.
+// `runs_` says that somebody does, and the mutex is free meanwhile; nobody else touches the
+// exchange then. Jobs run in the order of the calls, which is the order of the other ranks. After a
+// failure nothing runs any more: the ranks' barriers no longer agree.
 #include "comm/shared_memory/queue.hpp"
 
 #include <sched.h>
@@ -7,7 +11,7 @@
 #include <exception>
 #include <utility>
 
-#include "comm/backend.hpp"
+#include "comm/backend/operation_facts.hpp"
 
 namespace isobar {
 namespace {
@@ -41,8 +45,8 @@ class SharedQueue::SharedWork final : public WorkState {
   JobPtr job_;
 };
 
-SharedQueue::SharedQueue(std::shared_ptr<SharedGate> gate, std::shared_ptr<FirstCause> cause)
-    : gate_(std::move(gate)), cause_(std::move(cause)), exchange_(*gate_) {}
+SharedQueue::SharedQueue(std::shared_ptr<SharedBarrier> barrier, std::shared_ptr<FirstCause> cause)
+    : barrier_(std::move(barrier)), cause_(std::move(cause)), exchange_(*barrier_) {}
 
 Work SharedQueue::push(Operation operation) {
   const auto job = std::make_shared<Job>();
@@ -75,7 +79,7 @@ void SharedQueue::wait(const JobPtr& job) {
       ended_.wait(lock);  // who runs it minds the time
     } else if (ended_.wait_until(lock, job->deadline) == std::cv_status::timeout &&
                !is_over(*job) && jobs_.front() != job) {
-      failure_ = timed_out(job->operation, gate_->rank(), gate_->size());
+      failure_ = timed_out(job->operation, barrier_->rank(), barrier_->size());
     }
   }
   if (job->done) return;
@@ -108,7 +112,7 @@ void SharedQueue::run_next(Lock& lock) {
   ended_.notify_all();
   lock.unlock();
   if (more) pushed_.notify_one();
-  if (!failure.empty() && !gate_->stopped()) cause_->suspect(failure);
+  if (!failure.empty() && !barrier_->stopped()) cause_->suspect(failure);
   finished = {};
   lock.lock();
 }

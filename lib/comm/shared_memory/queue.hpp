@@ -12,9 +12,9 @@
 #include <string>
 #include <thread>
 
-#include "comm/first_cause.hpp"
+#include "comm/backend/first_cause.hpp"
+#include "comm/shared_memory/barrier.hpp"
 #include "comm/shared_memory/exchange.hpp"
-#include "comm/shared_memory/gate.hpp"
 
 namespace isobar {
 
@@ -23,7 +23,7 @@ namespace isobar {
 /// over and back costs more than a small collective.
 class SharedQueue : public std::enable_shared_from_this<SharedQueue> {
  public:
-  SharedQueue(std::shared_ptr<SharedGate> gate, std::shared_ptr<FirstCause> cause);
+  SharedQueue(std::shared_ptr<SharedBarrier> barrier, std::shared_ptr<FirstCause> cause);
 
   /// Never blocks.
   Work push(Operation operation);
@@ -33,7 +33,7 @@ class SharedQueue : public std::enable_shared_from_this<SharedQueue> {
   /// Nothing is pushed any more. True if nothing is left to do.
   bool close();
 
-  /// The world has failed, or the gate was stopped: waiters look again.
+  /// The world has failed, or the barrier was stopped: waiters look again.
   void wake();
 
  private:
@@ -53,7 +53,7 @@ class SharedQueue : public std::enable_shared_from_this<SharedQueue> {
   void doze(Lock& lock);
   void give_way(Lock& lock);
 
-  std::shared_ptr<SharedGate> gate_;
+  std::shared_ptr<SharedBarrier> barrier_;
   std::shared_ptr<FirstCause> cause_;
   SharedExchange exchange_;
 

@@ -23,6 +23,7 @@ int64_t RingEnd::put(const void* from, int64_t count) noexcept {
   const auto to_end = std::min(moved, capacity_ - static_cast<int64_t>(position % capacity_));
   std::memcpy(at(position), from, static_cast<size_t>(to_end));
   std::memcpy(at(0), static_cast<const char*>(from) + to_end, static_cast<size_t>(moved - to_end));
+  // After the bytes: who sees the position sees them.
   ring_.written.store(position + moved, std::memory_order_release);
   return moved;
 }
@@ -34,6 +35,7 @@ int64_t RingEnd::take(void* to, int64_t count) noexcept {
   const auto to_end = std::min(moved, capacity_ - static_cast<int64_t>(position % capacity_));
   std::memcpy(to, at(position), static_cast<size_t>(to_end));
   std::memcpy(static_cast<char*>(to) + to_end, at(0), static_cast<size_t>(moved - to_end));
+  // After the copy: the sender may overwrite what it sees to be read.
   ring_.read.store(position + moved, std::memory_order_release);
   return moved;
 }

@@ -1,4 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
+// Making a segment is a protocol between processes of which any may be killed at any line. Rank 0
+// makes the name, holds a lock on it that ends with its process, fills the header and stores
+// `ready`; the others open the name, take it for a dead one where nobody holds the lock, and say
+// that they are there. The name goes once all are. Afterwards every thread of every rank uses the
+// memory, by atomics alone: each word is written by one rank, but for counters, the phase of the
+// barrier and the failure, which the first to claim it writes.
 #include "comm/shared_memory/segment.hpp"
 
 #include <isobar/core/error.hpp>
@@ -15,9 +21,11 @@
 #include <cstring>
 #include <filesystem>
 #include <thread>
+#include <utility>
 
-#include "comm/backend.hpp"
-#include "comm/fork.hpp"
+#include "comm/backend/fork.hpp"
+#include "comm/backend/operation_facts.hpp"
+#include "comm/backend/rank_list.hpp"
 
 namespace isobar {
 namespace {
@@ -34,7 +42,7 @@ int64_t rounded_up(int64_t bytes, int64_t to) { return (bytes + to - 1) / to * t
 
 /// Small enough that a piece stays in the caches from the copy in to the copy out (with four ranks
 /// on two cores 128 KiB took 0.6 of the time of 1 MiB), and large enough that many ranks have more
-/// to do than to meet.
+/// to do than to wait for each other.
 int64_t slot_bytes_for(int size) {
   constexpr int64_t kEach = 32 * 1024;
   return std::clamp<int64_t>(size * kEach, 4 * kEach, 16 * kEach);
@@ -49,21 +57,26 @@ int64_t ring_bytes_for(int size) {
       std::clamp(std::bit_floor(kAll / static_cast<uint64_t>(size)), kSmallest, kLargest));
 }
 
-std::string where(const SharedSegment::Place& place) {
-  return detail::join("shared memory '", place.name, "' on rank ", place.rank, " of ", place.size,
+std::string where(const SharedSegment::Spec& spec) {
+  return detail::join("shared memory '", spec.name, "' on rank ", spec.rank, " of ", spec.size,
                       ": ");
 }
 
-[[noreturn]] void throw_system(const SharedSegment::Place& place, const char* call, int error) {
-  throw CommError(detail::join(where(place), call, ": ", std::strerror(error)));
+[[noreturn]] void throw_system(const SharedSegment::Spec& spec, const char* call, int error) {
+  throw CommError(detail::join(where(spec), call, ": ", std::strerror(error)));
 }
 
-std::string path_of(const SharedSegment::Place& place) { return "/" + place.name; }
+std::string path_of(const SharedSegment::Spec& spec) { return "/" + spec.name; }
 
-/// A descriptor that is closed at the end of its scope; a forked child has none.
+/// An object of shared memory, open to the end of its scope; a forked child has none, whenever it
+/// is forked.
 class Descriptor {
  public:
-  explicit Descriptor(int number) : number_(open_unshared([number] { return number; })) {}
+  Descriptor() = default;
+  /// By shm_open; negative where that fails, errno says why.
+  Descriptor(const std::string& path, int flags)
+      : number_(open_unshared([&path, flags] { return shm_open(path.c_str(), flags, 0600); })) {}
+  Descriptor(Descriptor&& other) noexcept : number_(std::exchange(other.number_, -1)) {}
   ~Descriptor() {
     if (number_ >= 0) close_unshared(number_);
   }
@@ -72,20 +85,20 @@ class Descriptor {
   int number() const { return number_; }
 
  private:
-  int number_;
+  int number_ = -1;
 };
 
 bool is_named(const std::string& path, int descriptor) {
   struct stat entry {};
   struct stat named {};
-  const Descriptor there(shm_open(path.c_str(), O_RDONLY, 0));
+  const Descriptor there(path, O_RDONLY);
   return there.number() >= 0 && fstat(descriptor, &entry) == 0 &&
          fstat(there.number(), &named) == 0 && entry.st_ino == named.st_ino;
 }
 
 /// Removes the name where the process that made it has ended; false where it lives.
 bool remove_left_behind(const std::string& path) {
-  const Descriptor there(shm_open(path.c_str(), O_RDWR, 0));
+  const Descriptor there(path, O_RDWR);
   if (there.number() < 0) return errno == ENOENT;
   if (flock(there.number(), LOCK_EX | LOCK_NB) != 0) return false;
   if (is_named(path, there.number())) shm_unlink(path.c_str());
@@ -104,29 +117,37 @@ void remove_all_left_behind() {
 
 /// A new name and the lock on it. Who looks for names left behind may be between the two: then
 /// the name is gone again.
-int make_locked(const SharedSegment::Place& place) {
-  const auto path = path_of(place);
-  for (;;) {
-    const int made = shm_open(path.c_str(), O_CREAT | O_EXCL | O_RDWR, 0600);
-    if (made < 0 && errno == EEXIST && remove_left_behind(path)) continue;
-    if (made < 0) throw_system(place, "shm_open", errno);
-    if (flock(made, LOCK_EX) == 0 && is_named(path, made)) return made;
-    close(made);
+Descriptor make_locked(const SharedSegment::Spec& spec) {
+  // Another rank that looks whether the name is alive locks it for a moment as well.
+  constexpr int kTries = 100;
+  const auto path = path_of(spec);
+  for (int tries = 0;; ++tries) {
+    Descriptor made(path, O_CREAT | O_EXCL | O_RDWR);
+    const int error = errno;
+    if (made.number() < 0 && error == EEXIST) {
+      if (remove_left_behind(path)) continue;
+      if (tries < kTries) {
+        std::this_thread::sleep_for(kAttachNap);
+        continue;
+      }
+    }
+    if (made.number() < 0) throw_system(spec, "shm_open", error);
+    if (flock(made.number(), LOCK_EX) == 0 && is_named(path, made.number())) return made;
   }
 }
 
 /// Removes the name at the end of its scope: rank 0 once all have attached, and whoever gives up.
 class Unlink {
  public:
-  Unlink(const SharedSegment::Place& place, bool always) : place_(place), wanted_(always) {}
+  Unlink(const SharedSegment::Spec& spec, bool always) : spec_(spec), wanted_(always) {}
   ~Unlink() {
-    if (wanted_ || std::uncaught_exceptions() > 0) shm_unlink(path_of(place_).c_str());
+    if (wanted_ || std::uncaught_exceptions() > 0) shm_unlink(path_of(spec_).c_str());
   }
   Unlink(const Unlink&) = delete;
   Unlink& operator=(const Unlink&) = delete;
 
  private:
-  const SharedSegment::Place& place_;
+  const SharedSegment::Spec& spec_;
   bool wanted_;
 };
 
@@ -142,28 +163,28 @@ void SharedSegment::unmap() noexcept {
   memory_ = nullptr;
 }
 
-std::shared_ptr<SharedSegment> SharedSegment::attach(const Place& place,
+std::shared_ptr<SharedSegment> SharedSegment::attach(const Spec& spec,
                                                      std::chrono::milliseconds timeout,
                                                      const FirstCause& cause) {
   const auto deadline = Clock::now() + timeout;
-  const std::shared_ptr<SharedSegment> segment(new SharedSegment(place.size));
+  const std::shared_ptr<SharedSegment> segment(new SharedSegment(spec.size));
   bool is_open = false;
   const auto nap = [&] {
     cause.check();
     if (is_open && !segment->failure().empty()) throw CommError(segment->failure());
     if (Clock::now() > deadline) {
-      throw CommError(detail::join(where(place), "not attached within ", in_words(timeout), ": ",
+      throw CommError(detail::join(where(spec), "not attached within ", in_words(timeout), ": ",
                                    is_open ? segment->absent() : "rank 0"));
     }
     std::this_thread::sleep_for(kAttachNap);
   };
-  if (place.rank == 0) remove_all_left_behind();
-  const Descriptor lock(place.rank == 0 ? make_locked(place) : -1);
-  const Unlink unlink(place, place.rank == 0);
-  if (place.rank == 0) segment->create(place, lock.number());
-  while (place.rank != 0 && !segment->open(place)) nap();
+  if (spec.rank == 0) remove_all_left_behind();
+  const Descriptor lock = spec.rank == 0 ? make_locked(spec) : Descriptor();
+  const Unlink unlink(spec, spec.rank == 0);
+  if (spec.rank == 0) segment->create(spec, lock.number());
+  while (spec.rank != 0 && !segment->open(spec)) nap();
   is_open = true;
-  segment->arrive(place);
+  segment->arrive(spec);
   while (!segment->absent().empty()) nap();
   return segment;
 }
@@ -181,70 +202,76 @@ std::shared_ptr<SharedSegment> SharedSegment::anonymous(int size) {
   return segment;
 }
 
-void SharedSegment::create(const Place& place, int descriptor) {
-  if (ftruncate(descriptor, total_bytes()) != 0) throw_system(place, "ftruncate", errno);
-  commit(descriptor, 0, rank_offset(0), place);
-  map(descriptor, place);
+void SharedSegment::create(const Spec& spec, int descriptor) {
+  if (ftruncate(descriptor, total_bytes()) != 0) throw_system(spec, "ftruncate", errno);
+  commit(descriptor, 0, rank_offset(0), spec);
+  map(descriptor, spec);
   header().size = size_;
   header().ready.store(kReady, std::memory_order_release);
-  commit(descriptor, rank_offset(0), rank_bytes(), place);
+  commit(descriptor, rank_offset(0), rank_bytes(), spec);
 }
 
-bool SharedSegment::open(const Place& place) {
-  const Descriptor descriptor(shm_open(path_of(place).c_str(), O_RDWR, 0600));
+bool SharedSegment::open(const Spec& spec) {
+  const Descriptor descriptor(path_of(spec), O_RDWR);
   if (descriptor.number() < 0 && errno == ENOENT) return false;
-  if (descriptor.number() < 0) throw_system(place, "shm_open", errno);
+  if (descriptor.number() < 0) throw_system(spec, "shm_open", errno);
   if (flock(descriptor.number(), LOCK_SH | LOCK_NB) == 0) return false;  // of a rank 0 that ended
   struct stat entry {};
-  if (fstat(descriptor.number(), &entry) != 0) throw_system(place, "fstat", errno);
+  if (fstat(descriptor.number(), &entry) != 0) throw_system(spec, "fstat", errno);
   if (entry.st_size == 0) return false;  // rank 0 is between two calls
   if (entry.st_size != total_bytes()) {
-    throw CommError(detail::join(where(place), "rank 0 made it with ", entry.st_size,
+    throw CommError(detail::join(where(spec), "rank 0 made it with ", entry.st_size,
                                  " bytes, wanted ", total_bytes(),
                                  "; all ranks must give the same size"));
   }
-  map(descriptor.number(), place);
-  if (header().ready.load(std::memory_order_acquire) != kReady) {
+  map(descriptor.number(), spec);
+  if (header().ready.load(std::memory_order_acquire) != kReady || is_left_behind()) {
     unmap();
     return false;
   }
-  commit(descriptor.number(), rank_offset(place.rank), rank_bytes(), place);
+  commit(descriptor.number(), rank_offset(spec.rank), rank_bytes(), spec);
   return true;
 }
 
-void SharedSegment::map(int descriptor, const Place& place) {
+// The lock does not tell: who removes what a start left behind holds it for a moment, too.
+bool SharedSegment::is_left_behind() const {
+  const auto& first = block(0);
+  const auto presence = first.presence.load(std::memory_order_acquire);
+  if (presence == Presence::absent) return failure().empty();
+  return presence == Presence::attached && has_ended(first.process);
+}
+
+void SharedSegment::map(int descriptor, const Spec& spec) {
   void* memory = mmap(nullptr, static_cast<size_t>(total_bytes()), PROT_READ | PROT_WRITE,
                       MAP_SHARED, descriptor, 0);
-  if (memory == MAP_FAILED) throw_system(place, "mmap", errno);
+  if (memory == MAP_FAILED) throw_system(spec, "mmap", errno);
   memory_ = static_cast<char*>(memory);
 }
 
 // Memory that is only promised is a SIGBUS when /dev/shm is full. Each rank takes its own part, so
 // that it lies in the memory of the rank's own socket.
-void SharedSegment::commit(int descriptor, int64_t first, int64_t count, const Place& place) {
+void SharedSegment::commit(int descriptor, int64_t first, int64_t count, const Spec& spec) {
   const int error = posix_fallocate(descriptor, first, count);
   if (error == 0) return;
-  const auto message = detail::join(where(place), "no room for ", count,
-                                    " bytes in /dev/shm: ", std::strerror(error),
-                                    "; enlarge it (docker: --shm-size)");
+  const auto message =
+      detail::join(where(spec), "no room for ", count, " bytes in /dev/shm: ", std::strerror(error),
+                   "; enlarge it (docker: --shm-size)");
   if (memory_) post_failure(message);
   throw CommError(message);
 }
 
-void SharedSegment::arrive(const Place& place) {
-  auto& own = block(place.rank);
+void SharedSegment::arrive(const Spec& spec) {
+  auto& own = block(spec.rank);
   own.process = this_process();
   own.presence.store(Presence::attached, std::memory_order_release);
 }
 
 std::string SharedSegment::absent() const {
-  std::string list;
-  int count = 0;
+  std::vector<int> ranks;
   for (int r = 0; r < size_; ++r) {
-    if (block(r).presence.load(std::memory_order_acquire) != Presence::absent) continue;
-    list += (count++ == 0 ? " " : ", ") + std::to_string(r);
+    if (block(r).presence.load(std::memory_order_acquire) == Presence::absent) ranks.push_back(r);
   }
-  return count == 0 ? std::string() : (count == 1 ? "rank" : "ranks") + list;
+  return rank_list(ranks);
 }
 
 int64_t SharedSegment::rank_bytes() const noexcept {
@@ -301,7 +328,7 @@ void SharedSegment::ring_doorbell(int rank) noexcept {
 }
 
 void SharedSegment::wake_all() noexcept {
-  futex_wake_all(header().meetings);
+  futex_wake_all(header().phase);
   for (int r = 0; r < size_; ++r) futex_wake_all(block(r).doorbell);
 }
 

@@ -13,7 +13,8 @@
 #include <memory>
 #include <string>
 
-#include "comm/first_cause.hpp"
+#include "comm/backend/call.hpp"
+#include "comm/backend/first_cause.hpp"
 #include "comm/shared_memory/futex.hpp"
 #include "comm/shared_memory/process_life.hpp"
 
@@ -25,19 +26,16 @@ inline constexpr size_t kApart = 128;
 /// What a rank calls, for comparison by its peers before any data is used.
 struct Announcement {
   int64_t sequence = -1;
-  int32_t kind = 0;
-  int32_t reduce = 0;
-  int32_t type = 0;
-  int32_t peer = 0;
-  /// Elements, or a hash of the signature where they do not tell it.
-  int64_t extent = 0;
-  BucketMark mark;
+  Call call;
+  /// Of an all_to_all a hash of the signature, which tells the shape of a row; the numbers of rows
+  /// are each rank's own.
+  uint64_t rows = 0;
 
   bool operator==(const Announcement&) const = default;
 };
 
 struct Announced {
-  Announcement call;
+  Announcement announcement;
   /// Operation::signature(), cut to fit and ended by a zero.
   std::array<char, 200> signature;
 };
@@ -48,7 +46,7 @@ enum class Presence : uint32_t { absent, attached, left, left_by_exception };
 struct alignas(kApart) RankBlock {
   std::atomic<Presence> presence;
   ProcessId process;
-  /// How many meetings it has come to.
+  /// How many phases of the barrier it has come to the end of.
   Futex arrived;
   /// When it last looked after its messages, waiting for one, by the node's steady clock.
   std::atomic<int64_t> looked_ns;
@@ -69,9 +67,9 @@ inline constexpr int64_t kRingHeadBytes = sizeof(Ring);
 struct SegmentHeader {
   Futex ready;
   int32_t size;
-  alignas(kApart) Futex come;
-  alignas(kApart) Futex meetings;
-  Futex meeting_sleepers;
+  alignas(kApart) Futex arrivals;
+  alignas(kApart) Futex phase;
+  Futex phase_sleepers;
   /// 0: none, 1: being written, 2: readable.
   alignas(kApart) Futex failure_state;
   std::array<char, 2000> failure;
@@ -83,7 +81,7 @@ struct SegmentHeader {
 /// a name without one was left by a start that was killed.
 class SharedSegment {
  public:
-  struct Place {
+  struct Spec {
     std::string name;
     int rank = 0;
     int size = 1;
@@ -91,8 +89,7 @@ class SharedSegment {
 
   /// Collective; blocks. Throws CommError naming the ranks that have not attached
   /// within `timeout`, and where there is no room in /dev/shm.
-  static std::shared_ptr<SharedSegment> attach(const Place& place,
-                                               std::chrono::milliseconds timeout,
+  static std::shared_ptr<SharedSegment> attach(const Spec& spec, std::chrono::milliseconds timeout,
                                                const FirstCause& cause);
 
   /// For ranks that are threads of this process: all have attached.
@@ -123,12 +120,15 @@ class SharedSegment {
 
  private:
   explicit SharedSegment(int size);
-  void create(const Place& place, int descriptor);
-  bool open(const Place& place);
-  void map(int descriptor, const Place& place);
+  void create(const Spec& spec, int descriptor);
+  bool open(const Spec& spec);
+  /// Whether the rank 0 that made it has ended, or has not attached yet, as one may that was
+  /// killed.
+  bool is_left_behind() const;
+  void map(int descriptor, const Spec& spec);
   void unmap() noexcept;
-  void commit(int descriptor, int64_t first, int64_t count, const Place& place);
-  void arrive(const Place& place);
+  void commit(int descriptor, int64_t first, int64_t count, const Spec& spec);
+  void arrive(const Spec& spec);
   std::string absent() const;
   int64_t rank_offset(int rank) const noexcept;
   int64_t rank_bytes() const noexcept;

@@ -10,8 +10,9 @@
 #include <thread>
 #include <utility>
 
-#include "comm/backend.hpp"
-#include "comm/fork.hpp"
+#include "comm/backend/communicator_access.hpp"
+#include "comm/backend/keeper.hpp"
+#include "comm/backend/operation_facts.hpp"
 #include "comm/shared_memory/member.hpp"
 
 namespace isobar {
@@ -37,7 +38,7 @@ class SharedMemoryCommunicator final : public Communicator {
     const bool unwinding = std::uncaught_exceptions() > 0;
     if (!member_) return;
     if (first_cause()->is_copy()) {
-      keep_undestroyed(std::move(member_));
+      keep_to_the_end(std::move(member_));
       return;
     }
     SharedMember::retire(std::move(member_),
@@ -62,10 +63,10 @@ class SharedMemoryCommunicator final : public Communicator {
   }
 
   std::unique_ptr<Communicator> do_split(int color, int key) override {
-    const auto place = agree_on_split(*this, color, key);
+    const auto part = agree_on_split(*this, color, key);
     const auto name = detail::join(name_, ".", splits_++, ".", color);
     if (color < 0) return nullptr;
-    return make({name, place.rank, place.size, timeout(), first_cause()}, own_cores_);
+    return make({name, part.rank, part.size, timeout(), first_cause()}, own_cores_);
   }
 
   std::string_view do_backend() const noexcept override { return "shm"; }

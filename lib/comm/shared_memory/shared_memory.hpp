@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "comm/first_cause.hpp"
+#include "comm/backend/first_cause.hpp"
 
 namespace isobar {
 

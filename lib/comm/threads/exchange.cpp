@@ -3,31 +3,19 @@
 
 #include <isobar/core/error.hpp>
 
-#include <cstring>
-
-#include "comm/backend.hpp"
-#include "comm/reduce_kernels.hpp"
+#include "comm/backend/operation_facts.hpp"
+#include "comm/backend/reduce_kernels.hpp"
+#include "comm/backend/tensor_bytes.hpp"
 
 namespace isobar {
 namespace {
-
-const char* bytes_of(const at::Tensor& tensor) {
-  return static_cast<const char*>(tensor.const_data_ptr());
-}
-
-void copy_bytes(const at::Tensor& to, int64_t to_offset, const at::Tensor& from,
-                int64_t from_offset, int64_t count) {
-  if (count == 0) return;  // an empty tensor may have no memory at all
-  std::memcpy(static_cast<char*>(to.data_ptr()) + to_offset, bytes_of(from) + from_offset,
-              static_cast<size_t>(count));
-}
 
 /// to = all ranks' values from element `first` on, combined in the order of ranks.
 void combine(const std::vector<Operation>& parts, at::Tensor Operation::*values, int64_t first,
              const at::Tensor& to) {
   const auto offset = first * static_cast<int64_t>(to.element_size());
   std::vector<const void*> sources;
-  for (const auto& part : parts) sources.push_back(bytes_of(part.*values) + offset);
+  for (const auto& part : parts) sources.push_back(const_bytes_of(part.*values) + offset);
   combine_in_order(to.data_ptr(), sources, to.numel(), to.scalar_type(), parts.front().reduce);
 }
 
@@ -36,7 +24,7 @@ void allreduce(const std::vector<Operation>& parts) {
   combine(parts, &Operation::output, 0, result);
   for (const auto& part : parts) {
     if (part.output.const_data_ptr() == result.const_data_ptr()) continue;
-    copy_bytes(part.output, 0, result, 0, static_cast<int64_t>(result.nbytes()));
+    copy_bytes(bytes_of(part.output), const_bytes_of(result), byte_count(result));
   }
 }
 
@@ -52,8 +40,8 @@ void all_gather(const std::vector<Operation>& parts) {
   for (const auto& to : parts) {
     int64_t offset = 0;
     for (const auto& from : parts) {
-      const auto count = static_cast<int64_t>(from.input.nbytes());
-      copy_bytes(to.output, offset, from.input, 0, count);
+      const auto count = byte_count(from.input);
+      copy_bytes(bytes_of(to.output) + offset, const_bytes_of(from.input), count);
       offset += count;
     }
   }
@@ -63,7 +51,7 @@ void broadcast(const std::vector<Operation>& parts) {
   const auto& root = parts[parts.front().peer].output;
   for (const auto& part : parts) {
     if (part.output.const_data_ptr() == root.const_data_ptr()) continue;
-    copy_bytes(part.output, 0, root, 0, static_cast<int64_t>(root.nbytes()));
+    copy_bytes(bytes_of(part.output), const_bytes_of(root), byte_count(root));
   }
 }
 
@@ -87,7 +75,8 @@ void all_to_all(const std::vector<Operation>& parts) {
     int64_t sent = 0;
     for (size_t to = 0; to < parts.size(); ++to) {
       const auto count = from.input_rows[to] * row;
-      copy_bytes(parts[to].output, received[to], from.input, sent, count);
+      copy_bytes(bytes_of(parts[to].output) + received[to], const_bytes_of(from.input) + sent,
+                 count);
       received[to] += count;
       sent += count;
     }
@@ -102,7 +91,7 @@ void deliver(const Operation& send, const Operation& receive) {
                                  " tag ", send.tag, ": sent ", send.signature(), ", wanted ",
                                  receive.signature()));
   }
-  copy_bytes(to, 0, from, 0, static_cast<int64_t>(from.nbytes()));
+  copy_bytes(bytes_of(to), const_bytes_of(from), byte_count(from));
 }
 
 }  // namespace

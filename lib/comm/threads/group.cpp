@@ -1,4 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
+// Each rank is a thread that comes here with its part; the last to come carries the operation out
+// for all. The family's mutex guards everything but that: meanwhile the others only wait, and a
+// full meeting is changed by nobody. Tensors are dropped before `done` is set, so that a rank that
+// goes on owns its tensors alone.
 #include "comm/threads/group.hpp"
 
 #include <isobar/core/error.hpp>
@@ -6,18 +10,11 @@
 #include <algorithm>
 #include <numeric>
 
-#include "comm/backend.hpp"
+#include "comm/backend/operation_facts.hpp"
+#include "comm/backend/rank_list.hpp"
 #include "comm/threads/exchange.hpp"
 
 namespace isobar {
-namespace {
-
-bool is_message(const Operation& operation) {
-  return operation.kind == OperationKind::send || operation.kind == OperationKind::receive;
-}
-
-}  // namespace
-
 Meeting::Meeting(std::vector<int> who) : ranks(std::move(who)), parts(ranks.size()) {}
 
 bool ThreadFamily::fail(const std::string& message) {
@@ -27,13 +24,11 @@ bool ThreadFamily::fail(const std::string& message) {
 }
 
 std::string Meeting::missing() const {
-  std::string list;
-  int count = 0;
+  std::vector<int> absent;
   for (size_t i = 0; i < ranks.size(); ++i) {
-    if (parts[i]) continue;
-    list += (count++ == 0 ? " " : ", ") + std::to_string(ranks[i]);
+    if (!parts[i]) absent.push_back(ranks[i]);
   }
-  return (count == 1 ? "rank" : "ranks") + list;
+  return rank_list(absent);
 }
 
 /// One rank's view of a meeting.
@@ -91,6 +86,8 @@ Work ThreadGroup::join(int rank, Operation operation) {
     meeting = arrive(rank, std::move(operation));
     is_last = meeting->is_full() && !family_->cause->failed();
   }
+  // Whoever comes last computes for all, at once: those before have returned, and wait in their
+  // Work.
   auto work = std::make_shared<ThreadWork>(shared_from_this(), meeting, rank, timeout);
   if (is_last) carry_out(*meeting);
   return Work(std::move(work));
@@ -106,6 +103,7 @@ ThreadGroup::MeetingPtr ThreadGroup::arrive(int rank, Operation operation) {
   return meeting;
 }
 
+// By number, since ranks need not be at the same call; the last to come takes the entry away.
 ThreadGroup::MeetingPtr ThreadGroup::find_collective(const Operation& operation) {
   auto& entry = collectives_[operation.sequence];
   if (!entry) {
@@ -118,6 +116,7 @@ ThreadGroup::MeetingPtr ThreadGroup::find_collective(const Operation& operation)
   return meeting;
 }
 
+// Either sends wait in a queue or receives: one that finds the other side takes the oldest of it.
 ThreadGroup::MeetingPtr ThreadGroup::find_message(int rank, const Operation& operation) {
   const bool sends = operation.kind == OperationKind::send;
   const std::array pair{sends ? rank : operation.peer, sends ? operation.peer : rank};
@@ -147,6 +146,7 @@ void ThreadGroup::check_signature(const Meeting& meeting, int rank, const Operat
   }
 }
 
+// A rank that has left will not come: who waits for it hears so now, not after its limit.
 void ThreadGroup::check_all_present(const Meeting& meeting) {
   for (size_t i = 0; i < meeting.ranks.size(); ++i) {
     const int rank = meeting.ranks[i];
@@ -164,6 +164,7 @@ void ThreadGroup::check_all_present(const Meeting& meeting) {
 void ThreadGroup::carry_out(Meeting& meeting) {
   std::vector<Operation> parts;
   for (auto& part : meeting.parts) parts.push_back(*part);
+  // Without the lock: other meetings go on. This one is full, so nobody comes to it any more.
   std::string failure;
   try {
     exchange(parts);
@@ -171,6 +172,7 @@ void ThreadGroup::carry_out(Meeting& meeting) {
     failure = error.what();
   }
   const std::lock_guard lock(family_->mutex);
+  parts.clear();  // the tensors are their ranks' alone before these go on
   if (!failure.empty()) {
     family_->fail(failure);
     return;
@@ -199,6 +201,7 @@ void ThreadGroup::abort(int rank, const std::string& reason) {
 
 std::shared_ptr<ThreadGroup> ThreadGroup::child(int64_t split, int color, int size) {
   const std::lock_guard lock(family_->mutex);
+  // The first to ask makes it, the last takes it off the list: a split's number is used once.
   auto& child = children_[{split, color}];
   if (!child.group) child.group = std::make_shared<ThreadGroup>(family_, size);
   const auto group = child.group;

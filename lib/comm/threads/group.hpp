@@ -16,7 +16,7 @@
 #include <utility>
 #include <vector>
 
-#include "comm/first_cause.hpp"
+#include "comm/backend/first_cause.hpp"
 
 namespace isobar {
 
@@ -51,7 +51,7 @@ struct Meeting {
   std::string missing() const;
 };
 
-/// The meeting place of the ranks of one communicator. Safe to use from several
+/// Where the ranks of one communicator meet. Safe to use from several
 /// threads; nothing here waits but ThreadWork::wait().
 class ThreadGroup : public std::enable_shared_from_this<ThreadGroup> {
  public:

@@ -1,0 +1,330 @@
+// SPDX-License-Identifier: Apache-2.0
+// Used by Diagnosis on rank 0's control thread alone. A group's window holds the first report of
+// each call from `base` on; all members have reported what was before, or it was dropped because
+// one lags too far. Each report is compared with the first of its number, so two ranks that differ
+// are found when the second of them reports. Only the earliest difference counts: what follows it
+// is its consequence. The second half puts all this into words; every rank gets the same ones.
+#include "comm/control/call_log.hpp"
+
+#include <isobar/core/error.hpp>
+
+#include <algorithm>
+#include <utility>
+
+#include "comm/backend/rank_list.hpp"
+
+namespace isobar::control {
+namespace {
+
+constexpr auto kRule = "; all ranks must issue the same collectives in the same order";
+
+/// The ranks that call the same.
+struct Party {
+  std::string call;
+  std::vector<int> ranks;
+};
+
+void add_to(std::vector<Party>& parties, const std::string& call, int rank) {
+  const auto found = std::find_if(parties.begin(), parties.end(),
+                                  [&](const Party& party) { return party.call == call; });
+  if (found != parties.end()) {
+    found->ranks.push_back(rank);
+  } else {
+    parties.push_back({call, {rank}});
+  }
+}
+
+/// " (rank 2 differs from the 3 others)" where most ranks agree.
+std::string who_differs(const std::vector<Party>& parties) {
+  size_t all = 0;
+  size_t most = 0;
+  for (size_t i = 0; i < parties.size(); ++i) {
+    all += parties[i].ranks.size();
+    if (parties[i].ranks.size() > parties[most].ranks.size()) most = i;
+  }
+  const auto majority = parties[most].ranks.size();
+  if (2 * majority <= all) return {};
+  std::vector<int> others;
+  for (size_t i = 0; i < parties.size(); ++i) {
+    if (i != most) others.insert(others.end(), parties[i].ranks.begin(), parties[i].ranks.end());
+  }
+  std::sort(others.begin(), others.end());
+  return detail::join(" (", rank_list(others, kMostNamed),
+                      others.size() == 1 ? " differs" : " differ", " from the ", majority,
+                      " others)");
+}
+
+}  // namespace
+
+CallLog::CallLog(const ProcessTable& processes) : processes_(processes) {}
+
+CallLog::Member* CallLog::find_member(Group& group, int rank) {
+  const auto found = std::find_if(group.members.begin(), group.members.end(),
+                                  [rank](const Member& member) { return member.rank == rank; });
+  return found == group.members.end() ? nullptr : &*found;
+}
+
+void CallLog::watch(int rank, const Watching& watching) {
+  const bool is_sane = watching.size > 0 && watching.size <= processes_.size() &&
+                       watching.rank >= 0 && watching.rank < watching.size;
+  if (!is_sane) return;
+  // Members report in any order. One that has not counts as having issued nothing.
+  auto& group = groups_[watching.id];
+  if (group.members.empty()) group.members.resize(static_cast<size_t>(watching.size));
+  const bool fits = std::cmp_equal(group.members.size(), watching.size) &&
+                    group.members[static_cast<size_t>(watching.rank)].rank < 0;
+  // Two communicators of one number cannot be told apart: better no watch than a false alarm.
+  if (!fits) {
+    groups_.erase(watching.id);
+    return;
+  }
+  group.members[static_cast<size_t>(watching.rank)].rank = rank;
+}
+
+void CallLog::issued(int rank, const Calls& calls) {
+  const auto found = groups_.find(calls.id);
+  auto* member = found == groups_.end() ? nullptr : find_member(found->second, rank);
+  if (!member || calls.calls.empty() || calls.first < 0) return;
+  auto& group = found->second;
+  for (auto sequence = calls.first; const auto& call : calls.calls) {
+    compare(group, *member, sequence++, call);
+    member->count = std::max(member->count, sequence);
+  }
+  member->last = calls.calls.back();
+  last_[rank] = {calls.id, member->count - 1, calls.calls.back()};
+  trim(group);
+}
+
+/// A call that the backend refused is none: the next one has its number.
+void CallLog::correct(Group& group, const Member& by, int64_t sequence, const Call& call) {
+  const auto reports = std::count_if(group.members.begin(), group.members.end(),
+                                     [&](const Member& m) { return m.count > sequence; });
+  if (reports == 1) group.window[static_cast<size_t>(sequence - group.base)] = call;
+  if (sequence == group.dissent_at && call == group.agreed) group.dissenters.erase(by.rank);
+}
+
+void CallLog::compare(Group& group, const Member& by, int64_t sequence, const Call& call) {
+  if (sequence < group.base) return;
+  if (sequence < by.count) return correct(group, by, sequence, call);
+  const auto index = static_cast<size_t>(sequence - group.base);
+  if (index > group.window.size()) {  // this rank itself could not report all
+    group.window.clear();
+    group.base = sequence;
+    group.has_dropped = true;
+  }
+  if (index >= group.window.size()) {
+    group.window.push_back(call);
+    return;
+  }
+  const auto& agreed = group.window[index];
+  // Of the earliest difference all dissenters are kept, to say who agrees with whom.
+  const bool is_late = !group.dissenters.empty() && sequence > group.dissent_at;
+  if (call == agreed || is_late) return;
+  if (sequence != group.dissent_at) group.dissenters.clear();
+  group.dissent_at = sequence;
+  group.agreed = agreed;
+  group.dissenters[by.rank] = call;
+}
+
+/// What all have reported has been compared. Beyond kWindow, memory counts for more than a
+/// comparison with whoever lags so far.
+void CallLog::trim(Group& group) {
+  const auto slowest =
+      std::min_element(group.members.begin(), group.members.end(),
+                       [](const Member& a, const Member& b) { return a.count < b.count; });
+  while (!group.window.empty() && group.base < slowest->count) {
+    group.window.pop_front();
+    ++group.base;
+  }
+  while (group.window.size() > kWindow) {
+    group.window.pop_front();
+    ++group.base;
+    group.has_dropped = true;
+  }
+}
+
+void CallLog::unwatch(int rank, const Unwatched& unwatched) {
+  const auto found = groups_.find(unwatched.id);
+  auto* member = found == groups_.end() ? nullptr : find_member(found->second, rank);
+  if (!member || member->left) return;
+  member->left = unwatched.reason;
+  forget_if_over(unwatched.id);
+}
+
+void CallLog::left(int rank, const std::string& reason) {
+  left_[rank] = reason;
+  std::vector<uint64_t> ids;
+  for (const auto& [id, group] : groups_) ids.push_back(id);
+  for (const auto id : ids) unwatch(rank, {.id = id, .reason = reason});
+}
+
+/// One that left after fewer calls than another issued is evidence, and stays.
+void CallLog::forget_if_over(uint64_t id) {
+  const auto& group = groups_.at(id);
+  const bool is_over =
+      std::all_of(group.members.begin(), group.members.end(), [&](const Member& member) {
+        return member.left && member.count == group.members.front().count;
+      });
+  if (is_over && group.dissenters.empty()) groups_.erase(id);
+}
+
+int64_t CallLog::farthest(const Group& group) {
+  int64_t count = 0;
+  for (const auto& member : group.members) count = std::max(count, member.count);
+  return count;
+}
+
+std::vector<int> CallLog::ranks_of(const Group& group) {
+  std::vector<int> ranks;
+  for (const auto& member : group.members) {
+    if (member.rank >= 0) ranks.push_back(member.rank);
+  }
+  std::sort(ranks.begin(), ranks.end());
+  return ranks;
+}
+
+bool CallLog::is_world(const Group& group) const {
+  return std::cmp_equal(group.members.size(), processes_.size());
+}
+
+/// Of the world alone it is known who should be there: a rank that never watched it has issued
+/// nothing on it.
+std::vector<int> CallLog::absent_from(const Group& group) const {
+  std::vector<int> absent;
+  if (!is_world(group)) return absent;
+  const auto there = ranks_of(group);
+  for (int rank = 0; rank < processes_.size(); ++rank) {
+    if (!std::binary_search(there.begin(), there.end(), rank)) absent.push_back(rank);
+  }
+  return absent;
+}
+
+std::vector<Progress> CallLog::progress_of(int rank) const {
+  std::vector<Progress> progress;
+  for (const auto& [id, group] : groups_) {
+    for (const auto& member : group.members) {
+      if (member.rank == rank) progress.push_back({.id = id, .count = member.count});
+    }
+  }
+  return progress;
+}
+
+std::string CallLog::where(const Group& group) const {
+  if (is_world(group)) return {};
+  return detail::join(" of the communicator of ", rank_list(ranks_of(group), kMostNamed));
+}
+
+/// The call as far as it is known: some rank may have reported more than is kept.
+std::string CallLog::name_at(const Group& group, int64_t sequence) const {
+  const auto index = sequence - group.base;
+  const bool is_kept = index >= 0 && std::cmp_less(index, group.window.size());
+  if (!is_kept) return detail::join("collective #", sequence, where(group));
+  const auto& call = group.window[static_cast<size_t>(index)];
+  return detail::join(name(call, sequence), where(group), " (", signature(call), ")");
+}
+
+std::optional<std::string> CallLog::mismatch() const {
+  for (const auto& [id, group] : groups_) {
+    if (!group.dissenters.empty()) return mismatch_of(group);
+  }
+  return std::nullopt;
+}
+
+/// Once all have come as far, nobody can change who agrees with whom, and waiting tells no more.
+bool CallLog::is_mismatch_complete() const {
+  return std::any_of(groups_.begin(), groups_.end(), [](const auto& entry) {
+    const auto& group = entry.second;
+    return !group.dissenters.empty() &&
+           std::all_of(group.members.begin(), group.members.end(),
+                       [&](const Member& member) { return member.count > group.dissent_at; });
+  });
+}
+
+std::string CallLog::mismatch_of(const Group& group) const {
+  std::vector<Party> parties;
+  for (const int rank : ranks_of(group)) {
+    const auto member = std::find_if(group.members.begin(), group.members.end(),
+                                     [rank](const Member& m) { return m.rank == rank; });
+    const auto dissenter = group.dissenters.find(rank);
+    if (dissenter != group.dissenters.end()) {
+      add_to(parties, signature(dissenter->second), rank);
+    } else if (member->count > group.dissent_at) {
+      add_to(parties, signature(group.agreed), rank);
+    }
+  }
+  return detail::join("collective #", group.dissent_at, where(group), ": rank ",
+                      parties[0].ranks[0], " of ", processes_.size(), " calls '", parties[0].call,
+                      "', rank ", parties.back().ranks[0], " calls '", parties.back().call, "'",
+                      who_differs(parties), kRule);
+}
+
+/// Who left after fewer calls than another has issued will not come to the rest.
+std::optional<std::string> CallLog::left_before_of(const Group& group) const {
+  const auto all = farthest(group);
+  for (const auto& member : group.members) {
+    if (!member.left || member.count == all) continue;
+    return processes_.left_before(member.rank, name_at(group, member.count), *member.left);
+  }
+  if (all == 0) return std::nullopt;
+  for (const int rank : absent_from(group)) {
+    const auto found = left_.find(rank);
+    if (found != left_.end()) return processes_.left_before(rank, name_at(group, 0), found->second);
+  }
+  return std::nullopt;
+}
+
+std::optional<std::string> CallLog::left_before() const {
+  for (const auto& [id, group] : groups_) {
+    if (auto text = left_before_of(group)) return text;
+  }
+  return std::nullopt;
+}
+
+std::vector<CallLog::Laggards> CallLog::laggards_of(const Group& group) const {
+  const auto all = farthest(group);
+  std::map<int64_t, Laggards> by_count;
+  const auto add = [&](int rank, int64_t count, const std::optional<Call>& last) {
+    if (count < all)
+      by_count.try_emplace(count, Laggards{count, last, {}}).first->second.ranks.push_back(rank);
+  };
+  for (const auto& member : group.members) {
+    if (member.rank >= 0) add(member.rank, member.count, member.last);
+  }
+  for (const int rank : absent_from(group)) add(rank, 0, std::nullopt);
+  std::vector<Laggards> laggards;
+  for (auto& [count, entry] : by_count) laggards.push_back(std::move(entry));
+  return laggards;
+}
+
+std::string CallLog::behind_of(const Group& group) const {
+  std::string text;
+  for (auto& [count, last, ranks] : laggards_of(group)) {
+    std::sort(ranks.begin(), ranks.end());
+    const auto own = last ? name(*last, count - 1) : std::string("none");
+    text += detail::join(text.empty() ? "" : ", ", name_at(group, count), " not called by ",
+                         rank_list(ranks, kMostNamed), " (", ranks.size() == 1 ? "its" : "their",
+                         " last: ", own, ")");
+  }
+  if (!text.empty() && group.has_dropped) text += ", too far behind for a comparison of all calls";
+  return text;
+}
+
+std::string CallLog::behind() const {
+  std::string text;
+  for (const auto& [id, group] : groups_) {
+    const auto one = behind_of(group);
+    if (!one.empty()) text += (text.empty() ? "" : "; ") + one;
+  }
+  return text;
+}
+
+std::string CallLog::last_of(int rank) const {
+  const auto found = last_.find(rank);
+  if (found == last_.end()) return "none";
+  const auto& last = found->second;
+  const auto group = groups_.find(last.id);
+  const auto whose = group == groups_.end() ? std::string() : where(group->second);
+  return detail::join(name(last.call, last.sequence), whose, " (", signature(last.call), ")");
+}
+
+}  // namespace isobar::control

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "comm/control/message.hpp"
+#include "comm/control/process_table.hpp"
+
+namespace isobar::control {
+
+/// What every rank has issued on every communicator, as far as it is known.
+///
+/// Calls are kept until all members have reported theirs, so that each is compared
+/// with the first report of its number. Only the latest kWindow are: of a rank that
+/// lags farther behind, older calls are counted and not compared, and the texts say so.
+class CallLog {
+ public:
+  static constexpr size_t kWindow = 1 << 16;
+
+  /// `processes` must outlive this.
+  explicit CallLog(const ProcessTable& processes);
+
+  void watch(int rank, const Watching& watching);
+  void issued(int rank, const Calls& calls);
+  void unwatch(int rank, const Unwatched& unwatched);
+
+  /// The process ended: all that it watched is over.
+  void left(int rank, const std::string& reason);
+
+  /// The first calls that differ: "collective #41: rank 0 of 4 calls ...".
+  std::optional<std::string> mismatch() const;
+
+  /// That there is a mismatch to which no rank can add anything.
+  bool is_mismatch_complete() const;
+
+  /// "rank 2 of 4 on n3 (pid 9) left before allreduce #41 (...)".
+  std::optional<std::string> left_before() const;
+
+  /// "allreduce #41 not called by rank 2 (its last: allreduce #40)", for each
+  /// communicator whose members have not all come as far; empty without one.
+  std::string behind() const;
+
+  /// "allreduce #41 (allreduce sum float32[8])" or "none".
+  std::string last_of(int rank) const;
+
+  std::vector<Progress> progress_of(int rank) const;
+
+ private:
+  struct Member {
+    int rank = -1;  // in the world; unknown until it watches
+    int64_t count = 0;
+    std::optional<Call> last;
+    std::optional<std::string> left;
+  };
+
+  struct Group {
+    std::vector<Member> members;
+    /// The first reports of calls `base`, `base` + 1, ...
+    std::deque<Call> window;
+    int64_t base = 0;
+    bool has_dropped = false;
+    /// Whose call `dissent_at` is not `agreed`, the first report of it.
+    std::map<int, Call> dissenters;
+    int64_t dissent_at = 0;
+    Call agreed;
+  };
+
+  struct Last {
+    uint64_t id = 0;
+    int64_t sequence = 0;
+    Call call;
+  };
+
+  /// The ranks that have issued the same number of calls.
+  struct Laggards {
+    int64_t count = 0;
+    std::optional<Call> last;
+    std::vector<int> ranks;
+  };
+
+  static Member* find_member(Group& group, int rank);
+  static void compare(Group& group, const Member& by, int64_t sequence, const Call& call);
+  static void correct(Group& group, const Member& by, int64_t sequence, const Call& call);
+  static void trim(Group& group);
+  static int64_t farthest(const Group& group);
+  static std::vector<int> ranks_of(const Group& group);
+
+  bool is_world(const Group& group) const;
+  std::vector<int> absent_from(const Group& group) const;
+  std::string where(const Group& group) const;
+  std::string name_at(const Group& group, int64_t sequence) const;
+  std::string mismatch_of(const Group& group) const;
+  std::vector<Laggards> laggards_of(const Group& group) const;
+  std::string behind_of(const Group& group) const;
+  std::optional<std::string> left_before_of(const Group& group) const;
+  void forget_if_over(uint64_t id);
+
+  const ProcessTable& processes_;
+  std::map<uint64_t, Group> groups_;
+  std::map<int, Last> last_;
+  /// Processes that have ended, and why.
+  std::map<int, std::string> left_;
+};
+
+}  // namespace isobar::control
