@@ -8,8 +8,6 @@
 namespace isobar {
 namespace {
 
-using namespace detail;
-
 class AcpSgd final : public LowRankCompressor {
  public:
   explicit AcpSgd(const LowRankOptions& options) : LowRankCompressor("acp_sgd", options) {}

@@ -1,4 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
+// Called by BucketCollectives, on the thread that runs the backward pass or finish(): stage 0 once
+// a bucket is full, stage 1 once the owners have the parts, then complete().
+//
+// Nothing may be lost: what a rank's message leaves out stays in its residual, and what an owner's
+// sum leaves out goes to the owner's, so that results and residuals of all ranks add up to the true
+// sums, but for rounding. And replicas stay equal: each decodes the same bytes by the same
+// operations.
 #include <isobar/compress/block_int8.hpp>
 #include <isobar/core/error.hpp>
 #include <ATen/ATen.h>
@@ -12,8 +19,6 @@
 
 namespace isobar {
 namespace {
-
-using namespace detail;
 
 struct Int8Bucket {
   BucketPiece piece;
@@ -39,7 +44,7 @@ std::vector<at::Tensor> gaps_of(const BucketPiece& piece) {
   return gaps;
 }
 
-Int8Bucket make_bucket(const BucketPiece& piece) {
+Int8Bucket make_int8_bucket(const BucketPiece& piece) {
   Int8Bucket bucket;
   bucket.piece = piece;
   bucket.residual = at::zeros_like(
@@ -58,12 +63,14 @@ void allocate(Int8Bucket& bucket, int ranks, int64_t block) {
 }
 
 std::vector<ParameterResidual> residuals_of(const std::vector<Int8Bucket>& buckets,
-                                            const std::vector<std::string>& names) {
+                                            const std::vector<NamedParameter>& parameters) {
   std::vector<ParameterResidual> residuals;
   for (const auto& bucket : buckets) {
     for (const auto& slot : bucket.piece.slots) {
-      residuals.push_back({slot.parameter, names[slot.parameter], slot.first,
-                           bucket.residual.narrow(0, slot.offset, slot.elements)});
+      const auto& parameter = parameters[slot.parameter];
+      residuals.push_back({slot.parameter, parameter.name, slot.first,
+                           bucket.residual.narrow(0, slot.offset, slot.elements),
+                           parameter.tensor.sizes().vec()});
     }
   }
   return residuals;
@@ -99,11 +106,9 @@ class BlockInt8 final : public Compressor {
 
 void BlockInt8::set_plan(const std::vector<NamedParameter>& parameters,
                          const std::vector<BucketPiece>& pieces, Communicator* share_holders) {
-  std::vector<std::string> names;
-  for (const auto& parameter : parameters) names.push_back(parameter.name);
   buckets_.clear();
-  for (const auto& piece : pieces) buckets_.push_back(make_bucket(piece));
-  const auto before = std::exchange(residuals_, residuals_of(buckets_, names));
+  for (const auto& piece : pieces) buckets_.push_back(make_int8_bucket(piece));
+  const auto before = std::exchange(residuals_, residuals_of(buckets_, parameters));
   if (compressed_steps_ > 0) carry_over(before, residuals_, parameters, share_holders);
 }
 
@@ -121,7 +126,7 @@ Work BlockInt8::start(int64_t index, int stage, BucketChannel& channel) {
     quantise(bucket.layout, bucket.piece.values, bucket.residual, bucket.message);
     return channel.all_to_all(bucket.received, bucket.message);
   }
-  // The owner's residual takes the error of the sum: the debt of all ranks together is the same
+  // The owner's residual takes the error of the sum: the residual of all ranks together is the same
   // whichever holds it, and needs no memory of its own that a new plan would have to move.
   quantise_sum(bucket.layout, channel.rank(), bucket.received, bucket.sum, bucket.residual,
                bucket.own);
@@ -148,7 +153,7 @@ void BlockInt8::load(const CompressorState& state) {
   check_fits(residuals_, state);
   steps_ = steps;
   compressed_steps_ = compressed_steps;
-  detail::load(residuals_, state);
+  load_residuals(residuals_, state);
 }
 
 }  // namespace

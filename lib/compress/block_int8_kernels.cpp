@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
+// Called by block_int8.cpp; threads share blocks out, each of which is computed by itself.
+//
 // Products and sums are rounded one by one (see CMakeLists.txt): the bits are those of
-// block_int8_tensors.cpp on every processor.
+// block_int8_tensors.cpp on every processor. Ranks on processors of different generations would
+// otherwise decode different gradients from the same bytes, and their replicas drift apart.
 #include "compress/block_int8_kernels.hpp"
 
+#include <isobar/comm/half_float.hpp>
 #include <ATen/ATen.h>
 #include <ATen/Dispatch.h>
 #include <ATen/Parallel.h>
@@ -13,12 +17,10 @@
 #include <limits>
 #include <type_traits>
 
-#include "comm/half_float.hpp"
-
 // ISOBAR_CPU_CLONES comes from CMake, as for low_rank_kernels.cpp.
 #define ISOBAR_INLINE __attribute__((always_inline)) inline
 
-namespace isobar::detail {
+namespace isobar {
 namespace {
 
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
@@ -49,7 +51,7 @@ ISOBAR_INLINE float scale_for(Bits largest) {
 
 /// One block of a message.
 struct BlockOfMessage {
-  int8_t* levels;
+  int8_t* codes;
   uint8_t* scale;
 
   float get_scale() const {
@@ -65,7 +67,7 @@ ISOBAR_INLINE BlockOfMessage block_of(const BlockLayout& layout, uint8_t* part, 
 }
 
 /// Values of block `b`, counted through all parts, that are the bucket's.
-ISOBAR_INLINE int64_t count_of(const BlockLayout& layout, int64_t b) {
+ISOBAR_INLINE int64_t elements_of_block(const BlockLayout& layout, int64_t b) {
   return std::clamp<int64_t>(layout.values - b * layout.block, 0, layout.block);
 }
 
@@ -78,7 +80,7 @@ ISOBAR_INLINE void quantise_block(const BlockOfMessage& to, int64_t count, int64
   const float scale = scale_for<T>(largest);
   to.set_scale(scale);
   if (!(scale > 0)) {
-    std::fill_n(to.levels, block, int8_t{0});
+    std::fill_n(to.codes, block, int8_t{0});
     if (scale == 0) {
       for (int64_t i = 0; i < count; ++i) keep(i, value(i));
     }
@@ -87,11 +89,11 @@ ISOBAR_INLINE void quantise_block(const BlockOfMessage& to, int64_t count, int64
   const T step = scale, inverse = 1 / step, rounder = kRounder<T>;
   for (int64_t i = 0; i < count; ++i) {
     const T wanted = value(i);
-    const T level = (wanted * inverse + rounder) - rounder;
-    to.levels[i] = static_cast<int8_t>(static_cast<int32_t>(level));
-    keep(i, wanted - level * step);
+    const T code = (wanted * inverse + rounder) - rounder;
+    to.codes[i] = static_cast<int8_t>(static_cast<int32_t>(code));
+    keep(i, wanted - code * step);
   }
-  std::fill(to.levels + count, to.levels + block, int8_t{0});
+  std::fill(to.codes + count, to.codes + block, int8_t{0});
 }
 
 template <typename G>
@@ -103,7 +105,7 @@ ISOBAR_INLINE void quantise_range(const BlockLayout& layout, const G* values, Wi
     const auto to =
         block_of(layout, message + b / layout.blocks * layout.part_bytes(), b % layout.blocks);
     quantise_block<T>(
-        to, count_of(layout, b), layout.block,
+        to, elements_of_block(layout, b), layout.block,
         [=](int64_t i) { return widened_value<T>(values[first + i]) + residual[first + i]; },
         [=](int64_t i, T rest) { residual[first + i] = rest; });
   }
@@ -115,13 +117,13 @@ ISOBAR_INLINE void quantise_sum_range(const BlockLayout& layout, int64_t rank, u
                                       int64_t end) {
   for (int64_t b = begin; b < end; ++b) {
     const int64_t first = (rank * layout.blocks + b) * layout.block;
-    const int64_t count = count_of(layout, rank * layout.blocks + b);
+    const int64_t count = elements_of_block(layout, rank * layout.blocks + b);
     T* total = sum + b * layout.block;
     std::fill_n(total, layout.block, T(0));
     for (int64_t r = 0; r < layout.parts; ++r) {
       const auto from = block_of(layout, received + r * layout.part_bytes(), b);
       const T scale = from.get_scale();
-      for (int64_t i = 0; i < count; ++i) total[i] += static_cast<T>(from.levels[i]) * scale;
+      for (int64_t i = 0; i < count; ++i) total[i] += static_cast<T>(from.codes[i]) * scale;
     }
     quantise_block<T>(
         block_of(layout, own, b), count, layout.block, [=](int64_t i) { return total[i]; },
@@ -138,9 +140,9 @@ ISOBAR_INLINE void dequantise_range(const BlockLayout& layout, uint8_t* message,
         block_of(layout, message + b / layout.blocks * layout.part_bytes(), b % layout.blocks);
     const T step = static_cast<T>(from.get_scale()) / divisor;
     G* to = values + b * layout.block;
-    const int64_t count = count_of(layout, b);
+    const int64_t count = elements_of_block(layout, b);
     for (int64_t i = 0; i < count; ++i) {
-      to[i] = narrowed_value<G, T>(static_cast<T>(from.levels[i]) * step);
+      to[i] = narrowed_value<G, T>(static_cast<T>(from.codes[i]) * step);
     }
   }
 }
@@ -178,7 +180,7 @@ void for_blocks(int64_t blocks, int64_t block, const Body& body) {
   at::parallel_for(0, blocks, at::internal::GRAIN_SIZE / block + 1, body);
 }
 
-uint8_t* bytes_of(const at::Tensor& message) { return message.data_ptr<uint8_t>(); }
+uint8_t* message_bytes(const at::Tensor& message) { return message.data_ptr<uint8_t>(); }
 
 }  // namespace
 
@@ -197,7 +199,7 @@ void quantise(const BlockLayout& layout, const at::Tensor& values, const at::Ten
     const auto* from = values.const_data_ptr<scalar_t>();
     auto* rest = residual.data_ptr<Wide<scalar_t>>();
     for_blocks(layout.parts * layout.blocks, layout.block, [&](int64_t begin, int64_t end) {
-      run_quantise(layout, from, rest, bytes_of(message), begin, end);
+      run_quantise(layout, from, rest, message_bytes(message), begin, end);
     });
   });
 }
@@ -211,7 +213,8 @@ void quantise_sum(const BlockLayout& layout, int64_t rank, const at::Tensor& rec
     auto* total = sum.data_ptr<scalar_t>();
     auto* rest = residual.data_ptr<scalar_t>();
     for_blocks(layout.blocks, layout.block * layout.parts, [&](int64_t begin, int64_t end) {
-      run_quantise_sum(layout, rank, bytes_of(received), total, rest, bytes_of(own), begin, end);
+      run_quantise_sum(layout, rank, message_bytes(received), total, rest, message_bytes(own),
+                       begin, end);
     });
   });
 }
@@ -224,9 +227,9 @@ void dequantise(const BlockLayout& layout, const at::Tensor& message, double div
         auto* to = values.data_ptr<scalar_t>();
         const auto by = static_cast<Wide<scalar_t>>(divisor);
         for_blocks(layout.parts * layout.blocks, layout.block, [&](int64_t begin, int64_t end) {
-          run_dequantise(layout, bytes_of(message), by, to, begin, end);
+          run_dequantise(layout, message_bytes(message), by, to, begin, end);
         });
       });
 }
 
-}  // namespace isobar::detail
+}  // namespace isobar

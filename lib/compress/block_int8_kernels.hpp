@@ -5,7 +5,7 @@
 
 #include <cstdint>
 
-namespace isobar::detail {
+namespace isobar {
 
 /// How a bucket's values lie in messages of 8-bit blocks: in equal parts, one for each rank, of
 /// equal blocks. A part holds its values, one byte each, then a float32 scale for each block.
@@ -50,4 +50,4 @@ void dequantise(const BlockLayout& layout, const at::Tensor& message, double div
                 const at::Tensor& values);
 }  // namespace by_tensors
 
-}  // namespace isobar::detail
+}  // namespace isobar

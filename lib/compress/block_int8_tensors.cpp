@@ -7,19 +7,19 @@
 
 #include "compress/block_int8_kernels.hpp"
 
-namespace isobar::detail::by_tensors {
+namespace isobar::by_tensors {
 namespace {
 
-/// A message of `parts` parts: levels [parts, blocks, block] and scales [parts, blocks, 1].
+/// A message of `parts` parts: codes [parts, blocks, block] and scales [parts, blocks, 1].
 struct MessageViews {
-  at::Tensor levels, scales;
+  at::Tensor codes, scales;
 };
 
 MessageViews views_of(const BlockLayout& layout, const at::Tensor& message, int64_t parts) {
   const auto rows = message.view({parts, layout.part_bytes()});
-  const auto levels = rows.narrow(1, 0, layout.part_values()).view(at::kChar);
+  const auto codes = rows.narrow(1, 0, layout.part_values()).view(at::kChar);
   const auto scales = rows.narrow(1, layout.part_values(), 4 * layout.blocks).view(at::kFloat);
-  return {levels.unflatten(1, {layout.blocks, layout.block}), scales.unsqueeze(2)};
+  return {codes.unflatten(1, {layout.blocks, layout.block}), scales.unsqueeze(2)};
 }
 
 /// Quantises w [parts, blocks, block] and returns what that leaves out; `kept` in blocks that are
@@ -32,9 +32,9 @@ at::Tensor quantise_blocks(const at::Tensor& w, const at::Tensor& kept, const Me
   to.scales.copy_(scales.masked_fill(is_finite.logical_not(), Limits::quiet_NaN()));
   const auto steps = scales.masked_fill(is_finite.logical_not(), 0).to(w.scalar_type());
   const auto inverses = at::where(steps > 0, steps.reciprocal(), 0);
-  const auto levels = at::where(is_finite, w.mul(inverses).round(), 0);
-  to.levels.copy_(levels);
-  return at::where(is_finite, w.sub(levels.mul(steps)), kept);
+  const auto codes = at::where(is_finite, w.mul(inverses).round(), 0);
+  to.codes.copy_(codes);
+  return at::where(is_finite, w.sub(codes.mul(steps)), kept);
 }
 
 /// The tensor, filled up with zeros to `length` values.
@@ -60,7 +60,7 @@ void quantise_sum(const BlockLayout& layout, int64_t rank, const at::Tensor& rec
   const auto total = sum.view({1, layout.blocks, layout.block});
   total.zero_();
   for (int64_t r = 0; r < layout.parts; ++r) {
-    total[0].add_(from.levels[r].to(sum.scalar_type()).mul(from.scales[r].to(sum.scalar_type())));
+    total[0].add_(from.codes[r].to(sum.scalar_type()).mul(from.scales[r].to(sum.scalar_type())));
   }
   const auto rest = quantise_blocks(total, at::zeros_like(total), views_of(layout, own, 1));
   const int64_t first = std::min(layout.values, rank * layout.part_values());
@@ -72,8 +72,8 @@ void dequantise(const BlockLayout& layout, const at::Tensor& message, double div
                 const at::Tensor& values) {
   const auto from = views_of(layout, message, layout.parts);
   const auto type = values.element_size() == 2 ? at::kFloat : values.scalar_type();
-  const auto all = from.levels.to(type).mul(from.scales.to(type).div(divisor));
+  const auto all = from.codes.to(type).mul(from.scales.to(type).div(divisor));
   values.copy_(all.flatten().narrow(0, 0, layout.values));
 }
 
-}  // namespace isobar::detail::by_tensors
+}  // namespace isobar::by_tensors

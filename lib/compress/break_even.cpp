@@ -1,4 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
+// Called on one thread of every rank before training, by `isobar bench` and by `isobar plan`: what
+// compression would cost, and whether it pays.
+//
+// Costs are measured without a wire: DryRun takes a bucket the way that a Reducer takes it, over
+// gradients of noise, in a group that answers at once; it changes where the reducer's way changes.
+// A choice that ranks make together needs the same numbers on all of them: slowest() and
+// measure_allreduce() take the largest of each time over the group.
 #include <isobar/compress/break_even.hpp>
 
 #include <isobar/core/error.hpp>
@@ -10,15 +17,15 @@
 #include <algorithm>
 #include <cmath>
 
+#include "compress/allreduce_times.hpp"
 #include "compress/silent_group.hpp"
-#include "ddp/bucket_pieces.hpp"
 
 namespace isobar {
 namespace {
 
 constexpr int kAllreduces = 9;
 
-/// Place by place, of all ranks.
+/// Value by value, of all ranks.
 std::vector<double> largest_of(std::vector<double> values, Communicator& group) {
   auto tensor = at::tensor(values, at::kDouble);
   group.allreduce(tensor, ReduceOp::maximum).synchronize();
@@ -27,7 +34,7 @@ std::vector<double> largest_of(std::vector<double> values, Communicator& group) 
 }
 
 /// Parameters of the same names and shapes that belong to nobody.
-std::vector<NamedParameter> twins(const std::vector<NamedParameter>& parameters) {
+std::vector<NamedParameter> unowned_copies(const std::vector<NamedParameter>& parameters) {
   std::vector<NamedParameter> result;
   for (const auto& parameter : parameters) {
     auto tensor = at::empty_like(parameter.tensor.detach());
@@ -43,13 +50,8 @@ class DryRun {
          Compressor* compressor, int ranks)
       : compressor_(compressor),
         group_(ranks),
-        parameters_(twins(parameters)),
-        buffers_(parameters_, plan) {
-    for (size_t b = 0; b < plan.size(); ++b) {
-      const auto values = real_values(buffers_.bucket(static_cast<int64_t>(b)));
-      pieces_.push_back(
-          {values, piece_slots(parameters_, plan[b], buffers_), static_cast<double>(ranks)});
-    }
+        parameters_(unowned_copies(parameters)),
+        pieces_(make_pieces(parameters_, plan, ranks)) {
     for (const auto& piece : pieces_) gradients_.push_back(at::randn_like(piece.values));
     if (compressor_) compressor_->set_plan(parameters_, pieces_, nullptr);
     if (compressor_) stages_ = compressor_->stages();
@@ -109,9 +111,8 @@ class DryRun {
   }
 
   Compressor* compressor_;
-  detail::SilentGroup group_;
+  SilentGroup group_;
   std::vector<NamedParameter> parameters_;
-  GradientBuffers buffers_;
   std::vector<BucketPiece> pieces_;
   std::vector<at::Tensor> gradients_;
   int stages_ = 1;
@@ -194,8 +195,7 @@ CompressionCost slowest(CompressionCost cost, Communicator& group) {
 
 AllreduceCost measure_allreduce(Communicator& group) {
   if (group.size() == 1) return {};
-  std::vector<AllreduceSample> samples;
-  for (const int64_t bytes : {4 << 10, 64 << 10, 512 << 10, 4 << 20}) {
+  const auto time_one = [&group](int64_t bytes) {
     const auto buffer = at::ones({bytes / 4}, at::kFloat);
     std::vector<double> seconds;
     for (int i = -1; i < kAllreduces; ++i) {
@@ -205,10 +205,9 @@ AllreduceCost measure_allreduce(Communicator& group) {
       if (i >= 0) seconds.push_back(watch.elapsed_s());
       buffer.fill_(1);
     }
-    seconds = largest_of(std::move(seconds), group);
-    samples.push_back({bytes, summarize(std::move(seconds)).median});
-  }
-  return fit_allreduce_cost(samples, group.size());
+    return summarize(largest_of(std::move(seconds), group)).median;
+  };
+  return cost_of_allreduces(time_one, group.size());
 }
 
 std::vector<double> evenly_ready(const BucketPlan& plan, double backward_s) {

@@ -40,7 +40,7 @@ struct HalfBucket {
   bool is_converted() const { return !sent.is_same(values); }
 };
 
-HalfBucket make_bucket(const BucketPiece& piece, HalfType type) {
+HalfBucket make_half_bucket(const BucketPiece& piece, HalfType type) {
   HalfBucket bucket;
   bucket.values = bucket.sent = piece.values;
   double before = 1;
@@ -85,7 +85,7 @@ class HalfPrecision final : public Compressor {
 void HalfPrecision::set_plan(const std::vector<NamedParameter>&,
                              const std::vector<BucketPiece>& pieces, Communicator*) {
   buckets_.clear();
-  for (const auto& piece : pieces) buckets_.push_back(make_bucket(piece, options_.type));
+  for (const auto& piece : pieces) buckets_.push_back(make_half_bucket(piece, options_.type));
 }
 
 Work HalfPrecision::start(int64_t index, int, BucketChannel& channel) {

@@ -1,4 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
+// How a bucket lies in matrices, factors and messages, for LowRankCompressor and its two methods;
+// on the thread that runs the backward pass or finish().
+//
+// Every value of a slot is in one matrix or in one dense run, so that the message has all of it.
+// What is not sent stays in a matrix's residual; where a new plan puts such values in a dense run,
+// they are sent with the next step's. Random factors depend on seed, name and restart alone: ranks
+// begin with the same ones without a message.
 #include "compress/low_rank_buckets.hpp"
 
 #include <isobar/core/hash.hpp>
@@ -11,7 +18,7 @@
 #include <string_view>
 #include <utility>
 
-namespace isobar::detail {
+namespace isobar {
 namespace {
 
 FactoredMatrix make_matrix(const BucketPiece& piece, size_t index, int64_t begin, int64_t rows,
@@ -104,7 +111,11 @@ LowRankBucket make_low_rank_bucket(const BucketPiece& piece,
                                    const LowRankOptions& options) {
   LowRankBucket bucket;
   bucket.piece = piece;
-  for (size_t i = 0; i < piece.slots.size(); ++i) add_slot(bucket, i, parameters, options);
+  for (size_t i = 0; i < piece.slots.size(); ++i) {
+    const auto& parameter = parameters[piece.slots[i].parameter];
+    bucket.owners.push_back({parameter.name, parameter.tensor.sizes().vec()});
+    add_slot(bucket, i, parameters, options);
+  }
   for (const auto& matrix : bucket.matrices) {
     bucket.left_values += matrix.left.numel();
     bucket.right_values += matrix.right.numel();
@@ -121,14 +132,14 @@ at::Tensor settled_residual(const FactoredMatrix& matrix) {
   return passes.residual;
 }
 
-std::vector<ParameterResidual> owed(const LowRankBucket& bucket,
-                                    const std::vector<NamedParameter>& parameters) {
+std::vector<ParameterResidual> pending_residuals(const LowRankBucket& bucket) {
   std::vector<ParameterResidual> residuals;
   const auto& values = bucket.piece.values;
   const auto options = values.options().dtype(residual_type(values.scalar_type()));
-  for (const auto& slot : bucket.piece.slots) {
-    residuals.push_back({slot.parameter, parameters[slot.parameter].name, slot.first,
-                         at::zeros({slot.elements}, options)});
+  for (size_t i = 0; i < bucket.owners.size(); ++i) {
+    const auto& slot = bucket.piece.slots[i];
+    residuals.push_back({slot.parameter, bucket.owners[i].name, slot.first,
+                         at::zeros({slot.elements}, options), bucket.owners[i].sizes});
   }
   for (const auto& matrix : bucket.matrices) {
     const auto& to = residuals[matrix.slot];
@@ -136,14 +147,14 @@ std::vector<ParameterResidual> owed(const LowRankBucket& bucket,
         .copy_(settled_residual(matrix).view({-1}));
   }
   for (const auto& run : bucket.dense) {
-    if (!run.debt.defined()) continue;
+    if (!run.residual.defined()) continue;
     const int64_t begin = run.offset - bucket.piece.slots[run.slot].offset;
-    residuals[run.slot].values.narrow(0, begin, run.elements).copy_(run.debt);
+    residuals[run.slot].values.narrow(0, begin, run.elements).copy_(run.residual);
   }
   return residuals;
 }
 
-void owe(LowRankBucket& bucket, const std::vector<ParameterResidual>& residuals) {
+void set_residuals(LowRankBucket& bucket, const std::vector<ParameterResidual>& residuals) {
   for (auto& matrix : bucket.matrices) {
     const auto& from = residuals[matrix.slot];
     auto residual = matrix.passes.residual.view({-1});
@@ -151,8 +162,8 @@ void owe(LowRankBucket& bucket, const std::vector<ParameterResidual>& residuals)
   }
   for (auto& run : bucket.dense) {
     const int64_t begin = run.offset - bucket.piece.slots[run.slot].offset;
-    const auto debt = residuals[run.slot].values.narrow(0, begin, run.elements);
-    run.debt = debt.any().item<bool>() ? debt.clone() : at::Tensor();
+    const auto residual = residuals[run.slot].values.narrow(0, begin, run.elements);
+    run.residual = residual.any().item<bool>() ? residual.clone() : at::Tensor();
   }
 }
 
@@ -181,7 +192,7 @@ void pack_dense(LowRankBucket& bucket, Side side, const BucketChannel& channel) 
         source.defined() ? run.offset - bucket.piece.slots[run.slot].offset : run.offset;
     const auto part = bucket.payload(side).narrow(0, to, run.elements);
     part.copy_(values.narrow(0, from, run.elements));
-    if (run.debt.defined()) part.add_(std::exchange(run.debt, {}));
+    if (run.residual.defined()) part.add_(std::exchange(run.residual, {}));
     to += run.elements;
   }
 }
@@ -203,8 +214,8 @@ Work start_dense(LowRankBucket& bucket, BucketChannel& channel) {
     if (source.defined()) values.narrow(0, slot.offset, slot.elements).copy_(source);
   }
   for (auto& run : bucket.dense) {
-    if (!run.debt.defined()) continue;
-    values.narrow(0, run.offset, run.elements).add_(std::exchange(run.debt, {}));
+    if (!run.residual.defined()) continue;
+    values.narrow(0, run.offset, run.elements).add_(std::exchange(run.residual, {}));
   }
   return channel.allreduce(values,
                            bucket.dense_values * static_cast<int64_t>(values.element_size()));
@@ -217,8 +228,8 @@ at::Tensor random_factor(at::IntArrayRef shape, uint64_t seed, const std::string
                          int64_t restart, const at::TensorOptions& options) {
   auto values = at::empty(shape, at::kDouble);
   double* data = values.mutable_data_ptr<double>();
-  const uint64_t stream = splitmix64(seed + static_cast<uint64_t>(restart) + kSplitmix64Step);
-  uint64_t state = stream ^ fnv1a(name);
+  const uint64_t start = splitmix64(seed + static_cast<uint64_t>(restart) + kSplitmix64Step);
+  uint64_t state = start ^ fnv1a(name);
   const auto uniform = [&] {
     state += kSplitmix64Step;
     return (static_cast<double>(splitmix64(state) >> 11) + 0.5) * 0x1p-53;
@@ -265,7 +276,8 @@ at::Tensor fingerprint(const LowRankBucket& bucket, Side side, int ranks) {
   return at::tensor(numbers, at::kDouble);
 }
 
-// The mean of squares exceeds the square of the mean by the variance.
+// The mean of squares exceeds the square of the mean by the variance, which is zero only where all
+// digits are equal. The sums are below 2^24, and so exact in float32 (digit_base).
 bool agree(const at::Tensor& summed_fingerprint, int ranks) {
   const auto sums = summed_fingerprint.to(at::kCPU, at::kDouble);
   const double* sum = sums.const_data_ptr<double>();
@@ -275,4 +287,4 @@ bool agree(const at::Tensor& summed_fingerprint, int ranks) {
   return true;
 }
 
-}  // namespace isobar::detail
+}  // namespace isobar

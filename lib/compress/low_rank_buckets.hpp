@@ -11,7 +11,7 @@
 #include "compress/low_rank_kernels.hpp"
 #include "compress/parameter_residuals.hpp"
 
-namespace isobar::detail {
+namespace isobar {
 
 /// Which of a matrix's two factors.
 enum class Side { left, right };
@@ -42,13 +42,20 @@ struct DenseRun {
   int64_t elements = 0;
   /// A residual from when these values were in a matrix, to be sent with the next ones;
   /// undefined where there is none.
-  at::Tensor debt;
+  at::Tensor residual;
+};
+
+/// The parameter of a slot, which a later plan may not have any more.
+struct SlotOwner {
+  std::string name;
+  std::vector<int64_t> sizes;
 };
 
 /// Buffers for one bucket. A payload holds factors, then the dense runs, and has room for a
 /// fingerprint behind what is sent of it.
 struct LowRankBucket {
   BucketPiece piece;
+  std::vector<SlotOwner> owners;  ///< by slot
   std::vector<FactoredMatrix> matrices;
   std::vector<DenseRun> dense;
   at::Tensor left_payload, right_payload;
@@ -66,12 +73,11 @@ LowRankBucket make_low_rank_bucket(const BucketPiece& piece,
                                    const std::vector<NamedParameter>& parameters,
                                    const LowRankOptions& options);
 
-/// What is owed of each slot's values, in new memory.
-std::vector<ParameterResidual> owed(const LowRankBucket& bucket,
-                                    const std::vector<NamedParameter>& parameters);
+/// What has not been applied yet of each slot's values, in new memory.
+std::vector<ParameterResidual> pending_residuals(const LowRankBucket& bucket);
 
-/// Makes that the residuals and debts of a bucket that owes nothing.
-void owe(LowRankBucket& bucket, const std::vector<ParameterResidual>& residuals);
+/// Makes that the residuals of a bucket that has none.
+void set_residuals(LowRankBucket& bucket, const std::vector<ParameterResidual>& residuals);
 
 /// What the matrix's residual stands for, in new memory.
 at::Tensor settled_residual(const FactoredMatrix& matrix);
@@ -103,4 +109,4 @@ constexpr int64_t kFingerprint = 8;
 at::Tensor fingerprint(const LowRankBucket& bucket, Side side, int ranks);
 bool agree(const at::Tensor& summed_fingerprint, int ranks);
 
-}  // namespace isobar::detail
+}  // namespace isobar

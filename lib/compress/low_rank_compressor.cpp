@@ -1,13 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
+// What AcpSgd and PowerSgd share. Called by BucketCollectives, on the thread that runs the backward
+// pass or finish(), and between steps to save, load and plan anew.
+//
+// Each rank computes the orthonormal factors by itself, from sums that have the same bits
+// everywhere; that they come out equal is an assumption about processors and libraries. Where it
+// fails, replicas drift apart without any error, so a hash of the factors travels with the sums now
+// and then. Counts of steps decide what is sent, and are the same on all ranks, since all take
+// every step.
 #include "compress/low_rank_compressor.hpp"
 
 #include <isobar/core/error.hpp>
 #include <ATen/ATen.h>
 
 #include <map>
+#include <string_view>
 #include <utility>
 
-namespace isobar::detail {
+namespace isobar {
 namespace {
 
 void check(const std::string& method, const LowRankOptions& options) {
@@ -55,23 +64,23 @@ void LowRankCompressor::carry_over(const std::vector<LowRankBucket>& from,
                                    const std::vector<NamedParameter>& parameters,
                                    Communicator* share_holders) {
   std::vector<ParameterResidual> before, after;
-  std::map<int64_t, const FactoredMatrix*> old_of;
+  std::map<std::string_view, const FactoredMatrix*> old_of;
   for (const auto& bucket : from) {
-    for (auto& residual : owed(bucket, parameters)) before.push_back(std::move(residual));
-    for (const auto& matrix : bucket.matrices) old_of[matrix.parameter] = &matrix;
+    for (auto& residual : pending_residuals(bucket)) before.push_back(std::move(residual));
+    for (const auto& matrix : bucket.matrices) old_of[matrix.name] = &matrix;
   }
   for (const auto& bucket : buckets_) {
-    for (auto& residual : owed(bucket, parameters)) after.push_back(std::move(residual));
+    for (auto& residual : pending_residuals(bucket)) after.push_back(std::move(residual));
   }
-  detail::carry_over(before, after, parameters, share_holders);
+  isobar::carry_over(before, after, parameters, share_holders);
   auto next = after.begin();
   const auto side = first_basis(compressed_steps_);
   for (auto& bucket : buckets_) {
     const auto end = next + static_cast<int64_t>(bucket.piece.slots.size());
-    owe(bucket, {next, end});
+    set_residuals(bucket, {next, end});
     next = end;
     for (auto& matrix : bucket.matrices) {
-      const auto found = old_of.find(matrix.parameter);
+      const auto found = old_of.find(matrix.name);
       if (found == old_of.end() || found->second->first != matrix.first) continue;
       auto old = *found->second;
       if (old.sent(side).sizes() == matrix.sent(side).sizes()) {
@@ -135,18 +144,18 @@ std::vector<ParameterResidual> LowRankCompressor::residuals() const {
   std::vector<ParameterResidual> list;
   for (const auto& bucket : buckets_) {
     for (const auto& matrix : bucket.matrices) {
-      list.push_back({matrix.parameter, matrix.name, matrix.first, matrix.passes.residual});
+      list.push_back({matrix.parameter, matrix.name, matrix.first, matrix.passes.residual, {}});
     }
   }
   return list;
 }
 
-// Factors of another rank start anew; the residual is a debt, and has to fit.
+// Factors of another rank start anew; the residual is part of the gradient, and has to fit.
 void LowRankCompressor::load(const CompressorState& state) {
   const int64_t steps = count_of(state, "steps");
   const int64_t compressed_steps = count_of(state, "compressed_steps");
   check_fits(residuals(), state);
-  detail::load(residuals(), state);
+  load_residuals(residuals(), state);
   steps_ = steps;
   compressed_steps_ = loaded_at_ = compressed_steps;
   const auto side = first_basis(compressed_steps_);
@@ -162,4 +171,4 @@ void LowRankCompressor::load(const CompressorState& state) {
   }
 }
 
-}  // namespace isobar::detail
+}  // namespace isobar

@@ -6,7 +6,7 @@
 
 #include "compress/low_rank_buckets.hpp"
 
-namespace isobar::detail {
+namespace isobar {
 
 /// What ACP-SGD and PowerSGD share: the schedule, the memory, the comparison of factors.
 class LowRankCompressor : public Compressor {
@@ -51,4 +51,4 @@ class LowRankCompressor : public Compressor {
   int ranks_ = 1;           ///< of the group that sums
 };
 
-}  // namespace isobar::detail
+}  // namespace isobar

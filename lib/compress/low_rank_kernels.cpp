@@ -16,7 +16,7 @@
 
 #include "compress/low_rank_loops.hpp"
 
-namespace isobar::detail {
+namespace isobar {
 namespace {
 
 // ISOBAR_CPU_CLONES comes from CMake: the attribute for functions, not for templates, that makes
@@ -180,4 +180,4 @@ void settle(const LowRankMatrix& m) {
   });
 }
 
-}  // namespace isobar::detail
+}  // namespace isobar

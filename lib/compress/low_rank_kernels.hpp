@@ -5,7 +5,7 @@
 
 #include <cstdint>
 
-namespace isobar::detail {
+namespace isobar {
 
 /// One matrix in the passes over memory that low-rank compression consists of.
 ///
@@ -64,4 +64,4 @@ void expand(const LowRankMatrix& matrix, const at::Tensor& left, const at::Tenso
 void settle(const LowRankMatrix& matrix);
 }  // namespace by_tensors
 
-}  // namespace isobar::detail
+}  // namespace isobar

@@ -8,7 +8,7 @@
 #define ISOBAR_INLINE __attribute__((always_inline)) inline
 #define ISOBAR_INLINE_LAMBDA __attribute__((always_inline))
 
-namespace isobar::detail {
+namespace isobar {
 namespace {
 
 /// Values that are computed at once, and so the order of a sum, on every processor.
@@ -51,7 +51,7 @@ ISOBAR_INLINE void store(T* to, Vector<T> values) {
 template <typename T, bool whole>
 struct At {
   ISOBAR_INLINE Vector<T> load(const T* row) const {
-    if constexpr (whole) return detail::load<T>(row + j);
+    if constexpr (whole) return isobar::load<T>(row + j);
     Vector<T> values = {};
     __builtin_memcpy(&values, row + j, count * sizeof(T));
     return values;
@@ -357,4 +357,4 @@ ISOBAR_INLINE void settle_range(const Matrix<T>& m, int64_t begin, int64_t end) 
 }
 
 }  // namespace
-}  // namespace isobar::detail
+}  // namespace isobar

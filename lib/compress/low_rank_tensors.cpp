@@ -3,7 +3,7 @@
 
 #include "compress/low_rank_kernels.hpp"
 
-namespace isobar::detail::by_tensors {
+namespace isobar::by_tensors {
 namespace {
 
 // To ask a device whether all is finite would be to wait for it.
@@ -46,4 +46,4 @@ void settle(const LowRankMatrix& m) {
   if (m.pending_left.defined()) m.residual.addmm_(m.pending_left, m.pending_right, 1, -1);
 }
 
-}  // namespace isobar::detail::by_tensors
+}  // namespace isobar::by_tensors

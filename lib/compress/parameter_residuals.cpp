@@ -5,8 +5,10 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <map>
+#include <string_view>
 
-namespace isobar::detail {
+namespace isobar {
 namespace {
 
 /// Where two runs of a parameter's values overlap, the second takes the first's.
@@ -21,9 +23,15 @@ void copy_overlap(const at::Tensor& from, int64_t from_first, const at::Tensor& 
 
 /// By parameter; null where this rank has none of it.
 std::vector<const ParameterResidual*> by_parameter(const std::vector<ParameterResidual>& residuals,
-                                                   size_t parameters) {
-  std::vector<const ParameterResidual*> result(parameters);
-  for (const auto& residual : residuals) result[residual.parameter] = &residual;
+                                                   const std::vector<NamedParameter>& parameters) {
+  std::map<std::string_view, const ParameterResidual*> by_name;
+  for (const auto& residual : residuals) by_name[residual.name] = &residual;
+  std::vector<const ParameterResidual*> result(parameters.size());
+  for (size_t p = 0; p < parameters.size(); ++p) {
+    const auto found = by_name.find(parameters[p].name);
+    if (found == by_name.end()) continue;
+    if (parameters[p].tensor.sizes() == found->second->sizes) result[p] = found->second;
+  }
   return result;
 }
 
@@ -49,8 +57,8 @@ at::ScalarType residual_type(at::ScalarType gradient) {
 void carry_over(const std::vector<ParameterResidual>& from,
                 const std::vector<ParameterResidual>& to,
                 const std::vector<NamedParameter>& parameters, Communicator* share_holders) {
-  const auto before = by_parameter(from, parameters.size());
-  const auto after = by_parameter(to, parameters.size());
+  const auto before = by_parameter(from, parameters);
+  const auto after = by_parameter(to, parameters);
   for (size_t p = 0; p < parameters.size(); ++p) {
     const auto *old = before[p], *now = after[p];
     if (share_holders && parameters[p].reduction != Reduction::sharded) {
@@ -84,7 +92,7 @@ void check_fits(const std::vector<ParameterResidual>& residuals, const Compresso
   }
 }
 
-void load(const std::vector<ParameterResidual>& residuals, const CompressorState& state) {
+void load_residuals(const std::vector<ParameterResidual>& residuals, const CompressorState& state) {
   for (const auto& residual : residuals) {
     if (const auto* saved = saved_tensor(state, residual.name + ".residual")) {
       residual.values.copy_(*saved);
@@ -102,4 +110,4 @@ int64_t count_of(const CompressorState& state, const std::string& key) {
   return found->second;
 }
 
-}  // namespace isobar::detail
+}  // namespace isobar

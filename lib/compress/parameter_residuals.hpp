@@ -6,14 +6,15 @@
 #include <string>
 #include <vector>
 
-namespace isobar::detail {
+namespace isobar {
 
 /// The residual of a parameter's gradient, or of the run of it that lies on this rank.
 struct ParameterResidual {
   int64_t parameter = 0;
   std::string name;
-  int64_t first = 0;  ///< of the gradient's elements, in the order of memory
-  at::Tensor values;  ///< [elements], float or double
+  int64_t first = 0;           ///< of the gradient's elements, in the order of memory
+  at::Tensor values;           ///< [elements], float or double
+  std::vector<int64_t> sizes;  ///< of the parameter
 };
 
 /// The tensor of that name in a state, or null.
@@ -22,7 +23,8 @@ const at::Tensor* saved_tensor(const CompressorState& state, const std::string& 
 /// 16-bit floats are too coarse for sums of small remainders.
 at::ScalarType residual_type(at::ScalarType gradient);
 
-/// Puts what `from` holds of each parameter into `to`, under a new plan. `share_holders` as in
+/// Puts what `from` holds of each parameter into `to`, under a new plan, which may be another
+/// reducer's: of those that have the same name and shape. `share_holders` as in
 /// Compressor::set_plan(): with shares, a plan cuts parameters elsewhere than the one before,
 /// and residuals come from the ranks that had them. Blocks.
 void carry_over(const std::vector<ParameterResidual>& from,
@@ -36,9 +38,9 @@ void save(const std::vector<ParameterResidual>& residuals, CompressorState& stat
 void check_fits(const std::vector<ParameterResidual>& residuals, const CompressorState& state);
 
 /// Takes over residuals that fit; zero where the state has none.
-void load(const std::vector<ParameterResidual>& residuals, const CompressorState& state);
+void load_residuals(const std::vector<ParameterResidual>& residuals, const CompressorState& state);
 
 /// A count that a state must have; throws DataError.
 int64_t count_of(const CompressorState& state, const std::string& key);
 
-}  // namespace isobar::detail
+}  // namespace isobar

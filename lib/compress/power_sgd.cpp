@@ -8,8 +8,6 @@
 namespace isobar {
 namespace {
 
-using namespace detail;
-
 class PowerSgd final : public LowRankCompressor {
  public:
   explicit PowerSgd(const LowRankOptions& options) : LowRankCompressor("power_sgd", options) {}

@@ -5,7 +5,7 @@
 #include <isobar/core/stopwatch.hpp>
 #include <ATen/ops/mul.h>
 
-namespace isobar::detail {
+namespace isobar {
 
 /// Rank 0 of a group whose other ranks always have what this one has, so that every
 /// operation ends at once: for what happens around collectives. Of them only the sums are
@@ -32,4 +32,4 @@ class SilentGroup final : public Communicator {
   double spent_s_ = 0;
 };
 
-}  // namespace isobar::detail
+}  // namespace isobar

@@ -5,7 +5,7 @@
 
 #include <atomic>
 
-#include "compress/ledger.hpp"
+#include "compress/gradients.hpp"
 #include "compress/low_rank_buckets.hpp"
 #include "compress/methods.hpp"
 #include "compress/world.hpp"
@@ -61,13 +61,13 @@ TEST_P(FactorAgreement, FirstFactorsAreThoseOfTheSeedAndTheName) {
   std::vector<at::Tensor> factors(4);
   run_ranks(4, [&](Communicator& comm) {
     const auto compressor = make(GetParam(), {.matrix_approximation_rank = 2, .seed = 8});
-    CompressedModel model(matrices_and_riders(), comm, compressor);
+    CompressedModel model(matrices_and_dense(), comm, compressor);
     factors[comm.rank()] = remembered(*compressor, "square.factor");
   });
   for (const auto& factor : factors) EXPECT_TRUE(at::equal(factor, factors[0]));
   const auto options = at::TensorOptions(at::kDouble);
   const auto of = [&](uint64_t seed, const std::string& name) {
-    return detail::random_factor({2, 12}, seed, name, 0, options);
+    return random_factor({2, 12}, seed, name, 0, options);
   };
   EXPECT_TRUE(at::equal(factors[0], of(8, "square 0")));
   EXPECT_FALSE(at::allclose(factors[0], of(9, "square 0")));
@@ -82,7 +82,7 @@ std::vector<int> steps_until_error(Method method, int64_t changed_after, double 
   run_ranks(3, [&](Communicator& comm) {
     const auto compressor =
         make(method, {.matrix_approximation_rank = 2, .start_step = 0, .compare_every = 3});
-    CompressedModel model(matrices_and_riders(type), comm, compressor,
+    CompressedModel model(matrices_and_dense(type), comm, compressor,
                           {.caps = {.cap_bytes = 3000, .first_cap_bytes = 1000}});
     const auto gradients = random_gradients(model.parameters);
     for (int step = 0; step < 8; ++step) {
@@ -120,7 +120,7 @@ TEST(PowerSgdAgreement, RanksStayEqualEvenIfTheirRightFactorsAreNot) {
   std::vector<at::Tensor> updates(3);
   run_ranks(3, [&](Communicator& comm) {
     const auto compressor = make_power_sgd({.matrix_approximation_rank = 2, .start_step = 0});
-    CompressedModel model(matrices_and_riders(), comm, compressor);
+    CompressedModel model(matrices_and_dense(), comm, compressor);
     auto state = compressor->state();
     for (auto& [name, tensor] : state.tensors) tensor += comm.rank();
     compressor->load(state);
@@ -139,16 +139,16 @@ TEST_P(FactorAgreement, EqualFactorsPass) {
 TEST(Fingerprint, TellsAnyRankThatDiffersInFloat32) {
   auto values = at::zeros({900}, at::kFloat);
   const BucketPiece piece{values, {{0, 0, 0, 900, 30}}, 1};
-  auto bucket = detail::make_low_rank_bucket(piece, {parameter("p", {30, 30}, at::kFloat)}, {});
+  auto bucket = make_low_rank_bucket(piece, {parameter("p", {30, 30}, at::kFloat)}, {});
   const auto number = [&](int ranks) {
-    return detail::fingerprint(bucket, detail::Side::left, ranks).to(at::kFloat);
+    return fingerprint(bucket, Side::left, ranks).to(at::kFloat);
   };
   for (const int ranks : {2, 3, 5, 64, 1000}) {
     bucket.matrices[0].left.zero_();
     auto sum = number(ranks) * (ranks - 1), all = sum + number(ranks);
-    EXPECT_TRUE(detail::agree(all, ranks));
+    EXPECT_TRUE(agree(all, ranks));
     bucket.matrices[0].left[0][0] = 1e-7F;
-    EXPECT_FALSE(detail::agree(sum + number(ranks), ranks)) << ranks;
+    EXPECT_FALSE(agree(sum + number(ranks), ranks)) << ranks;
   }
 }
 

@@ -7,7 +7,7 @@
 
 #include "compress/world.hpp"
 
-namespace isobar::detail::block_int8_kernels_test {
+namespace isobar::block_int8_kernels_test {
 namespace {
 
 using test::draw;
@@ -124,4 +124,4 @@ TEST(BlockInt8Kernels, SendABlockThatIsNotFiniteAsNan) {
 }
 
 }  // namespace
-}  // namespace isobar::detail::block_int8_kernels_test
+}  // namespace isobar::block_int8_kernels_test

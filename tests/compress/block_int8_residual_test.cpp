@@ -13,9 +13,9 @@ namespace {
 
 using namespace test;
 
-/// What is owed of a parameter: its residuals on all ranks, put together from their shares.
-at::Tensor owed(Communicator& world, const Compressor& compressor, const std::string& name,
-                int64_t elements) {
+/// A parameter's residuals on all ranks, put together from their shares.
+at::Tensor residuals_of_ranks(Communicator& world, const Compressor& compressor,
+                              const std::string& name, int64_t elements) {
   auto whole = at::zeros({elements}, at::kDouble);
   const auto own = remembered(compressor, name + ".residual");
   if (own.defined()) {
@@ -26,7 +26,7 @@ at::Tensor owed(Communicator& world, const Compressor& compressor, const std::st
 }
 
 /// What steps should have applied to a parameter, and have.
-struct Ledger {
+struct Sums {
   at::Tensor wanted, applied;
 
   void add(const at::Tensor& mean, const at::Tensor& result) {
@@ -38,23 +38,25 @@ struct Ledger {
 /// Takes steps and checks after each that nothing but what is in the residuals is missing.
 void expect_balance(CompressedModel& model, Communicator& world, const Compressor& compressor,
                     int64_t steps, int64_t replan_at) {
-  std::vector<Ledger> ledgers(model.parameters.size());
+  std::vector<Sums> sums(model.parameters.size());
   for (int64_t step = 0; step < steps; ++step) {
     if (step == replan_at) model.reducer.replan(kSmallBuckets);
     const auto gradients = odd_gradients(at::kDouble, step, world.rank());
     model.step(gradients);
     for (const size_t i : {0, 2, 3}) {
-      auto& ledger = ledgers[i];
-      ledger.add(sum_over(world, gradients[i]) / world.size(), model.grad(i));
-      const auto debt = owed(world, compressor, model.parameters[i].name, gradients[i].numel());
-      const auto missing = (ledger.wanted - ledger.applied).flatten();
-      EXPECT_TRUE(at::allclose(missing, debt / world.size(), 0, 1e-12)) << i << " step " << step;
+      auto& sum = sums[i];
+      sum.add(sum_over(world, gradients[i]) / world.size(), model.grad(i));
+      const auto residuals =
+          residuals_of_ranks(world, compressor, model.parameters[i].name, gradients[i].numel());
+      const auto missing = (sum.wanted - sum.applied).flatten();
+      EXPECT_TRUE(at::allclose(missing, residuals / world.size(), 0, 1e-12))
+          << i << " step " << step;
       EXPECT_GT(missing.abs().max().item<double>(), 0);
     }
   }
 }
 
-TEST(BlockInt8Residual, OwesExactlyWhatItHasNotApplied) {
+TEST(BlockInt8Residual, HoldsExactlyWhatWasNotApplied) {
   for (const int ranks : {2, 3, 5}) {
     run_ranks(ranks, [](Communicator& comm) {
       const auto compressor = int8();
@@ -128,9 +130,10 @@ TEST(BlockInt8Residual, AveragesResidualsWithoutChangingWhatIsOwed) {
     for (int64_t step = 0; step < 3; ++step) {
       model.step(odd_gradients(at::kDouble, step, comm.rank()));
     }
-    const auto before = owed(comm, *compressor, "vector", 40);
+    const auto before = residuals_of_ranks(comm, *compressor, "vector", 40);
     average_residuals(*compressor, comm);
-    EXPECT_TRUE(at::allclose(owed(comm, *compressor, "vector", 40), before, 0, 1e-15));
+    EXPECT_TRUE(
+        at::allclose(residuals_of_ranks(comm, *compressor, "vector", 40), before, 0, 1e-15));
     EXPECT_TRUE(is_same_everywhere(comm, remembered(*compressor, "vector.residual")));
   });
 }

@@ -2,7 +2,7 @@
 // Over many steps: residuals of each rank's own factor stay, those of the average grow.
 #include <gtest/gtest.h>
 
-#include "compress/ledger.hpp"
+#include "compress/gradients.hpp"
 #include "compress/methods.hpp"
 #include "compress/plain_low_rank.hpp"
 #include "compress/world.hpp"

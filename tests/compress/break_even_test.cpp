@@ -3,6 +3,10 @@
 #include <isobar/core/error.hpp>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <functional>
+
+#include "compress/allreduce_times.hpp"
 #include "compress/methods.hpp"
 #include "compress/world.hpp"
 
@@ -71,6 +75,44 @@ TEST(MeasureAllreduce, FitsWhatRanksMeasure) {
     EXPECT_GE(cost.latency_s, 0);
   });
   run_ranks(1, [](Communicator& comm) { EXPECT_EQ(measure_allreduce(comm).seconds(100, 1), 0); });
+}
+
+/// Asked sizes in the order of asking, and what was made of them.
+struct Asked {
+  std::vector<int64_t> bytes;
+  AllreduceCost cost;
+};
+
+Asked ask(const std::function<double(double)>& seconds) {
+  Asked result;
+  result.cost = cost_of_allreduces(
+      [&](int64_t bytes) {
+        result.bytes.push_back(bytes);
+        return seconds(static_cast<double>(bytes));
+      },
+      2);
+  return result;
+}
+
+TEST(MeasureAllreduce, AsksForNoMoreThanItNeeds) {
+  const auto asked = ask([](double bytes) { return 1e-4 + bytes / 1e9; });
+  EXPECT_EQ(asked.bytes.back(), 4 << 20);
+  EXPECT_NEAR(asked.cost.latency_s, 1e-4, 1e-9);
+  EXPECT_NEAR(asked.cost.bytes_per_s, 1e9, 1);
+}
+
+TEST(MeasureAllreduce, AsksForLargerOnesWhereAWaitHidesTheWire) {
+  const auto asked = ask([](double bytes) { return std::max(0.02 - bytes / 1e10, bytes / 1e9); });
+  EXPECT_EQ(asked.bytes.back(), 64 << 20);
+  EXPECT_NEAR(asked.cost.seconds(64 << 20, 2), (64 << 20) / 1e9, 0.5 * (64 << 20) / 1e9);
+}
+
+TEST(MeasureAllreduce, IsNotTooGoodWhereNothingGrows) {
+  const auto asked = ask([](double bytes) { return 0.02 - bytes / 1e10; });
+  EXPECT_EQ(asked.bytes.size(), 6);
+  for (const int64_t bytes : asked.bytes) {
+    EXPECT_GE(asked.cost.seconds(bytes, 2), 0.02 - static_cast<double>(bytes) / 1e10) << bytes;
+  }
 }
 
 TEST(SlowestCost, TakesTheLargestOfEachTime) {

@@ -4,7 +4,7 @@
 
 #include <gtest/gtest.h>
 
-#include "compress/ledger.hpp"
+#include "compress/gradients.hpp"
 #include "compress/methods.hpp"
 #include "compress/world.hpp"
 
@@ -46,7 +46,7 @@ void check(Method method, const at::Tensor& tensor, std::vector<int64_t> matrix,
     own.fill_(1);
     const auto compressor =
         make(method, {.matrix_approximation_rank = 1, .start_step = 0, .compare_every = 1});
-    CompressedModel model({{"p", own.set_requires_grad(true)}, parameter("rider", {3})}, comm,
+    CompressedModel model({{"p", own.set_requires_grad(true)}, parameter("dense", {3})}, comm,
                           compressor);
     auto given = at::zeros(tensor.sizes(), at::kDouble);
     if (tensor.numel() > 0) {

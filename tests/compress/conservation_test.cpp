@@ -4,7 +4,7 @@
 
 #include <functional>
 
-#include "compress/ledger.hpp"
+#include "compress/gradients.hpp"
 #include "compress/methods.hpp"
 #include "compress/world.hpp"
 
@@ -28,13 +28,13 @@ class Conservation : public testing::TestWithParam<std::tuple<Method, int>> {
   static void check(const LowRankOptions& options, const Gradients& gradients, const Step& step) {
     run_ranks(std::get<1>(GetParam()), [&](Communicator& comm) {
       const auto low_rank = compressor(options);
-      CompressedModel model(matrices_and_riders(), comm, low_rank, kSmallBuckets);
-      Ledger ledger(model);
+      CompressedModel model(matrices_and_dense(), comm, low_rank, kSmallBuckets);
+      ConservationCheck conservation(model);
       for (int64_t s = 0; s < kSteps; ++s) {
         step(model, gradients, s, comm.rank());
-        ledger.give(gradients, s, comm.size());
-        ledger.get(model);
-        ledger.expect_balanced(model, *low_rank, comm);
+        conservation.add_gradients(gradients, s, comm.size());
+        conservation.add_results(model);
+        conservation.expect_conserved(model, *low_rank, comm);
       }
       EXPECT_EQ(model.reducer.counters().compressed_steps, kSteps - options.start_step);
     });
@@ -47,19 +47,19 @@ class Conservation : public testing::TestWithParam<std::tuple<Method, int>> {
 INSTANTIATE_TEST_SUITE_P(All, Conservation, testing::Combine(kMethods, testing::Values(2, 3, 4)));
 
 TEST_P(Conservation, HoldsInEachStep) {
-  check({.start_step = 0}, random_gradients(matrices_and_riders()), plain_step);
+  check({.start_step = 0}, random_gradients(matrices_and_dense()), plain_step);
 }
 
 TEST_P(Conservation, HoldsFromTheStepOnThatIsCompressed) {
-  check({.start_step = 5}, random_gradients(matrices_and_riders()), plain_step);
+  check({.start_step = 5}, random_gradients(matrices_and_dense()), plain_step);
 }
 
 TEST_P(Conservation, HoldsWhereFactorsStartAnew) {
-  check({.start_step = 0, .refresh_every = 3}, random_gradients(matrices_and_riders()), plain_step);
+  check({.start_step = 0, .refresh_every = 3}, random_gradients(matrices_and_dense()), plain_step);
 }
 
 TEST_P(Conservation, HoldsWhereBucketsChange) {
-  check({.start_step = 0}, random_gradients(matrices_and_riders()),
+  check({.start_step = 0}, random_gradients(matrices_and_dense()),
         [](CompressedModel& model, const Gradients& gradients, int64_t step, int rank) {
           const int64_t caps[] = {100, 1'000'000, 5000};
           if (step % 3 == 1) {
@@ -70,7 +70,7 @@ TEST_P(Conservation, HoldsWhereBucketsChange) {
 }
 
 TEST_P(Conservation, HoldsWhereGradientsAreAccumulated) {
-  check({.start_step = 0}, random_gradients(matrices_and_riders()),
+  check({.start_step = 0}, random_gradients(matrices_and_dense()),
         [](CompressedModel& model, const Gradients& gradients, int64_t step, int rank) {
           auto part = gradients(step, rank), rest = part;
           for (size_t p = 0; p < part.size(); ++p) {
@@ -88,7 +88,7 @@ TEST_P(Conservation, HoldsWhereGradientsAreAccumulated) {
 }
 
 TEST_P(Conservation, HoldsWhereParametersAreUnusedOnSomeRanks) {
-  const auto all = random_gradients(matrices_and_riders());
+  const auto all = random_gradients(matrices_and_dense());
   const Gradients some = [all](int64_t step, int rank) {
     auto gradients = all(step, rank);
     for (size_t p = 1; p < gradients.size(); ++p) {

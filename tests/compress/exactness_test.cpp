@@ -2,7 +2,7 @@
 // Where low-rank factors lose nothing, and what becomes of nothing.
 #include <gtest/gtest.h>
 
-#include "compress/ledger.hpp"
+#include "compress/gradients.hpp"
 #include "compress/methods.hpp"
 #include "compress/world.hpp"
 

@@ -10,7 +10,7 @@
 
 #include "compress/world.hpp"
 
-namespace isobar::detail::kernels_test {
+namespace isobar::kernels_test {
 namespace {
 
 using namespace test;
@@ -187,4 +187,4 @@ TEST_P(Kernels, RowsThatAreNotFiniteCountAsZero) {
 }
 
 }  // namespace
-}  // namespace isobar::detail::kernels_test
+}  // namespace isobar::kernels_test

@@ -6,7 +6,7 @@
 
 #include <functional>
 
-#include "compress/ledger.hpp"
+#include "compress/gradients.hpp"
 #include "compress/methods.hpp"
 #include "compress/world.hpp"
 
@@ -30,7 +30,7 @@ TEST_P(Launches, CountedAndAtFinishGiveTheSameBits) {
   run_ranks(3, [&](Communicator& comm) {
     std::vector<std::unique_ptr<CompressedModel>> models;
     for (const auto launch : {Launch::first_gradient, Launch::counted, Launch::at_finish}) {
-      models.push_back(std::make_unique<CompressedModel>(matrices_and_riders(), comm, compressor(),
+      models.push_back(std::make_unique<CompressedModel>(matrices_and_dense(), comm, compressor(),
                                                          small_buckets(launch)));
     }
     const auto gradients = random_gradients(models[0]->parameters);
@@ -43,6 +43,29 @@ TEST_P(Launches, CountedAndAtFinishGiveTheSameBits) {
     }
     EXPECT_GT(models[0]->reducer.counters().launched_in_backward, 0);
     EXPECT_EQ(models[2]->reducer.counters().launched_in_backward, 0);
+  });
+}
+
+TEST_P(Launches, ReduceGradientsInMemoryOfTheCallers) {
+  run_ranks(2, [&](Communicator& comm) {
+    CompressedModel plain(matrices_and_dense(), comm, compressor());
+    CompressedModel own(matrices_and_dense(), comm, compressor());
+    std::vector<at::Tensor> kept;
+    for (auto& [name, tensor, reduction] : own.parameters) {
+      kept.push_back(at::zeros_like(tensor));
+      tensor.mutable_grad() = kept.back();
+    }
+    const auto gradients = random_gradients(plain.parameters);
+    for (int64_t step = 0; step < 6; ++step) {
+      plain.step(gradients(step, comm.rank()));
+      for (auto& grad : kept) grad.zero_();
+      own.backward(gradients(step, comm.rank()));
+      own.reducer.finish();
+      for (size_t p = 0; p < kept.size(); ++p) {
+        EXPECT_TRUE(at::equal(kept[p], plain.grad(p))) << step << " " << p;
+        EXPECT_TRUE(own.grad(p).is_same(kept[p])) << step << " " << p;
+      }
+    }
   });
 }
 
@@ -77,8 +100,8 @@ TEST_P(Launches, TakeGradientsThatAreViewsOfOneTensor) {
 
 TEST_P(Launches, TakeTheValuesOfGradientsWithAGraph) {
   run_ranks(2, [&](Communicator& comm) {
-    CompressedModel model(matrices_and_riders(), comm, compressor());
-    CompressedModel plain(matrices_and_riders(), comm, compressor());
+    CompressedModel model(matrices_and_dense(), comm, compressor());
+    CompressedModel plain(matrices_and_dense(), comm, compressor());
     const auto gradients = random_gradients(model.parameters);
     for (int64_t step = 0; step < 5; ++step) {
       const auto given = gradients(step, comm.rank());
@@ -102,9 +125,9 @@ TEST_P(Launches, TakeTheValuesOfGradientsWithAGraph) {
 
 TEST_P(Launches, OfSeveralReducersDoNotMix) {
   run_ranks(2, [&](Communicator& comm) {
-    CompressedModel one(matrices_and_riders(), comm, compressor());
-    CompressedModel other(matrices_and_riders(), comm, compressor());
-    CompressedModel alone(matrices_and_riders(), comm, compressor());
+    CompressedModel one(matrices_and_dense(), comm, compressor());
+    CompressedModel other(matrices_and_dense(), comm, compressor());
+    CompressedModel alone(matrices_and_dense(), comm, compressor());
     const auto gradients = random_gradients(one.parameters);
     for (int64_t step = 0; step < 5; ++step) {
       const auto given = gradients(step, comm.rank());
@@ -122,8 +145,8 @@ TEST_P(Launches, OfSeveralReducersDoNotMix) {
 TEST_P(Launches, HandBucketsToAFlatOptimizer) {
   run_ranks(2, [&](Communicator& comm) {
     const auto options = small_buckets(Launch::first_gradient);
-    CompressedModel fused(matrices_and_riders(), comm, compressor(), options);
-    CompressedModel apart(matrices_and_riders(), comm, compressor(), options);
+    CompressedModel fused(matrices_and_dense(), comm, compressor(), options);
+    CompressedModel apart(matrices_and_dense(), comm, compressor(), options);
     FlatOptimizer first(fused.reducer), second(apart.reducer);
     const auto gradients = random_gradients(fused.parameters);
     for (int64_t step = 0; step < 6; ++step) {
@@ -166,7 +189,7 @@ TEST_P(Launches, TakeTheSparseGradientsOfAnEmbedding) {
 TEST_P(Launches, RefuseGradientsThatSomebodyScaled) {
   for (const auto launch : {Launch::first_gradient, Launch::at_finish}) {
     const auto comm = make_self_communicator();
-    CompressedModel model(matrices_and_riders(), *comm, compressor(), small_buckets(launch));
+    CompressedModel model(matrices_and_dense(), *comm, compressor(), small_buckets(launch));
     const auto gradients = random_gradients(model.parameters);
     model.step(gradients(0, 0));
     model.reducer.zero_grad();
@@ -185,7 +208,7 @@ TEST_P(Launches, RefuseGradientsThatSomebodyScaled) {
 
 TEST_P(Launches, LeaveAFrozenParameterWithoutAGradient) {
   run_ranks(2, [&](Communicator& comm) {
-    CompressedModel model(matrices_and_riders(), comm, compressor(),
+    CompressedModel model(matrices_and_dense(), comm, compressor(),
                           small_buckets(Launch::first_gradient));
     const auto gradients = random_gradients(model.parameters);
     for (int64_t step = 0; step < 6; ++step) {

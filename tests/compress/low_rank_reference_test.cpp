@@ -48,8 +48,8 @@ struct Expected {
 
 Expected expected(Method method, size_t s, int ranks, int64_t rank) {
   const auto& shape = kShapes[s];
-  const auto first = detail::random_factor({rank, shape.columns}, 0, shape.name + " 0", 0,
-                                           at::TensorOptions(at::kDouble));
+  const auto first =
+      random_factor({rank, shape.columns}, 0, shape.name + " 0", 0, at::TensorOptions(at::kDouble));
   PlainLowRank plain(ranks, shape.rows, shape.columns, rows_of(first.t()));
   Expected result;
   for (int64_t step = 0; step < kSteps; ++step) {

@@ -10,7 +10,7 @@
 #include "compress/parameter_residuals.hpp"
 #include "compress/world.hpp"
 
-namespace isobar::detail::low_rank_tensors_test {
+namespace isobar::low_rank_tensors_test {
 namespace {
 
 using test::draw;
@@ -134,4 +134,4 @@ TEST_P(LowRankTensors, TellOfANumberThatIsNotFiniteAndKeepTheRest) {
 }
 
 }  // namespace
-}  // namespace isobar::detail::low_rank_tensors_test
+}  // namespace isobar::low_rank_tensors_test

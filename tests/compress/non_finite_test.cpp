@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <limits>
 
-#include "compress/ledger.hpp"
+#include "compress/gradients.hpp"
 #include "compress/methods.hpp"
 #include "compress/world.hpp"
 
@@ -39,8 +39,8 @@ INSTANTIATE_TEST_SUITE_P(All, NonFinite,
 TEST_P(NonFinite, GradientOnOneRankShowsOnEveryRankAndDoesNotStay) {
   run_ranks(3, [&](Communicator& comm) {
     const auto low_rank = compressor(), healthy = compressor();
-    CompressedModel model(matrices_and_riders(type()), comm, low_rank);
-    CompressedModel twin(matrices_and_riders(type()), comm, healthy);
+    CompressedModel model(matrices_and_dense(type()), comm, low_rank);
+    CompressedModel twin(matrices_and_dense(type()), comm, healthy);
     const auto gradients = random_gradients(model.parameters);
     for (int64_t step = 0; step < 12; ++step) {
       auto given = gradients(step, comm.rank());
@@ -64,7 +64,7 @@ TEST_P(NonFinite, GradientOnOneRankShowsOnEveryRankAndDoesNotStay) {
 TEST_P(NonFinite, GradientsOfWholeMatricesOnAllRanksDoNotStay) {
   run_ranks(2, [&](Communicator& comm) {
     const auto low_rank = compressor();
-    CompressedModel model(matrices_and_riders(type()), comm, low_rank);
+    CompressedModel model(matrices_and_dense(type()), comm, low_rank);
     const auto gradients = random_gradients(model.parameters);
     for (int64_t step = 0; step < 8; ++step) {
       auto given = gradients(step, comm.rank());
@@ -78,9 +78,9 @@ TEST_P(NonFinite, GradientsOfWholeMatricesOnAllRanksDoNotStay) {
   });
 }
 
-TEST_P(NonFinite, RiderShowsWhereItIsAlone) {
+TEST_P(NonFinite, DenseValueShowsWhereItIsAlone) {
   run_ranks(2, [&](Communicator& comm) {
-    CompressedModel model(matrices_and_riders(type()), comm, compressor());
+    CompressedModel model(matrices_and_dense(type()), comm, compressor());
     const auto gradients = random_gradients(model.parameters);
     for (int64_t step = 0; step < 6; ++step) {
       auto given = gradients(step, comm.rank());

@@ -8,7 +8,7 @@
 
 #include "compress/world.hpp"
 
-namespace isobar::detail::orthonormal_basis_test {
+namespace isobar::orthonormal_basis_test {
 namespace {
 
 using namespace test;
@@ -114,4 +114,4 @@ TEST_P(OrthonormalBasis, DoesNotDependOnTheBucketsOtherMatrices) {
 }
 
 }  // namespace
-}  // namespace isobar::detail::orthonormal_basis_test
+}  // namespace isobar::orthonormal_basis_test

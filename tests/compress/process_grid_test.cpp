@@ -3,7 +3,7 @@
 #include <isobar/comm/process_grid.hpp>
 #include <gtest/gtest.h>
 
-#include "compress/ledger.hpp"
+#include "compress/gradients.hpp"
 #include "compress/methods.hpp"
 #include "compress/world.hpp"
 
@@ -15,7 +15,7 @@ using namespace test;
 constexpr int kModel = 2;
 constexpr int64_t kSteps = 10;
 
-/// Of every reduction a matrix that shares cut, and riders.
+/// Of every reduction a matrix that shares cut, and what is not compressed.
 std::vector<NamedParameter> mixed_parameters(int64_t columns = 16) {
   std::vector<NamedParameter> list;
   for (const auto& [name, reduction] :

@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <functional>
 
-#include "compress/ledger.hpp"
+#include "compress/gradients.hpp"
 #include "compress/methods.hpp"
 #include "compress/world.hpp"
 
@@ -20,15 +20,15 @@ INSTANTIATE_TEST_SUITE_P(All, Schedule, kMethods);
 TEST_P(Schedule, StepsBeforeTheFirstAreAsWithoutACompressor) {
   run_ranks(3, [&](Communicator& comm) {
     const auto compressor = make(GetParam(), {.matrix_approximation_rank = 2, .start_step = 4});
-    CompressedModel model(matrices_and_riders(at::kFloat), comm, compressor);
-    CompressedModel plain(matrices_and_riders(at::kFloat), comm, nullptr);
+    CompressedModel model(matrices_and_dense(at::kFloat), comm, compressor);
+    CompressedModel plain(matrices_and_dense(at::kFloat), comm, nullptr);
     const auto gradients = random_gradients(model.parameters);
     for (int64_t step = 0; step < 7; ++step) {
       model.step(gradients(step, comm.rank()));
       plain.step(gradients(step, comm.rank()));
       for (size_t p = 0; p < model.parameters.size(); ++p) {
-        const bool is_rider = p == 2 || p == 5;
-        EXPECT_EQ(at::equal(model.grad(p), plain.grad(p)), step < 4 || is_rider)
+        const bool is_dense = p == 2 || p == 5;
+        EXPECT_EQ(at::equal(model.grad(p), plain.grad(p)), step < 4 || is_dense)
             << step << " " << p;
       }
       EXPECT_EQ(model.reducer.counters().compressed_steps, std::max<int64_t>(0, step - 3));
@@ -38,7 +38,7 @@ TEST_P(Schedule, StepsBeforeTheFirstAreAsWithoutACompressor) {
 
 TEST_P(Schedule, OneReplicaIsNotCompressed) {
   run_ranks(1, [&](Communicator& comm) {
-    CompressedModel model(matrices_and_riders(), comm, make(GetParam(), {.start_step = 0}));
+    CompressedModel model(matrices_and_dense(), comm, make(GetParam(), {.start_step = 0}));
     const auto given = random_gradients(model.parameters)(0, 0);
     model.step(given);
     for (size_t p = 0; p < given.size(); ++p) EXPECT_TRUE(at::equal(model.grad(p), given[p]));
@@ -87,7 +87,7 @@ TEST_P(Schedule, CountsWhatIsSentInstead) {
   });
 }
 
-TEST_P(Schedule, CountsRidersOnce) {
+TEST_P(Schedule, CountsDenseValuesOnce) {
   run_ranks(2, [&](Communicator& comm) {
     CompressedModel model(
         {parameter("weight", {64, 32}, at::kFloat), parameter("bias", {10}, at::kFloat)}, comm,

@@ -3,7 +3,7 @@
 #include <isobar/core/error.hpp>
 #include <gtest/gtest.h>
 
-#include "compress/ledger.hpp"
+#include "compress/gradients.hpp"
 #include "compress/methods.hpp"
 #include "compress/world.hpp"
 
@@ -47,9 +47,9 @@ INSTANTIATE_TEST_SUITE_P(All, CompressorStates,
 TEST_P(CompressorStates, ContinueToTheBitInNewObjects) {
   run_ranks(3, [&](Communicator& comm) {
     const auto before = make(method(), kRankTwo), after = make(method(), kRankTwo);
-    CompressedModel model(matrices_and_riders(type()), comm, before, kSmallBuckets);
+    CompressedModel model(matrices_and_dense(type()), comm, before, kSmallBuckets);
     run_up(model, comm.rank());
-    CompressedModel fresh(matrices_and_riders(type()), comm, after, kSmallBuckets);
+    CompressedModel fresh(matrices_and_dense(type()), comm, after, kSmallBuckets);
     after->load(before->state());
     expect_equal(after->state(), before->state());
     const auto gradients = random_gradients(model.parameters);
@@ -67,8 +67,8 @@ TEST_P(CompressorStates, ContinueToTheBitInNewObjects) {
 TEST_P(CompressorStates, AreReadWithoutAChange) {
   run_ranks(2, [&](Communicator& comm) {
     const auto read = make(method(), kRankTwo), untouched = make(method(), kRankTwo);
-    CompressedModel model(matrices_and_riders(type()), comm, read);
-    CompressedModel twin(matrices_and_riders(type()), comm, untouched);
+    CompressedModel model(matrices_and_dense(type()), comm, read);
+    CompressedModel twin(matrices_and_dense(type()), comm, untouched);
     const auto gradients = random_gradients(model.parameters);
     for (int64_t step = 0; step < saved_after() + 3; ++step) {
       model.step(gradients(step, comm.rank()));
@@ -83,7 +83,7 @@ TEST_P(CompressorStates, AreReadWithoutAChange) {
 TEST_P(CompressorStates, OfAnotherShapeAreRefusedAndChangeNothing) {
   run_ranks(2, [&](Communicator& comm) {
     const auto compressor = make(method(), kRankTwo), other = make(method(), kRankTwo);
-    CompressedModel model(matrices_and_riders(type()), comm, compressor);
+    CompressedModel model(matrices_and_dense(type()), comm, compressor);
     run_up(model, comm.rank());
     const auto before = compressor->state();
     CompressedModel square({parameter("square", {13, 13}, type())}, comm, other);
@@ -99,12 +99,12 @@ TEST_P(CompressorStates, OfAnotherShapeAreRefusedAndChangeNothing) {
 TEST_P(CompressorStates, MayHoldUnknownNamesAndLackOthers) {
   run_ranks(2, [&](Communicator& comm) {
     const auto compressor = make(method(), kRankTwo), other = make(method(), kRankTwo);
-    CompressedModel model(matrices_and_riders(type()), comm, compressor);
+    CompressedModel model(matrices_and_dense(type()), comm, compressor);
     run_up(model, comm.rank());
     auto state = compressor->state();
     state.tensors.emplace_back("nobody.residual", at::ones({5, 5}));
     std::erase_if(state.tensors, [](const auto& entry) { return entry.first == "wide.residual"; });
-    CompressedModel fresh(matrices_and_riders(type()), comm, other);
+    CompressedModel fresh(matrices_and_dense(type()), comm, other);
     other->load(state);
     EXPECT_EQ(other->state().counts, compressor->state().counts);
     EXPECT_TRUE(
@@ -119,9 +119,9 @@ TEST_P(CompressorStates, OfAnotherRankKeepTheResidualsAndStartFactorsAnew) {
     auto options = kRankTwo;
     options.matrix_approximation_rank = 1;
     const auto compressor = make(method(), kRankTwo), other = make(method(), options);
-    CompressedModel model(matrices_and_riders(type()), comm, compressor);
+    CompressedModel model(matrices_and_dense(type()), comm, compressor);
     run_up(model, comm.rank());
-    CompressedModel narrow(matrices_and_riders(type()), comm, other);
+    CompressedModel narrow(matrices_and_dense(type()), comm, other);
     const auto unsaved = remembered(*other, "wide.factor");
     other->load(compressor->state());
     EXPECT_TRUE(
@@ -137,8 +137,8 @@ TEST_P(CompressorStates, OfAnotherRankKeepTheResidualsAndStartFactorsAnew) {
 TEST_P(CompressorStates, AverageToTheSameUpdates) {
   run_ranks(3, [&](Communicator& comm) {
     const auto own = make(method(), kRankTwo), shared = make(method(), kRankTwo);
-    CompressedModel model(matrices_and_riders(type()), comm, own);
-    CompressedModel twin(matrices_and_riders(type()), comm, shared);
+    CompressedModel model(matrices_and_dense(type()), comm, own);
+    CompressedModel twin(matrices_and_dense(type()), comm, shared);
     run_up(model, comm.rank());
     run_up(twin, comm.rank());
     average_residuals(*shared, comm);

@@ -19,7 +19,7 @@ using Gradients = std::function<std::vector<at::Tensor>(int64_t step, int rank)>
 
 /// Matrices of several shapes that two-column factors compress, and a vector and a narrow
 /// table, which they do not.
-inline std::vector<NamedParameter> matrices_and_riders(at::ScalarType type = at::kDouble) {
+inline std::vector<NamedParameter> matrices_and_dense(at::ScalarType type = at::kDouble) {
   return {parameter("square", {12, 12}, type),     parameter("wide", {7, 30}, type),
           parameter("vector", {9}, type),          parameter("tall", {31, 8}, type),
           parameter("kernel", {6, 4, 3, 3}, type), parameter("table", {40, 3}, type)};
@@ -51,41 +51,41 @@ inline at::Tensor mean_gradient(const Gradients& gradients, int64_t step, int ra
 
 /// What the ranks' gradients came to, parameter by parameter, and what was put in their place.
 /// What is missing has to be in the residuals.
-class Ledger {
+class ConservationCheck {
  public:
-  explicit Ledger(const CompressedModel& model) {
+  explicit ConservationCheck(const CompressedModel& model) {
     for (const auto& p : model.parameters) {
-      given_.push_back(at::zeros(p.tensor.sizes(), at::kDouble));
-      got_.push_back(at::zeros(p.tensor.sizes(), at::kDouble));
+      gradients_.push_back(at::zeros(p.tensor.sizes(), at::kDouble));
+      results_.push_back(at::zeros(p.tensor.sizes(), at::kDouble));
     }
   }
 
-  void give(const Gradients& gradients, int64_t step, int ranks) {
-    for (size_t p = 0; p < given_.size(); ++p) {
-      given_[p] += mean_gradient(gradients, step, ranks, p, given_[p].sizes());
+  void add_gradients(const Gradients& gradients, int64_t step, int ranks) {
+    for (size_t p = 0; p < gradients_.size(); ++p) {
+      gradients_[p] += mean_gradient(gradients, step, ranks, p, gradients_[p].sizes());
     }
   }
-  void get(const CompressedModel& model) {
-    for (size_t p = 0; p < got_.size(); ++p) got_[p] += model.grad(p).to(at::kDouble);
+  void add_results(const CompressedModel& model) {
+    for (size_t p = 0; p < results_.size(); ++p) results_[p] += model.grad(p).to(at::kDouble);
   }
 
   /// Collective.
-  void expect_balanced(const CompressedModel& model, const Compressor& compressor,
-                       Communicator& comm, double tolerance = 1e-10) const {
-    for (size_t p = 0; p < got_.size(); ++p) {
+  void expect_conserved(const CompressedModel& model, const Compressor& compressor,
+                        Communicator& comm, double tolerance = 1e-10) const {
+    for (size_t p = 0; p < results_.size(); ++p) {
       const auto& name = model.parameters[p].name;
-      auto owed = at::zeros(given_[p].sizes(), at::kDouble);
+      auto residuals = at::zeros(gradients_[p].sizes(), at::kDouble);
       const auto residual = remembered(compressor, name + ".residual");
-      if (residual.defined()) owed.copy_(residual.view(owed.sizes()));
-      comm.allreduce(owed).wait();
-      const auto missing = given_[p] - got_[p] - owed / comm.size();
-      const double scale = std::max(1.0, given_[p].abs().max().item<double>());
+      if (residual.defined()) residuals.copy_(residual.view(residuals.sizes()));
+      comm.allreduce(residuals).wait();
+      const auto missing = gradients_[p] - results_[p] - residuals / comm.size();
+      const double scale = std::max(1.0, gradients_[p].abs().max().item<double>());
       EXPECT_LT(missing.abs().max().item<double>(), tolerance * scale) << name;
     }
   }
 
  private:
-  std::vector<at::Tensor> given_, got_;
+  std::vector<at::Tensor> gradients_, results_;
 };
 
 }  // namespace isobar::test
