@@ -5,7 +5,7 @@
 #include <isobar/core/error.hpp>
 #include <isobar/core/hash.hpp>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/tensor.h>
+#include <ATen/ops/full.h>
 
 #include <algorithm>
 #include <map>
@@ -13,13 +13,35 @@
 namespace isobar {
 namespace {
 
-/// Every rank's numbers, as many each, in the order of ranks.
-std::vector<int64_t> gather(Communicator& group, const std::vector<int64_t>& mine) {
-  const auto count = static_cast<int64_t>(mine.size());
-  auto gathered = at::empty({count * group.size()}, at::kLong);
-  group.all_gather(gathered, at::tensor(mine, at::kLong)).synchronize();
+/// Every rank's number, in the order of ranks.
+std::vector<int64_t> gather(Communicator& group, int64_t mine) {
+  auto gathered = at::empty({group.size()}, at::kLong);
+  group.all_gather(gathered, at::full({1}, mine, at::kLong)).synchronize();
   const auto* first = gathered.const_data_ptr<int64_t>();
   return {first, first + gathered.numel()};
+}
+
+/// The index of the first of the numbers that is not the same on all ranks; none: their count.
+/// Where the greatest is the smallest, all are equal.
+size_t first_difference(Communicator& group, const std::vector<int64_t>& mine) {
+  auto extremes = at::empty({2, static_cast<int64_t>(mine.size())}, at::kLong);
+  auto* const greatest = extremes.mutable_data_ptr<int64_t>();
+  auto* const smallest = greatest + mine.size();
+  for (size_t i = 0; i < mine.size(); ++i) {
+    greatest[i] = mine[i];
+    smallest[i] = ~mine[i];
+  }
+  group.allreduce(extremes, ReduceOp::maximum).synchronize();
+  size_t index = 0;
+  while (index < mine.size() && greatest[index] == ~smallest[index]) ++index;
+  return index;
+}
+
+/// Whether no rank has found anything.
+bool is_nowhere(Communicator& world, const std::string& found) {
+  const auto differs = at::full({1}, static_cast<int64_t>(!found.empty()), at::kLong);
+  world.allreduce(differs, ReduceOp::maximum).synchronize();
+  return *differs.const_data_ptr<int64_t>() == 0;
 }
 
 int64_t digest_of(const std::vector<NamedHash>& hashes) {
@@ -39,7 +61,7 @@ std::string listed(const std::vector<int>& ranks) {
   return text;
 }
 
-/// The place of the value that is there most often; of several such the first.
+/// The index of the value that is there most often; of several such the first.
 int most_frequent(const std::vector<int64_t>& values) {
   std::map<int64_t, int> counts;
   for (const int64_t value : values) ++counts[value];
@@ -49,34 +71,38 @@ int most_frequent(const std::vector<int64_t>& values) {
   return static_cast<int>(best - values.begin());
 }
 
+/// "ranks 1, 2 of 6 differs from that of rank 0" of the hashes of every k-th rank of the world.
+std::string outliers(const Communicator& world, const std::vector<int64_t>& of_ranks) {
+  const int size = static_cast<int>(of_ranks.size());
+  const int step = world.size() / size;
+  const int first = world.rank() % step;
+  const int usual = most_frequent(of_ranks);
+  std::vector<int> others;
+  for (int r = 0; r < size; ++r) {
+    if (of_ranks[r] != of_ranks[usual]) others.push_back(first + r * step);
+  }
+  return detail::join(listed(others), " of ", world.size(), " differs from that of rank ",
+                      first + usual * step);
+}
+
 }  // namespace
 
+// The comparison of many ranks takes what that of few takes: their hashes are reduced, not
+// gathered, but for the one tensor whose ranks are named.
 void require_same_hashes(
     Communicator& world, Communicator& group, const std::vector<NamedHash>& mine,
     const std::function<std::string(const std::string&, const std::string&)>& message) {
-  const auto digests = gather(group, {digest_of(mine)});
   std::string found;
-  if (std::any_of(digests.begin(), digests.end(), [&](auto d) { return d != digests[0]; })) {
+  if (first_difference(group, {digest_of(mine)}) == 0) {
     std::vector<int64_t> hashes;
     for (const auto& [name, hash] : mine) hashes.push_back(hash);
-    const auto all = gather(group, hashes);
-    const int step = world.size() / group.size();
-    const int first = world.rank() % step;
-    for (size_t i = 0; i < mine.size() && found.empty(); ++i) {
-      std::vector<int64_t> of_ranks;
-      for (int r = 0; r < group.size(); ++r) of_ranks.push_back(all[r * mine.size() + i]);
-      const int usual = most_frequent(of_ranks);
-      std::vector<int> others;
-      for (int r = 0; r < group.size(); ++r) {
-        if (of_ranks[r] != of_ranks[usual]) others.push_back(first + r * step);
-      }
-      if (others.empty()) continue;
-      found =
-          message(mine[i].name, detail::join(listed(others), " of ", world.size(),
-                                             " differs from that of rank ", first + usual * step));
+    const size_t index = first_difference(group, hashes);
+    if (index < mine.size()) {
+      found = message(mine[index].name, outliers(world, gather(group, hashes[index])));
     }
   }
   // Only the ranks of one group see a difference in it: the world is told.
+  if (is_nowhere(world, found)) return;
   run_agreed(world, [&] { ISOBAR_CHECK(found.empty(), found); });
 }
 

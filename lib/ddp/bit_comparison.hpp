@@ -20,7 +20,8 @@ struct NamedHash {
 /// `world` divides by taking every k-th rank. Where they differ in any group, every rank of the
 /// world throws the same UsageError: `message` of the first name that differs and "ranks 1, 2 of
 /// 6 differs from that of rank 0", the first of those that most ranks agree with. What travels is
-/// eight bytes a rank unless they differ.
+/// an allreduce of 16 bytes over `group` and one of 8 over the world unless they differ; then one
+/// of 16 bytes a name besides, 8 bytes a rank, and the message.
 /// Collective over the world; blocks.
 void require_same_hashes(Communicator& world, Communicator& group,
                          const std::vector<NamedHash>& mine,

@@ -17,12 +17,13 @@ int64_t bytes_in(const at::Tensor& tensor) {
 
 // As bytes, so that types which no transport knows travel too. Those of a message are of one
 // type: each then starts where its type may be read.
-void broadcast_packed(Communicator& comm, std::vector<at::Tensor>& tensors, int root) {
+void broadcast_packed(Communicator& comm, std::vector<at::Tensor>& tensors, int root,
+                      const BucketMark& mark) {
   if (tensors.empty()) return;
   std::vector<at::Tensor> flat;
   for (const auto& tensor : tensors) flat.push_back(raw_bytes(tensor));
   auto message = at::cat(flat);
-  comm.broadcast(message, root).wait();
+  comm.broadcast(message, root, mark).wait();
   int64_t offset = 0;
   for (auto& tensor : tensors) {
     set_raw_bytes(tensor, message.narrow(0, offset, bytes_in(tensor)));
@@ -33,7 +34,8 @@ void broadcast_packed(Communicator& comm, std::vector<at::Tensor>& tensors, int 
 
 }  // namespace
 
-void broadcast_coalesced(Communicator& comm, const std::vector<at::Tensor>& tensors, int root) {
+void broadcast_coalesced(Communicator& comm, const std::vector<at::Tensor>& tensors, int root,
+                         const BucketMark& mark) {
   if (comm.size() == 1) return;
   c10::NoGradGuard no_grad;
   std::vector<at::Tensor> pack;
@@ -43,7 +45,7 @@ void broadcast_coalesced(Communicator& comm, const std::vector<at::Tensor>& tens
                                        part.scalar_type() == pack.back().scalar_type() &&
                                        part.device() == pack.back().device());
     if (!fits) {
-      broadcast_packed(comm, pack, root);
+      broadcast_packed(comm, pack, root, mark);
       bytes = 0;
     }
     pack.push_back(part);
@@ -52,7 +54,7 @@ void broadcast_coalesced(Communicator& comm, const std::vector<at::Tensor>& tens
   for (const auto& tensor : tensors) {
     for (const auto& part : parts_of(tensor)) add(part);
   }
-  broadcast_packed(comm, pack, root);
+  broadcast_packed(comm, pack, root, mark);
 }
 
 }  // namespace isobar

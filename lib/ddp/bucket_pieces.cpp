@@ -47,6 +47,17 @@ std::vector<PieceSlot> piece_slots(const std::vector<NamedParameter>& parameters
   return slots;
 }
 
+std::vector<BucketPiece> make_pieces(const std::vector<NamedParameter>& parameters,
+                                     const BucketPlan& plan, double divisor) {
+  const GradientBuffers buffers(parameters, plan);
+  std::vector<BucketPiece> pieces;
+  for (size_t b = 0; b < plan.size(); ++b) {
+    pieces.push_back({real_values(buffers.bucket(static_cast<int64_t>(b))),
+                      piece_slots(parameters, plan[b], buffers), divisor});
+  }
+  return pieces;
+}
+
 std::vector<PieceSlot> cut(const std::vector<PieceSlot>& slots, int64_t begin, int64_t end) {
   std::vector<PieceSlot> inside;
   for (auto slot : slots) {

@@ -6,11 +6,22 @@
 
 #include <isobar/comm/agreement.hpp>
 #include <isobar/core/error.hpp>
+#include <isobar/core/hash.hpp>
 #include <isobar/core/stopwatch.hpp>
 #include <torch/nn/module.h>
 
+#include <algorithm>
+
 namespace isobar {
 namespace {
+
+std::vector<std::string> buffer_layouts(const torch::nn::Module& module) {
+  std::vector<std::string> layouts;
+  for (const auto& item : module.named_buffers()) {
+    layouts.push_back(detail::join("'", item.key(), "' is ", describe_layout(item.value())));
+  }
+  return layouts;
+}
 
 std::vector<std::string> buffer_names(const torch::nn::Module& module) {
   std::vector<std::string> names;
@@ -18,11 +29,25 @@ std::vector<std::string> buffer_names(const torch::nn::Module& module) {
   return names;
 }
 
+// Broadcasts are packed, so that two buffers that traded sizes on one rank would fill each other.
+BucketMark mark_of(const torch::nn::Module& module) {
+  uint64_t hash = 0;
+  for (const auto& layout : buffer_layouts(module)) {
+    hash = splitmix64(hash + kSplitmix64Step) ^ fnv1a(layout);
+  }
+  return {.bucket = BucketMark::kBuffers, .set = static_cast<uint32_t>(splitmix64(hash) >> 32)};
+}
+
 }  // namespace
 
 BufferSync::BufferSync(const torch::nn::Module& module, Communicator& world, Communicator& data,
                        BufferPolicy policy)
-    : module_(module), world_(world), data_(data), policy_(policy), names_(buffer_names(module)) {
+    : module_(module),
+      world_(world),
+      data_(data),
+      policy_(policy),
+      names_(buffer_names(module)),
+      layouts_(buffer_layouts(module)) {
   run_agreed(world, [&] {
     ISOBAR_CHECK(policy.every > 0, "DataParallel: rank ", world.rank(),
                  ": buffers.every must be positive, got ", policy.every);
@@ -32,7 +57,27 @@ BufferSync::BufferSync(const torch::nn::Module& module, Communicator& world, Com
                  detail::join("every ", policy.every)});
 }
 
-void BufferSync::broadcast() { broadcast_coalesced(data_, module_.buffers(), 0); }
+// Their layout travels with every collective; that a buffer has got another one is looked up only
+// where ranks differ.
+void BufferSync::broadcast() {
+  if (data_.size() == 1) return;
+  try {
+    broadcast_coalesced(data_, module_.buffers(), 0, mark_of(module_));
+  } catch (const CommError& error) {
+    const auto now = buffer_layouts(module_);
+    const auto [is, was] = std::mismatch(now.begin(), now.end(), layouts_.begin(), layouts_.end());
+    if (is == now.end() && was == layouts_.end()) {
+      throw CommError(
+          detail::join("DataParallel: copying buffers to rank ", world_.rank(),
+                       ", whose own have the sizes that they had when wrapped: ", error.what()));
+    }
+    throw CommError(detail::join(
+        "DataParallel: copying buffers to rank ", world_.rank(), ", where buffer ",
+        is == now.end() ? "'" + names_[was - layouts_.begin()] + "' is gone" : *is,
+        ", and when the module was wrapped ", was == layouts_.end() ? "there was none" : *was,
+        "; resize buffers on all ranks alike: ", error.what()));
+  }
+}
 
 void BufferSync::end_step(int64_t step) {
   if (policy_.action == BufferAction::none || step % policy_.every != 0) return;

@@ -41,6 +41,7 @@ class BufferSync {
   Communicator& data_;
   BufferPolicy policy_;
   std::vector<std::string> names_;
+  std::vector<std::string> layouts_;  ///< with their names, as they were wrapped
   BufferCounters counters_;
 };
 

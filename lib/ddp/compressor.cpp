@@ -1,8 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <isobar/ddp/compressor.hpp>
 
+#include "ddp/compressor_access.hpp"
+
+#include <isobar/core/error.hpp>
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
+
+#include <mutex>
 
 namespace isobar {
 namespace {
@@ -16,7 +21,29 @@ bool is_residual(const std::string& key) {
 
 int64_t bytes_of(const at::Tensor& tensor) { return static_cast<int64_t>(tensor.nbytes()); }
 
+/// Of who uses which compressor.
+std::mutex& users_mutex() {
+  static std::mutex mutex;
+  return mutex;
+}
+
 }  // namespace
+
+void CompressorAccess::claim(Compressor& compressor, const std::shared_ptr<const GradOwner>& user) {
+  const std::lock_guard lock(users_mutex());
+  const auto present = compressor.user_.lock();
+  ISOBAR_CHECK(!present || present == user || present->is_replaced || present->is_gone,
+               "Reducer: the compressor ", compressor.description(), " already serves ",
+               present->name.empty() ? "another reducer" : present->name,
+               ", whose gradients it remembers; make one for each wrapper, on each rank");
+  compressor.user_ = user;
+}
+
+bool CompressorAccess::serves(const Compressor& compressor,
+                              const std::shared_ptr<const GradOwner>& user) {
+  const std::lock_guard lock(users_mutex());
+  return compressor.user_.lock() == user;
+}
 
 Work BucketChannel::allreduce(at::Tensor buffer, int64_t payload_bytes) {
   const int64_t bytes = payload_bytes < 0 ? bytes_of(buffer) : payload_bytes;

@@ -1,37 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0
+// A module's wrapper, called on the caller's thread of every rank. Constructor and finish() are
+// collective; nothing that one rank alone knows decides whether a collective is made.
+//
+// So finish() makes all collectives of a step before it throws what was wrong on this rank alone (a
+// gradient that was written to, a module that was changed): the others have ended the step, and the
+// ranks stay in step. Where parameters then differ, on all ranks, because this one was not updated,
+// all throw this rank's error, which explains it.
 #include <isobar/ddp/data_parallel.hpp>
 
 #include "ddp/broadcast.hpp"
 #include "ddp/buffer_sync.hpp"
 #include "ddp/grad_hook.hpp"
 #include "ddp/module_watch.hpp"
+#include "ddp/normal_mode.hpp"
 #include "ddp/parameter_check.hpp"
+#include "ddp/reducer_access.hpp"
 #include "ddp/tensor_bits.hpp"
 
 #include <isobar/comm/agreement.hpp>
 #include <isobar/core/error.hpp>
+#include <isobar/ddp/trainable.hpp>
 #include <torch/nn/module.h>
 
 #include <algorithm>
 #include <exception>
-#include <set>
 
 namespace isobar {
 namespace {
-
-std::vector<NamedParameter> trainable_parameters(const torch::nn::Module& module,
-                                                 const DataParallelOptions& options) {
-  std::vector<NamedParameter> result;
-  std::set<const void*> known;  // a tensor under two names is one parameter, under the first
-  for (const auto& item : module.named_parameters()) {
-    if (!item.value().requires_grad()) continue;
-    if (!known.insert(item.value().unsafeGetTensorImpl()).second) continue;
-    const auto reduction =
-        options.reduction ? options.reduction(item.key()) : Reduction::replicated;
-    result.push_back({item.key(), item.value(), reduction});
-  }
-  return result;
-}
 
 std::vector<std::string> describe_rest(const torch::nn::Module& module, bool buffers) {
   std::vector<std::string> lines;
@@ -65,13 +60,23 @@ void check_kinds(const torch::nn::Module& module, const Communicator& world) {
 /// Unless it comes to stay, the earlier one gets it back.
 class Replacement {
  public:
-  explicit Replacement(const torch::nn::Module& module) {
+  /// Throws the same UsageError on every rank where one would be replaced that is in finish().
+  Replacement(const torch::nn::Module& module, Communicator& world) {
+    std::vector<std::shared_ptr<GradOwner>> found;
     for (const auto& tensor : module.parameters()) {
       const auto owner = GradHook::owner_of(tensor);
       if (!owner || owner->module != &module) continue;
-      owner->is_replaced = true;
-      earlier_.push_back(owner);
+      if (found.empty() || found.back() != owner) found.push_back(owner);
     }
+    run_agreed(world, [&] {
+      for (const auto& owner : found) {
+        ISOBAR_CHECK(!owner->is_finishing, "DataParallel: rank ", world.rank(), ": the module of ",
+                     owner->name,
+                     " was wrapped again inside its on_bucket; do that after finish()");
+      }
+    });
+    earlier_ = std::move(found);
+    for (const auto& owner : earlier_) owner->is_replaced = true;
   }
   ~Replacement() {
     for (const auto& owner : earlier_) owner->is_replaced = false;
@@ -79,21 +84,15 @@ class Replacement {
   Replacement(const Replacement&) = delete;
   Replacement& operator=(const Replacement&) = delete;
 
-  void stay() { earlier_.clear(); }
+  /// For good. Scopes of accumulate() that are alive now hold for `reducer`.
+  void stay(const Reducer& reducer) {
+    if (!earlier_.empty()) ReducerAccess::owner(reducer)->scopes = earlier_.back()->scopes;
+    earlier_.clear();
+  }
 
  private:
   std::vector<std::shared_ptr<GradOwner>> earlier_;
 };
-
-ReducerOptions reducer_options(const DataParallelOptions& options) {
-  return {.caps = {.cap_bytes = options.bucket_cap_bytes,
-                   .first_cap_bytes = options.first_bucket_cap_bytes,
-                   .last_cap_bytes = options.last_bucket_cap_bytes,
-                   .cap_list = options.bucket_cap_list},
-          .launch = options.launch,
-          .levels = options.levels,
-          .compressor = options.compressor};
-}
 
 /// A data-parallel group of one averages nothing, and nobody would notice.
 void check_replicas(const ProcessGrid& grid, SingleReplica single) {
@@ -116,11 +115,14 @@ struct DataParallel::Impl {
         reducer(std::move(made)),
         buffers(module, world, data, options.buffers),
         parameters(module, *reducer, world, data, options.compare_parameters_every),
-        watch(module) {
+        watch(module),
+        owner(ReducerAccess::owner(*reducer)) {
+    // Compared before anything is copied: a broadcast of other shapes would fill other tensors.
     run_agreed(world, [&] { check_kinds(module, world); });
     if (world.size() > 1) {
-      require_equal(world, "DataParallel: frozen parameters", describe_rest(module, false));
-      require_equal(data, "DataParallel: buffers", describe_rest(module, true));
+      require_equal(world, "DataParallel: layout of frozen parameters",
+                    describe_rest(module, false));
+      require_equal(data, "DataParallel: layout of buffers", describe_rest(module, true));
     }
     broadcast_parameters();
     buffers.broadcast();
@@ -141,15 +143,14 @@ struct DataParallel::Impl {
   BufferSync buffers;
   ParameterCheck parameters;
   ModuleWatch watch;
+  std::shared_ptr<GradOwner> owner;
   int64_t steps = 0;
 };
 
 /// Whoever wraps one of these parameters again learns that it was this module.
 void DataParallel::Impl::take_ownership() const {
-  if (reducer->parameters().empty()) return;
-  const auto owner = GradHook::owner_of(reducer->parameters().front().tensor);
   owner->module = &module;
-  owner->name = "the DataParallel of another module, '" + module.name() + "'";
+  owner->name = "the DataParallel of '" + module.name() + "'";
 }
 
 /// Reduces, and returns this rank's own error, with which the step has ended for all.
@@ -211,24 +212,26 @@ void DataParallel::Impl::broadcast_parameters() {
 
 DataParallel::DataParallel(torch::nn::Module& module, Communicator& world,
                            const DataParallelOptions& options) {
-  Replacement replacement(module);
-  auto reducer = std::make_unique<Reducer>(trainable_parameters(module, options), world,
-                                           reducer_options(options));
-  impl_ = std::make_unique<Impl>(module, world, world, std::move(reducer), options);
-  replacement.stay();
+  const NormalMode mode;
+  Replacement replacement(module, world);
+  auto reducer =
+      std::make_unique<Reducer>(trainable(module, options.reduction), world, options.reducer);
+  impl_ = std::make_shared<Impl>(module, world, world, std::move(reducer), options);
+  replacement.stay(*impl_->reducer);
 }
 
 DataParallel::DataParallel(torch::nn::Module& module, const ProcessGrid& grid,
                            const DataParallelOptions& options) {
+  const NormalMode mode;
   run_agreed(grid.world(), [&] { check_replicas(grid, options.single_replica); });
-  Replacement replacement(module);
-  auto reducer = std::make_unique<Reducer>(trainable_parameters(module, options), grid,
-                                           reducer_options(options));
-  impl_ = std::make_unique<Impl>(module, grid.world(), grid.data(), std::move(reducer), options);
-  replacement.stay();
+  Replacement replacement(module, grid.world());
+  auto reducer =
+      std::make_unique<Reducer>(trainable(module, options.reduction), grid, options.reducer);
+  impl_ = std::make_shared<Impl>(module, grid.world(), grid.data(), std::move(reducer), options);
+  replacement.stay(*impl_->reducer);
 }
 
-DataParallel::~DataParallel() = default;
+DataParallel::~DataParallel() { impl_->owner->is_gone = true; }
 
 void DataParallel::zero_grad() { impl_->reducer->zero_grad(); }
 
@@ -236,7 +239,12 @@ void DataParallel::begin_step(int64_t number) { impl_->reducer->begin_step(numbe
 
 void DataParallel::finish() { finish(BucketCallback()); }
 
-void DataParallel::finish(const BucketCallback& on_bucket) { impl_->finish(on_bucket); }
+// The callback may destroy the wrapper: the step ends for all ranks nevertheless.
+void DataParallel::finish(const BucketCallback& on_bucket) {
+  const NormalMode mode;
+  const auto kept = impl_;
+  kept->finish(on_bucket);
+}
 
 AccumulationScope DataParallel::accumulate() { return impl_->reducer->accumulate(); }
 

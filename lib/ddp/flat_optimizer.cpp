@@ -1,7 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
+// Called on the caller's thread: by finish(), for each bucket as soon as it is reduced, while later
+// ones are under way, or by step() for all of them afterwards. An update touches its own bucket
+// alone and communicates with nobody.
+//
+// Ranks stay equal because each makes the same update of the same gradients: what is updated
+// follows from which parameters are frozen and how often each was updated, alike on all ranks.
+// Updates are counted by parameter, since one that was frozen has had fewer: where counts differ, a
+// bucket is updated in ranges.
 #include <isobar/ddp/flat_optimizer.hpp>
 
 #include "ddp/flat_arrays.hpp"
+#include "ddp/normal_mode.hpp"
+#include "ddp/reducer_access.hpp"
 
 #include <isobar/core/error.hpp>
 #include <ATen/Parallel.h>
@@ -89,9 +99,18 @@ std::string message_for(const NamedParameter& parameter, const std::string& what
   return "parameter '" + parameter.name + "' " + what;
 }
 
+void check_alive(const GradOwner& owner) {
+  ISOBAR_CHECK(
+      !owner.is_gone && !owner.is_replaced, "FlatOptimizer: ", owner.name,
+      owner.is_gone ? " was destroyed" : " was replaced, for its module was wrapped again",
+      "; make an optimizer for the reducer of the later wrapper, and load() the state() of "
+      "this one");
+}
+
 }  // namespace
 
 struct FlatOptimizer::Impl {
+  void check_own(const ReducedBucket& reduced) const;
   void prepare(int64_t bucket);
   bool notice_frozen(int64_t bucket);
   void plan_ranges();
@@ -101,6 +120,7 @@ struct FlatOptimizer::Impl {
   std::vector<at::Tensor> taken(const ParameterState& state, int64_t parameter) const;
 
   Reducer& reducer;
+  std::shared_ptr<GradOwner> owner;
   FlatOptimizerOptions options;
   std::vector<std::string> names = moment_names(options);
   FlatArrays arrays{reducer, static_cast<int>(names.size())};
@@ -108,6 +128,14 @@ struct FlatOptimizer::Impl {
   std::vector<bool> frozen = std::vector<bool>(reducer.parameters().size());       ///< by parameter
   std::vector<BucketRanges> ranges{};                                              ///< by bucket
 };
+
+void FlatOptimizer::Impl::check_own(const ReducedBucket& reduced) const {
+  const auto count = static_cast<int64_t>(reducer.plan().size());
+  ISOBAR_CHECK(reduced.index < count && reduced.gradients.is_same(reducer.gradients(reduced.index)),
+               "FlatOptimizer: on_bucket was given to finish() of another reducer than its own, ",
+               owner->name,
+               ", whose parameters it updates; give each finish() its own optimizer's");
+}
 
 // Other buckets may have been updated in this step already: ranges know how often each parameter
 // has been.
@@ -121,11 +149,13 @@ void FlatOptimizer::Impl::prepare(int64_t bucket) {
   if (is_other) plan_ranges();
 }
 
-/// Whether any of the bucket's parameters was frozen or thawed since the last update.
+/// Whether any of the bucket's parameters was frozen or thawed since the last update. One that was
+/// frozen after it had accumulated gradients has them still.
 bool FlatOptimizer::Impl::notice_frozen(int64_t bucket) {
   bool is_other = false;
   for (const auto& slot : arrays.slots(bucket)) {
-    const bool is_frozen = !reducer.parameters()[slot.parameter].tensor.requires_grad();
+    const auto& tensor = arrays.list()[slot.parameter].tensor;
+    const bool is_frozen = !tensor.requires_grad() && !tensor.grad().defined();
     is_other |= is_frozen != frozen[slot.parameter];
     frozen[slot.parameter] = is_frozen;
   }
@@ -202,28 +232,41 @@ std::string FlatOptimizer::obstacle(const std::vector<NamedParameter>& parameter
       return message_for(parameter, "lies on " + tensor.device().str());
     }
   }
-  return {};
+  return shared_memory(parameters, {});
 }
 
 FlatOptimizer::FlatOptimizer(Reducer& reducer, const FlatOptimizerOptions& options) {
+  const NormalMode mode;
+  check_alive(*ReducerAccess::owner(reducer));
   const auto reason = obstacle(reducer.parameters());
   ISOBAR_CHECK(reason.empty(), "FlatOptimizer: ", reason,
                "; wanted: floating-point, dense, on a CPU or CUDA device; use an optimizer that "
                "updates each parameter by itself");
-  impl_.reset(new Impl{.reducer = reducer, .options = options});
+  impl_.reset(
+      new Impl{.reducer = reducer, .owner = ReducerAccess::owner(reducer), .options = options});
 }
 
 FlatOptimizer::~FlatOptimizer() = default;
 
 BucketCallback FlatOptimizer::on_bucket(double learning_rate) {
-  return [this, learning_rate](const ReducedBucket& reduced) {
-    impl_->update(reduced.index, learning_rate);
+  return [impl = impl_, learning_rate](const ReducedBucket& reduced) {
+    check_alive(*impl->owner);
+    impl->check_own(reduced);
+    impl->update(reduced.index, learning_rate);
   };
 }
 
 void FlatOptimizer::step(double learning_rate) {
-  if (impl_->arrays.follow_plan()) impl_->plan_ranges();
-  for (int64_t b = 0; b < impl_->arrays.buckets(); ++b) impl_->update(b, learning_rate);
+  const NormalMode mode;
+  Impl& o = *impl_;
+  check_alive(*o.owner);
+  ISOBAR_CHECK(!ReducerAccess::is_under_way(o.reducer), "FlatOptimizer: step() before finish() of ",
+               o.owner->name, " has reduced the gradients; call finish() first");
+  if (o.arrays.follow_plan()) o.plan_ranges();
+  for (int64_t b = 0; b < o.arrays.buckets(); ++b) {
+    o.arrays.take_gradients(b);
+    o.update(b, learning_rate);
+  }
 }
 
 std::vector<ParameterState> FlatOptimizer::state() const {
@@ -231,7 +274,7 @@ std::vector<ParameterState> FlatOptimizer::state() const {
   std::vector<ParameterState> result;
   for (size_t p = 0; p < o.steps.size(); ++p) {
     if (o.steps[p] == 0) continue;
-    ParameterState state{o.reducer.parameters()[p].name, o.steps[p], {}};
+    ParameterState state{o.arrays.list()[p].name, o.steps[p], {}};
     for (size_t m = 0; m < o.names.size(); ++m) {
       state.moments.emplace_back(
           o.names[m], o.arrays.moment_of(static_cast<int64_t>(m), static_cast<int64_t>(p)));
@@ -244,7 +287,7 @@ std::vector<ParameterState> FlatOptimizer::state() const {
 std::vector<at::Tensor> FlatOptimizer::Impl::taken(const ParameterState& state,
                                                    int64_t parameter) const {
   std::vector<at::Tensor> result;
-  const auto& wanted = reducer.parameters()[parameter].tensor;
+  const auto& wanted = arrays.list()[parameter].tensor;
   for (const auto& name : names) {
     const auto found = std::find_if(state.moments.begin(), state.moments.end(),
                                     [&](const auto& moment) { return moment.first == name; });
@@ -261,7 +304,9 @@ std::vector<at::Tensor> FlatOptimizer::Impl::taken(const ParameterState& state,
 }
 
 void FlatOptimizer::load(const std::vector<ParameterState>& states) {
+  const NormalMode mode;
   Impl& o = *impl_;
+  check_alive(*o.owner);
   c10::NoGradGuard no_grad;
   o.arrays.follow_plan();
   std::map<std::string, const ParameterState*> by_name;
@@ -270,7 +315,7 @@ void FlatOptimizer::load(const std::vector<ParameterState>& states) {
   std::vector<std::vector<at::Tensor>> loaded(o.steps.size());
   std::vector<int64_t> steps(o.steps.size());
   for (size_t p = 0; p < loaded.size(); ++p) {
-    const auto found = by_name.find(o.reducer.parameters()[p].name);
+    const auto found = by_name.find(o.arrays.list()[p].name);
     if (found == by_name.end()) continue;
     loaded[p] = o.taken(*found->second, static_cast<int64_t>(p));
     steps[p] = found->second->step;

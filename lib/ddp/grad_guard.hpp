@@ -12,6 +12,10 @@ class GradGuard {
  public:
   /// `shown` is dense, and its memory is kept alive.
   explicit GradGuard(const at::Tensor& shown);
+  /// Whoever still holds the tensor gets a copy of his own.
+  ~GradGuard();
+  GradGuard(GradGuard&&) noexcept = default;
+  GradGuard& operator=(GradGuard&& other) noexcept;
 
   const at::Tensor& tensor() const { return tensor_; }
 

@@ -6,6 +6,7 @@
 #include <torch/csrc/autograd/variable.h>
 
 #include <algorithm>
+#include <utility>
 
 namespace isobar {
 namespace {
@@ -36,26 +37,34 @@ struct After final : torch::autograd::FunctionPostHook {
 
 }  // namespace
 
+// A std::shared_ptr until LibTorch 2.12, a c10::intrusive_ptr since.
+struct GradHook::Accumulator {
+  decltype(torch::autograd::impl::grad_accumulator(std::declval<const at::Tensor&>())) node;
+};
+
 GradHook::GradHook(const at::Tensor& leaf, std::shared_ptr<GradOwner> owner,
                    std::function<void()> before, std::function<void()> after)
-    : accumulator_(torch::autograd::impl::grad_accumulator(leaf)) {
+    : accumulator_(new Accumulator{torch::autograd::impl::grad_accumulator(leaf)}) {
+  auto& node = *accumulator_->node;
   auto pre_hook = std::make_unique<Before>(owner, std::move(before));
   before_ = pre_hook.get();
-  accumulator_->add_pre_hook(std::move(pre_hook));
-  after_ = accumulator_->add_post_hook(std::make_unique<After>(std::move(owner), std::move(after)));
+  node.add_pre_hook(std::move(pre_hook));
+  after_ = node.add_post_hook(std::make_unique<After>(std::move(owner), std::move(after)));
 }
+
+GradHook::GradHook(GradHook&&) noexcept = default;
 
 GradHook::~GradHook() {
   if (!accumulator_) return;
-  accumulator_->del_post_hook(after_);
-  auto& hooks = accumulator_->pre_hooks();
+  accumulator_->node->del_post_hook(after_);
+  auto& hooks = accumulator_->node->pre_hooks();
   hooks.erase(std::remove_if(hooks.begin(), hooks.end(),
                              [&](const auto& hook) { return hook.get() == before_; }),
               hooks.end());
 }
 
 bool GradHook::is_attached(const at::Tensor& leaf) const {
-  return torch::autograd::impl::try_get_grad_accumulator(leaf) == accumulator_;
+  return torch::autograd::impl::try_get_grad_accumulator(leaf) == accumulator_->node;
 }
 
 std::shared_ptr<GradOwner> GradHook::owner_of(const at::Tensor& leaf) {

@@ -8,8 +8,8 @@
 #include <memory>
 #include <string>
 
-namespace torch::autograd {
-struct Node;
+namespace torch::nn {
+class Module;
 }
 
 namespace isobar {
@@ -17,10 +17,15 @@ namespace isobar {
 /// Who reduces a parameter's gradient. Its hooks share it, so that whoever wraps the
 /// parameter once more finds it.
 struct GradOwner {
-  std::string name;              ///< "reducer 0" or "the DataParallel of 'Encoder'"
-  const void* module = nullptr;  ///< that it was made for; null for a reducer by itself
+  std::string name;  ///< "reducer 0" or "the DataParallel of 'Encoder'"
+  const torch::nn::Module* module =
+      nullptr;  ///< that it was made for; null for a reducer by itself
   /// Another one has taken its place: its hooks do nothing, and it refuses to be used.
   bool is_replaced = false;
+  bool is_finishing = false;  ///< it is in finish(), and may be handing over buckets
+  bool is_gone = false;       ///< it was destroyed, in finish() perhaps
+  /// How many AccumulationScopes are alive. They may outlive it.
+  std::shared_ptr<int64_t> scopes = std::make_shared<int64_t>(0);
 };
 
 /// Calls back around the accumulation of one leaf's gradient.
@@ -36,7 +41,7 @@ class GradHook {
   GradHook(const at::Tensor& leaf, std::shared_ptr<GradOwner> owner, std::function<void()> before,
            std::function<void()> after);
   ~GradHook();
-  GradHook(GradHook&&) noexcept = default;
+  GradHook(GradHook&&) noexcept;
   GradHook(const GradHook&) = delete;
 
   /// False once the leaf was moved or retyped: then it has lost its hooks.
@@ -46,7 +51,8 @@ class GradHook {
   static std::shared_ptr<GradOwner> owner_of(const at::Tensor& leaf);
 
  private:
-  std::shared_ptr<torch::autograd::Node> accumulator_;
+  struct Accumulator;  ///< holds it by LibTorch's pointer, whose type has changed
+  std::unique_ptr<Accumulator> accumulator_;
   const void* before_ = nullptr;
   uintptr_t after_ = 0;
 };

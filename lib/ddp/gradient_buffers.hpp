@@ -5,6 +5,7 @@
 
 #include <isobar/ddp/bucket_plan.hpp>
 
+#include <functional>
 #include <vector>
 
 namespace isobar {
@@ -23,6 +24,9 @@ enum class Interference { none, written, replaced };
 /// A gradient that belongs to the reducer is hidden: `.grad` is then a GradGuard's tensor,
 /// and what it was before comes back with show(). A parameter that does not require a
 /// gradient (it was frozen after it was wrapped) is left without one.
+///
+/// A `.grad` that the caller has made, and of whose memory he holds something else (views of a
+/// flat buffer of his own, say, which he zeroes), is lent: it stays `.grad`, and gets the result.
 class GradientBuffers {
  public:
   /// Allocates zeroed memory. Takes over the values of gradients that exist,
@@ -58,12 +62,30 @@ class GradientBuffers {
   void hide(int64_t parameter);
   bool is_hidden(int64_t parameter) const { return hidden_[parameter].defined(); }
 
+  /// The same for a gradient that has been sent. One with a graph stays where it is, to be
+  /// differentiated, and is compared with what was sent in show().
+  void hide_sent(int64_t parameter);
+
   /// Undoes hide(), if there was one, and tells what has been done to the gradient since.
   /// Whatever that was is lost.
   Interference show(int64_t parameter);
 
-  /// True if a hidden gradient was dropped, or zeroed where it was the slot.
+  /// True if `.grad` is what an earlier owner of the parameter has hidden.
+  bool is_left_over(int64_t parameter) const;
+
+  /// Before a gradient comes: finds out whether `.grad` is lent.
+  void notice_lent(int64_t parameter);
+  bool is_lent(int64_t parameter) const { return lent_[parameter].defined(); }
+
+  /// Copies the slot into a gradient that is lent, which is `.grad` again.
+  void hand_back(int64_t parameter);
+
+  /// True if a hidden gradient was dropped, or zeroed where it was the slot or is lent.
   bool is_discarded(int64_t parameter) const;
+
+  /// Does to such a gradient what was meant: leaves the parameter without one, or zeroes the
+  /// caller's memory, which stays `.grad`.
+  void take_discard(int64_t parameter);
 
   /// Forgets a hidden gradient and leaves the parameter without one.
   void discard(int64_t parameter);
@@ -95,12 +117,14 @@ class GradientBuffers {
   /// Leaves every parameter without a gradient.
   void drop();
 
-  /// Makes what is hidden visible again, as far as nobody has put another tensor there.
-  void give_back();
+  /// Makes what is hidden visible again, as far as nobody has put another tensor there or
+  /// written to it. What `is_lost` is NaN, and left over.
+  void give_back(const std::function<bool(int64_t)>& is_lost);
 
  private:
   void allocate(const std::vector<NamedParameter>& layouts, const BucketPlan& plan, int64_t shares);
   void forget_hidden(int64_t parameter);
+  Interference show_sent(int64_t parameter);
 
   std::vector<at::Tensor> parameters_;
   std::vector<at::Tensor> buffers_;
@@ -110,6 +134,8 @@ class GradientBuffers {
   std::vector<GradGuard> guards_;   ///< by parameter, of its slot
   std::vector<at::Tensor> hidden_;  ///< by parameter, what `.grad` was; undefined: not hidden
   std::vector<uint32_t> versions_;  ///< by parameter, of what is hidden; means something of slots
+  std::vector<at::Tensor> sent_;    ///< by parameter, the values of a `.grad` with a graph
+  std::vector<at::Tensor> lent_;    ///< by parameter, the caller's `.grad`; undefined: none
 };
 
 }  // namespace isobar

@@ -87,7 +87,7 @@ double sum_of_squares(const std::vector<NamedParameter>& parameters, bool sharde
 }
 
 /// Looks for the culprit only now: a pass over all gradients that nobody pays for otherwise.
-[[noreturn]] void refuse(const std::vector<NamedParameter>& parameters, double norm) {
+[[noreturn]] void refuse_norm(const std::vector<NamedParameter>& parameters, double norm) {
   std::string where =
       "all values of this rank are finite, so that another has the culprit or squares are too "
       "large";
@@ -106,6 +106,8 @@ double sum_of_squares(const std::vector<NamedParameter>& parameters, bool sharde
 
 }  // namespace
 
+// After finish() all ranks hold the same gradients of what is not sharded, and sum their squares
+// alike: only the owners' sums of sharded ones travel, inside a model, while the others are summed.
 double gradient_norm(const std::vector<NamedParameter>& parameters, const ProcessGrid& grid) {
   c10::NoGradGuard no_grad;
   auto owned = at::full({1}, sum_of_squares(parameters, /*sharded=*/true), at::kDouble);
@@ -117,7 +119,7 @@ double gradient_norm(const std::vector<NamedParameter>& parameters, const Proces
 
 void clip_by_norm(const std::vector<NamedParameter>& parameters, double norm, double max_norm,
                   NonFinite non_finite) {
-  if (non_finite == NonFinite::refused && !std::isfinite(norm)) refuse(parameters, norm);
+  if (non_finite == NonFinite::refused && !std::isfinite(norm)) refuse_norm(parameters, norm);
   const auto gradients = gradients_of(parameters);
   if (!(norm > max_norm) || gradients.empty()) return;
   c10::NoGradGuard no_grad;

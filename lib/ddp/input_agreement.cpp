@@ -21,7 +21,7 @@ struct InputAgreement::Impl {
 namespace {
 
 /// Every rank has seen the same numbers, so every rank throws.
-[[noreturn]] void refuse(const std::string& message) {
+[[noreturn]] void throw_on_all(const std::string& message) {
   UsageError error(message);
   error.set_known_to_all();
   throw error;
@@ -32,14 +32,15 @@ namespace {
 void InputAgreement::Impl::check(const int64_t* counts) const {
   for (int rank = 0; rank < world.size(); ++rank) {
     if (counts[rank] < 0) {
-      refuse(detail::join("InputAgreement: step ", step, ": rank ", rank, " of ", world.size(),
-                          " has ", counts[rank], " samples, wanted 0 or more"));
+      throw_on_all(detail::join("InputAgreement: step ", step, ": rank ", rank, " of ",
+                                world.size(), " has ", counts[rank], " samples, wanted 0 or more"));
     }
     const int first = rank / model_size * model_size;
     if (counts[rank] == counts[first]) continue;
-    refuse(detail::join("InputAgreement: step ", step, ": rank ", rank, " of ", world.size(),
-                        " has ", counts[rank], " samples, rank ", first, " of the same model has ",
-                        counts[first], "; give all ranks of a model the same samples"));
+    throw_on_all(detail::join("InputAgreement: step ", step, ": rank ", rank, " of ", world.size(),
+                              " has ", counts[rank], " samples, rank ", first,
+                              " of the same model has ", counts[first],
+                              "; give all ranks of a model the same samples"));
   }
 }
 

@@ -28,7 +28,8 @@ ParameterCheck::ParameterCheck(const torch::nn::Module& module, const Reducer& r
     ISOBAR_CHECK(every >= 0, "DataParallel: rank ", world.rank(),
                  ": compare_parameters_every must not be negative, got ", every);
   });
-  require_equal(world, "DataParallel: options", {detail::join("compare_parameters_every=", every)});
+  require_equal(world, "DataParallel: one of the options",
+                {detail::join("compare_parameters_every=", every)});
   for (const auto& parameter : reducer.parameters()) {
     (parameter.reduction == Reduction::sharded ? sharded_ : shared_).push_back(parameter);
   }

@@ -1,7 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
+// How the ranks of a reducer agree, in its constructor and where it plans again; on the caller's
+// thread of every rank.
+//
+// A rank looks for its own mistakes first, and run_agreed() tells all ranks of them, so that none
+// enters a comparison that another never comes to. Each comparison throws on all ranks of its
+// communicator or on none. Shards are compared within data-parallel groups, of which one may differ
+// while the others agree: that is told to the world, or the others would go on alone.
 #include "ddp/reducer_agreement.hpp"
 
-#include "ddp/grad_hook.hpp"
+#include "ddp/compressor_access.hpp"
 
 #include <isobar/comm/agreement.hpp>
 #include <isobar/core/error.hpp>
@@ -66,6 +73,9 @@ void check_parameter(const NamedParameter& parameter) {
   ISOBAR_CHECK(tensor.defined() && tensor.is_leaf() && tensor.requires_grad(),
                "Reducer: parameter '", parameter.name,
                "' must be a defined leaf tensor that requires a gradient");
+  ISOBAR_CHECK(!tensor.is_inference(), "Reducer: parameter '", parameter.name,
+               "' was made under c10::InferenceMode and cannot be trained; make the module outside "
+               "of it");
   ISOBAR_CHECK(tensor.layout() == at::kStrided, "Reducer: parameter '", parameter.name,
                "' has layout ", tensor.layout(), ", only strided ones are reduced");
   ISOBAR_CHECK(is_reducible(tensor) && !tensor.is_meta(), "Reducer: parameter '", parameter.name,
@@ -95,7 +105,7 @@ void check_distinct(const std::vector<NamedParameter>& parameters) {
 }
 
 void check_own(const std::vector<NamedParameter>& parameters, const ReducerOptions& options,
-               const ReducerGroups& groups) {
+               const ReducerGroups& groups, const std::shared_ptr<GradOwner>& owner) {
   for (const auto& parameter : parameters) check_parameter(parameter);
   for (const auto& parameter : parameters) check_unowned(parameter);
   check_distinct(parameters);
@@ -103,6 +113,7 @@ void check_own(const std::vector<NamedParameter>& parameters, const ReducerOptio
   ISOBAR_CHECK(options.levels == GridLevels::flat || groups.model_size() > 1,
                "Reducer: GridLevels::two needs a ProcessGrid with more than one rank a model, got ",
                groups.model_size(), "; use GridLevels::flat");
+  if (options.compressor) CompressorAccess::claim(*options.compressor, owner);
 }
 
 /// Rank 0's values on every rank.
@@ -119,8 +130,8 @@ std::vector<int64_t> agree_on(Communicator& world, std::vector<int64_t> values) 
 
 // A rank's own mistakes come first, so that no rank waits for one that threw.
 void check_agreement(const std::vector<NamedParameter>& parameters, const ReducerOptions& options,
-                     const ReducerGroups& groups) {
-  run_agreed(groups.world, [&] { check_own(parameters, options, groups); });
+                     const ReducerGroups& groups, const std::shared_ptr<GradOwner>& owner) {
+  run_agreed(groups.world, [&] { check_own(parameters, options, groups, owner); });
   std::vector<std::string> common{
       describe(options.caps), detail::join("launch=", to_string(options.launch)),
       detail::join("levels=", options.levels == GridLevels::two ? "two" : "flat"),
@@ -131,10 +142,12 @@ void check_agreement(const std::vector<NamedParameter>& parameters, const Reduce
     common.push_back(describe(parameter, !is_sharded));
     if (is_sharded) sharded.push_back(describe(parameter, true));
   }
-  require_equal(groups.world, "Reducer: parameters", common);
-  // One data-parallel group may differ where the others agree: all must hear of it.
+  require_equal(groups.world, "Reducer: list of parameters", common);
+  // One data-parallel group may differ where the others agree: all must hear of it. The comparison
+  // may be over the world itself (one rank a model): it throws on all of its ranks at once, so that
+  // each comes out of it to tell the others.
   run_agreed(groups.world,
-             [&] { require_equal(groups.data, "Reducer: sharded parameters", sharded); });
+             [&] { require_equal(groups.data, "Reducer: list of sharded parameters", sharded); });
 }
 
 int32_t agree_on_number(Communicator& world) {
@@ -142,7 +155,10 @@ int32_t agree_on_number(Communicator& world) {
   return static_cast<int32_t>(agree_on(world, {made++}).front());
 }
 
-void check_replan(Communicator& world, const BucketCaps& caps, int64_t version) {
+void check_replan(Communicator& world, const BucketCaps& caps, int64_t version,
+                  const BucketMark& mark) {
+  auto asked = at::empty({world.size()}, at::kLong);
+  world.all_gather(asked, at::zeros({1}, at::kLong), mark).synchronize();
   require_equal(world, "Reducer: replan", {describe(caps), detail::join("plan=", version)});
 }
 

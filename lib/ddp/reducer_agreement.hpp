@@ -1,22 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "ddp/grad_hook.hpp"
 #include "ddp/reducer_collectives.hpp"
 
+#include <memory>
 #include <vector>
 
 namespace isobar {
 
 /// Checks a reducer's arguments on this rank, then compares them over the ranks:
 /// names, types, reductions and options over the world; shapes and memory layouts
-/// where ranks hold the same rows. Collective; blocks. Throws the same UsageError on
-/// every rank.
+/// where ranks hold the same rows. A compressor then belongs to `owner`. Collective; blocks.
+/// Throws the same UsageError on every rank.
 void check_agreement(const std::vector<NamedParameter>& parameters, const ReducerOptions& options,
-                     const ReducerGroups& groups);
+                     const ReducerGroups& groups, const std::shared_ptr<GradOwner>& owner);
 
 /// Throws the same UsageError on every rank unless all want these caps for their
-/// plan number `version`. Collective; blocks.
-void check_replan(Communicator& world, const BucketCaps& caps, int64_t version);
+/// plan number `version`. Where a rank has not asked at all, `mark` says what the others
+/// do. Collective; blocks.
+void check_replan(Communicator& world, const BucketCaps& caps, int64_t version,
+                  const BucketMark& mark);
 
 /// A number that no other reducer of the world has, the same on every rank. Collective;
 /// blocks.

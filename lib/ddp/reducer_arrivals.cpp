@@ -34,6 +34,11 @@ void Arrivals::set_frozen(const std::vector<bool>& frozen) {
   start_step();
 }
 
+void Arrivals::thaw(int64_t parameter) {
+  frozen_[parameter] = false;
+  missing_[bucket_of_[parameter]] += gradients_awaited(parameter);
+}
+
 int64_t Arrivals::gradients_awaited(int64_t parameter) const {
   if (frozen_[parameter]) return 0;
   if (launch_ == Launch::first_gradient) return 1;

@@ -21,6 +21,9 @@ class Arrivals {
   /// gradient of a step.
   void set_frozen(const std::vector<bool>& frozen);
 
+  /// This one has gradients in this step after all.
+  void thaw(int64_t parameter);
+
   /// One more gradient of the parameter.
   void add(int64_t parameter);
 
@@ -36,6 +39,9 @@ class Arrivals {
   /// True if one more gradient of the parameter would be more than were counted.
   bool is_exhausted(int64_t parameter) const;
   int64_t expected(int64_t parameter) const { return expected_[parameter]; }
+
+  /// True if the parameter has had a gradient in this step.
+  bool has_come(int64_t parameter) const { return seen_[parameter] > 0; }
 
   /// All parameters in the order of their latest gradients; those that had none
   /// follow in the order of the plan.

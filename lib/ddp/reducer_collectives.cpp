@@ -1,4 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
+// Called by a reducer: launch() and advance() from hooks too, in the middle of a backward pass,
+// where neither blocks; the rest from finish().
+//
+// When a bucket's stage ends differs from rank to rank, and so does the order in which ranks start
+// stages. Yet each communicator sees one order everywhere: it serves one stage, and a stage goes
+// through the buckets in the order of the plan (started_[stage] only counts up). No wait is for
+// ever: complete() waits in one order of (stage, bucket) on every rank, and a rank starts what
+// comes at a place in it having waited only for what comes before; stage 0 of all buckets is
+// started without any wait. So what the first of all waiting ranks waits for, all others have
+// started or will.
 #include "ddp/reducer_collectives.hpp"
 
 #include "ddp/bucket_pieces.hpp"
@@ -136,6 +146,10 @@ bool BucketCollectives::can_start(int stage) const {
          (started_[stage - 1] > bucket && buckets_[bucket].works[stage - 1].is_completed());
 }
 
+// Never waits: a stage starts where the one before is over, which differs from rank to rank. On a
+// GPU operations of several NCCL communicators have to be issued in the same order on all ranks
+// (NCCL's user guide, "Using multiple NCCL communicators concurrently"): there this starts stage 0
+// alone, and complete() the others.
 void BucketCollectives::advance() {
   for (int stage = 0; stage < static_cast<int>(started_.size()); ++stage) {
     if (stage > 0 && !any_order_) return;
@@ -152,12 +166,13 @@ void BucketCollectives::start(int stage) {
   if (!two_levels_) {
     work = start_across(bucket, stage);
   } else if (stage == 0) {
-    if (has_share) work = scatter_->reduce_scatter(bucket.share, bucket.values);
+    if (has_share)
+      work = scatter_->reduce_scatter(bucket.share, bucket.values, ReduceOp::sum, bucket.mark);
   } else if (stage <= across_stages_) {
     work = start_across(bucket, stage - 1);
   } else {
     end_across(bucket);
-    if (has_share) work = gather_->all_gather(bucket.values, bucket.share);
+    if (has_share) work = gather_->all_gather(bucket.values, bucket.share, bucket.mark);
   }
   ++started_[stage];
 }
@@ -187,7 +202,10 @@ void BucketCollectives::end_across(Reduced& bucket) {
   }
 }
 
-// All that crosses the network first: what else there is to wait for does not.
+// All that crosses the network first: what else there is to wait for does not. start() waits for
+// the stage before, so the first bucket to be completed takes all buckets through these stages, one
+// stage after the other. An all-gather inside a model's ranks is then started bucket by bucket, so
+// that the first buckets are handed over while later ones are under way.
 void BucketCollectives::complete(int64_t bucket) {
   const int last = stages() - 1;
   const int first_inside = two_levels_ ? last : stages();

@@ -1,4 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
+// What a step should take: functions of their arguments, for `isobar bench step` and for the choice
+// of a compressor (compress/break_even.cpp). Formulas are in the header.
+//
+// StagedStep goes through a step as BucketCollectives does: one thread, and one wire that takes
+// collectives in the order in which they are started. Where launch(), advance() or complete()
+// change there, it changes here, or compression is chosen for steps that nobody runs.
 #include <isobar/ddp/step_model.hpp>
 
 #include <isobar/core/error.hpp>
@@ -76,7 +82,8 @@ double AllreduceCost::seconds(int64_t bytes, int ranks) const {
   return latency_s + sent / bytes_per_s;
 }
 
-AllreduceCost fit_allreduce_cost(const std::vector<AllreduceSample>& samples, int ranks) {
+std::optional<AllreduceCost> fit_allreduce_cost(const std::vector<AllreduceSample>& samples,
+                                                int ranks) {
   check_samples(samples, ranks);
   const auto m = moments_of(samples, ranks);
   double slope = (m.weight * m.xt - m.x * m.t) / (m.weight * m.xx - m.x * m.x);
@@ -85,9 +92,8 @@ AllreduceCost fit_allreduce_cost(const std::vector<AllreduceSample>& samples, in
     latency = 0;
     slope = m.xt / m.xx;
   }
-  ISOBAR_CHECK(slope > 0, "fit_allreduce_cost: the ", samples.size(),
-               " samples take no longer the larger they are; measure larger sizes");
-  return {.latency_s = latency, .bytes_per_s = 1 / slope};
+  if (slope <= 0) return std::nullopt;
+  return AllreduceCost{.latency_s = latency, .bytes_per_s = 1 / slope};
 }
 
 StepPrediction predict_step(const StepCompute& compute, const AllreduceCost& cost, int ranks) {

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "ddp/tensor_bits.hpp"
 
-#include "core/file_hash.hpp"
-
 #include <isobar/core/error.hpp>
+#include <isobar/core/file_hash.hpp>
 #include <isobar/core/hash.hpp>
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>

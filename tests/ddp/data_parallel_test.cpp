@@ -5,12 +5,20 @@
 
 #include <isobar/comm/thread_world.hpp>
 #include <isobar/core/error.hpp>
+#include <isobar/ddp/flat_optimizer.hpp>
 #include <ATen/ATen.h>
 #include <torch/nn/module.h>
 #include <gtest/gtest.h>
 
+#include <type_traits>
+
 namespace isobar::data_parallel_test {
 namespace {
+
+// The end of a copy would be taken for the end of what it is a copy of.
+static_assert(!std::is_copy_constructible_v<DataParallel>);
+static_assert(!std::is_copy_constructible_v<FlatOptimizer>);
+static_assert(!std::is_copy_constructible_v<Reducer>);
 
 /// y = x · weight + bias with a frozen scale and a buffer that counts calls.
 struct Affine : torch::nn::Module {
@@ -153,7 +161,8 @@ TEST(DataParallel, TakesAGridOfOneRank) {
 TEST(DataParallel, HandsItsOptionsToTheReducer) {
   run_ranks(2, [](Communicator& comm) {
     Affine module(0);
-    DataParallel parallel(module, comm, {.bucket_cap_list = {1}, .launch = Launch::at_finish});
+    DataParallel parallel(module, comm,
+                          {.reducer = {.caps = {.cap_list = {1}}, .launch = Launch::at_finish}});
     EXPECT_EQ(parallel.reducer().plan().size(), 2);
     parallel.zero_grad();
     for (int pass = 0; pass < 2; ++pass) module.forward(at::full({3}, 5.0)).backward();

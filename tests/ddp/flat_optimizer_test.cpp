@@ -69,9 +69,9 @@ void backward(const std::vector<at::Tensor>& tensors, int step, int rank) {
 }
 
 /// LibTorch's optimizer on copies of the parameters that get the same gradients.
-class Twin {
+class LibTorchOptimizer {
  public:
-  Twin(const std::vector<at::Tensor>& tensors, const FlatOptimizerOptions& options) {
+  LibTorchOptimizer(const std::vector<at::Tensor>& tensors, const FlatOptimizerOptions& options) {
     for (const auto& tensor : tensors) {
       copies_.push_back(tensor.detach().clone().requires_grad_(true));
     }
@@ -127,7 +127,7 @@ void PrintTo(const Case& c, std::ostream* out) { *out << c.name; }
 /// The largest distance from LibTorch's parameters over fifty steps.
 double distance_over_steps(Communicator& comm, const Case& c, When when) {
   const auto tensors = make_parameters(c.type);
-  Twin twin(tensors, c.options);
+  LibTorchOptimizer reference(tensors, c.options);
   Reducer reducer(named(tensors), comm, kSmallBuckets);
   FlatOptimizer optimizer(reducer, c.options);
   double largest = 0;
@@ -141,8 +141,8 @@ double distance_over_steps(Communicator& comm, const Case& c, When when) {
       reducer.finish();
       optimizer.step(kRate);
     }
-    twin.step(tensors);
-    largest = std::max(largest, twin.distance(tensors));
+    reference.step(tensors);
+    largest = std::max(largest, reference.distance(tensors));
   }
   EXPECT_GE(reducer.plan_version(), 3);
   return largest;
@@ -233,7 +233,7 @@ TEST(FlatOptimizer, UpdatesShardsOfAGrid) {
     const auto shard = values(at::zeros({5 + grid.model().rank()}), grid.model().rank());
     const std::vector<at::Tensor> tensors{values(at::zeros({9}), 1).requires_grad_(true),
                                           shard.clone().requires_grad_(true)};
-    Twin twin(tensors, kMomentum);
+    LibTorchOptimizer reference(tensors, kMomentum);
     Reducer reducer(
         {{"shared", tensors[0], Reduction::partial}, {"shard", tensors[1], Reduction::sharded}},
         grid, kSmallBuckets);
@@ -243,8 +243,8 @@ TEST(FlatOptimizer, UpdatesShardsOfAGrid) {
       ((tensors[0] * values(tensors[0], step)).sum() + (tensors[1] * values(shard, step)).sum())
           .backward();
       reducer.finish(optimizer.on_bucket(kRate));
-      twin.step(tensors);
-      EXPECT_EQ(twin.distance(tensors), 0);
+      reference.step(tensors);
+      EXPECT_EQ(reference.distance(tensors), 0);
     }
   });
 }
@@ -342,16 +342,16 @@ TEST(FlatOptimizer, ServesDataParallel) {
           register_parameter(std::string("p").append(std::to_string(parameters().size())), t);
       }
     } module(tensors);
-    Twin twin(tensors, kSgd);
+    LibTorchOptimizer reference(tensors, kSgd);
     DataParallel parallel(module, comm);
     FlatOptimizer optimizer(parallel.reducer(), kSgd);
     for (int step = 0; step < 3; ++step) {
       parallel.zero_grad();
       backward(tensors, step, comm.rank());
       parallel.finish(optimizer.on_bucket(kRate));
-      twin.step(tensors);
+      reference.step(tensors);
     }
-    EXPECT_EQ(twin.distance(tensors), 0);
+    EXPECT_EQ(reference.distance(tensors), 0);
   });
 }
 

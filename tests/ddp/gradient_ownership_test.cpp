@@ -66,6 +66,7 @@ TEST_P(Meddle, IsAnErrorThatNamesTheParameterOnceTheStepHasEnded) {
           reducer.zero_grad();
           backward(encoder, comm.rank());
           if (step == 2) {
+            comm.barrier().wait();  // the other rank's gradients, too, are where they are written
             GetParam().act(encoder);
             const auto text = message_of<UsageError>([&] { reducer.finish(); });
             expect_contains(text, ".grad of parameter 'encoder.weight' was ");
@@ -93,6 +94,27 @@ TEST(GradientOwnership, IsCheckedForAliasesThatWereKept) {
   backward(weight, 1);
   kept.mul_(2);
   expect_contains(message_of<UsageError>([&] { reducer.finish(); }), "'weight' was written to");
+}
+
+/// Somebody looked at a gradient under way, and writes to what he has when the reducer is gone.
+TEST(GradientOwnership, LeavesWhatWasKeptOfAGradientUnderWayToItsHolder) {
+  for (const bool finishes : {false, true}) {
+    run_ranks(2, [&](Communicator& comm) {
+      auto weight = leaf({5});
+      at::Tensor kept, detached;
+      {
+        Reducer reducer({{"weight", weight}}, comm);
+        backward(weight, comm.rank());
+        comm.barrier().wait();  // the reducer's end copies what would still be written to
+        kept = weight.grad();
+        detached = kept.detach();
+        if (finishes) reducer.finish();
+      }
+      detached.fill_(3);
+      EXPECT_TRUE(at::equal(kept, at::full({5}, 3.0)));
+      if (finishes) EXPECT_TRUE(at::equal(weight.grad(), exact_mean(weight, 2)));
+    });
+  }
 }
 
 TEST(GradientOwnership, LetsTheReducersGradientsBeRead) {

@@ -19,6 +19,7 @@
 #include "ddp/exact.hpp"
 
 #include "comm/expect_error.hpp"
+#include "comm/signal_flag.hpp"
 
 namespace isobar::module_changes_test {
 namespace {
@@ -104,14 +105,17 @@ TEST(ModuleChanges, OnOneRankLeaveTheOthersInStep) {
 }
 
 TEST(ModuleChanges, AndGradientsWrittenToOnOneRankLeaveTheOthersInStep) {
-  run_ranks(2, [](Communicator& comm) {
+  SignalFlag has_meddled;  // before the other rank's gradients come, which would be written there
+  run_ranks(2, [&](Communicator& comm) {
     Net net;
     DataParallel parallel(net, comm, {.buffers = {.action = BufferAction::broadcast}});
     for (int i = 0; i < 4; ++i) {
       parallel.zero_grad();
-      net.forward(input(comm.rank(), i)).backward();
       const bool meddles = i == 1 && comm.rank() == 1;
+      if (i == 1 && !meddles) has_meddled.await();
+      net.forward(input(comm.rank(), i)).backward();
       if (meddles) net.head->weight.grad().mul_(2);
+      if (meddles) has_meddled.raise();
       EXPECT_EQ(message_of<UsageError>([&] { parallel.finish(); }) != "nothing thrown", meddles);
     }
   });
@@ -129,7 +133,8 @@ TEST(ModuleChanges, ThatSpoilAParameterOnOneRankLeaveTheOthersInStep) {
         const auto text = expected;
         run_ranks(2, [&](Communicator& comm) {
           Net net;
-          DataParallel parallel(net, comm, {.launch = launch, .compare_parameters_every = 0});
+          DataParallel parallel(net, comm,
+                                {.reducer = {.launch = launch}, .compare_parameters_every = 0});
           for (int i = 0; i < changed + 3; ++i) {
             const bool is_spoilt = comm.rank() == 0 && i >= changed;
             if (is_spoilt && i == changed) net.head->weight.set_data(values.clone());
@@ -158,7 +163,7 @@ TEST(ModuleChanges, ThatCannotBeWrappedLeaveTheEarlierWrapperInPlace) {
     Net net, reference;
     for (int rank = 0; rank < 2; ++rank) (reference.forward(input(rank, 0)) / 2).backward();
     DataParallel earlier(net, comm);
-    EXPECT_THROW(DataParallel(net, comm, {.bucket_cap_bytes = -1}), UsageError);
+    EXPECT_THROW(DataParallel(net, comm, {.reducer = {.caps = {.cap_bytes = -1}}}), UsageError);
     EXPECT_THROW(DataParallel(net, comm, {.compare_parameters_every = -1}), UsageError);
     for (int i = 0; i < 2; ++i) {
       step(earlier, net, comm.rank());
@@ -298,7 +303,8 @@ TEST_P(FrozenInMidRun, StaysWhereItIsAsInLibTorchAndMovesOnceItIsThawed) {
     const auto expected = trained_alone(GetParam().rule, ranks);
     run_ranks(ranks, [&](Communicator& comm) {
       Net net;
-      DataParallel parallel(net, comm, {.bucket_cap_list = {1}, .launch = GetParam().launch});
+      DataParallel parallel(net, comm,
+                            {.reducer = {.caps = {.cap_list = {1}}, .launch = GetParam().launch}});
       const auto plain = optimizer_for(net, GetParam().rule);
       std::optional<FlatOptimizer> flat;
       if (GetParam().flat) {
@@ -331,7 +337,7 @@ TEST_P(FrozenInMidRun, StaysWhereItIsAsInLibTorchAndMovesOnceItIsThawed) {
 TEST(FrozenParameters, HoldNoBucketBack) {
   run_ranks(2, [](Communicator& comm) {
     Net net;
-    DataParallel parallel(net, comm, {.bucket_cap_list = {1}});
+    DataParallel parallel(net, comm, {.reducer = {.caps = {.cap_list = {1}}}});
     for (int i = 0; i < 3; ++i) {
       if (i == 2) net.head->weight.requires_grad_(false);  // whose bucket leaves first
       step(parallel, net, comm.rank());
@@ -344,7 +350,7 @@ TEST(FrozenParameters, OnOneRankAloneAreAnErrorAtOnce) {
   const auto text = error_of<CommError>([] {
     run_ranks(2, [](Communicator& comm) {
       Net net;
-      DataParallel parallel(net, comm, {.bucket_cap_list = {1}});
+      DataParallel parallel(net, comm, {.reducer = {.caps = {.cap_list = {1}}}});
       step(parallel, net, comm.rank());
       net.head->weight.requires_grad_(comm.rank() == 0);
       step(parallel, net, comm.rank());
@@ -356,7 +362,8 @@ TEST(FrozenParameters, OnOneRankAloneAreAnErrorAtOnce) {
 TEST(FrozenParameters, AreCountedInTheFirstStepInWhichTheyAreThawed) {
   run_ranks(2, [](Communicator& comm) {
     Net net;
-    DataParallel parallel(net, comm, {.bucket_cap_list = {1}, .launch = Launch::counted});
+    DataParallel parallel(net, comm,
+                          {.reducer = {.caps = {.cap_list = {1}}, .launch = Launch::counted}});
     for (int i = 0; i < 4; ++i) {
       net.backbone->weight.requires_grad_(i > 0);
       step(parallel, net, comm.rank());
@@ -369,7 +376,7 @@ TEST(FrozenParameters, AreCountedInTheFirstStepInWhichTheyAreThawed) {
 TEST(FrozenParameters, MayBeFrozenBetweenForwardAndBackward) {
   run_ranks(2, [](Communicator& comm) {
     Net net;
-    DataParallel parallel(net, comm, {.bucket_cap_list = {1}});
+    DataParallel parallel(net, comm, {.reducer = {.caps = {.cap_list = {1}}}});
     for (int i = 0; i < 3; ++i) {
       parallel.zero_grad();
       const auto loss = net.forward(input(comm.rank(), i));

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <isobar/ddp/data_parallel.hpp>
 
+#include "comm/signal_flag.hpp"
 #include "core/message_of.hpp"
 
 #include <isobar/ddp/flat_optimizer.hpp>
@@ -9,9 +10,11 @@
 #include <torch/optim/sgd.h>
 #include <gtest/gtest.h>
 
+#include "ddp/bit_comparison.hpp"
 #include "ddp/exact.hpp"
 
 #include "comm/expect_error.hpp"
+#include "comm/most_bytes.hpp"
 
 namespace isobar::parameter_check_test {
 namespace {
@@ -89,6 +92,33 @@ TEST(ParameterCheck, ComparesShardsInTheirDataParallelGroupAndTellsTheWorld) {
   });
 }
 
+TEST(ParameterCheck, GathersNoHashesButThoseOfTheParameterThatItNames) {
+  constexpr int64_t kParameters = 1000;
+  const auto bytes = most_bytes(8, [&](Communicator& world) {
+    std::vector<NamedHash> hashes(kParameters, {"same", -7});
+    for (const size_t place : {700, 800}) {
+      hashes[place] = {"parameter " + std::to_string(place), world.rank() == 5 ? -3 : 4};
+    }
+    const auto text = message_of<UsageError>([&] {
+      require_same_hashes(world, world, hashes, [](const auto& name, const auto& difference) {
+        return name + " of " + difference;
+      });
+    });
+    EXPECT_EQ(text, "parameter 700 of rank 5 of 8 differs from that of rank 0");
+  });
+  EXPECT_LT(bytes, 20 * kParameters);
+}
+
+TEST(ParameterCheck, SendsAsLittleBetweenManyRanksAsBetweenFewWhereAllAreEqual) {
+  for (const int ranks : {2, 8}) {
+    const auto bytes = most_bytes(ranks, [](Communicator& world) {
+      require_same_hashes(world, world, {{"a", 1}, {"b", 2}},
+                          [](const auto& name, const auto&) { return name; });
+    });
+    EXPECT_EQ(bytes, 16 + 8) << ranks;
+  }
+}
+
 TEST(ParameterCheck, IsRefusedOnEveryRankWhereItIsNegativeOrDiffers) {
   for (const auto& message : errors_of([](Communicator& comm) {
          Pair module;
@@ -136,13 +166,16 @@ TEST(ParameterCheck, NamesTheErrorForWhichARankWasNotUpdated) {
       {[](Pair& module) { module.frozen.requires_grad_(true); }, false, "'frozen' was unfrozen"},
       {[](Pair&) {}, true, "no room for the update"}};
   for (const auto& mistake : mistakes) {
+    SignalFlag has_acted;  // before the other rank's gradients come, which would be written there
     const auto messages = errors_of([&](Communicator& comm) {
       Pair module;
       DataParallel parallel(module, comm);
       FlatOptimizer optimizer(parallel.reducer());
       parallel.zero_grad();
+      if (comm.rank() == 0) has_acted.await();
       module.weight.sum().backward();
       if (comm.rank() == 1) mistake.act(module);
+      if (comm.rank() == 1) has_acted.raise();
       const auto update = optimizer.on_bucket(0.1);
       parallel.finish([&](const ReducedBucket& bucket) {
         if (comm.rank() == 1 && mistake.throws_in_callback) {

@@ -6,11 +6,14 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
 namespace isobar {
+
+struct GradOwner;
 
 /// A parameter's gradient, or a run of its elements, in a BucketPiece.
 struct PieceSlot {
@@ -30,6 +33,12 @@ struct BucketPiece {
   std::vector<PieceSlot> slots;
   double divisor = 1;  ///< of the sum over the group, see Reduction
 };
+
+/// Every bucket of `plan` as one piece, in new zeroed memory laid out as a Reducer lays gradients
+/// out, of which `.grad` of every parameter becomes an alias. For who runs a Compressor without a
+/// Reducer.
+std::vector<BucketPiece> make_pieces(const std::vector<NamedParameter>& parameters,
+                                     const BucketPlan& plan, double divisor);
 
 /// Bytes of gradients that a rank handed to collectives, and that left it.
 struct Traffic {
@@ -86,10 +95,16 @@ struct CompressorState {
 /// and stages the order may differ from rank to rank. All calls come from the thread that
 /// runs the backward pass, within no_grad, and on a device they order streams only.
 ///
-/// One compressor serves one reducer.
+/// One compressor serves one reducer at a time: a second one that is made while the first is
+/// alive is refused. What it remembers of parameters goes over to a later reducer's of the same
+/// names and shapes.
 class Compressor {
  public:
+  Compressor() = default;
   virtual ~Compressor() = default;
+  /// A copy serves nobody yet.
+  Compressor(const Compressor&) noexcept {}
+  Compressor& operator=(const Compressor&) noexcept { return *this; }
 
   /// Method and options, such as "acp_sgd rank=4". Ranks must agree on it.
   virtual std::string description() const = 0;
@@ -126,6 +141,10 @@ class Compressor {
   /// parameter without one starts anew. Throws DataError, having changed nothing, where a
   /// tensor does not fit. Comes after the first set_plan().
   virtual void load(const CompressorState& state) = 0;
+
+ private:
+  friend struct CompressorAccess;
+  std::weak_ptr<const GradOwner> user_;
 };
 
 /// Gives every rank of `group` the mean of the ranks' residuals. What the ranks still owe

@@ -21,29 +21,14 @@ namespace isobar {
 enum class SingleReplica { refused, allowed };
 
 struct DataParallelOptions {
-  /// A bucket's allreduce starts once it holds this many bytes of gradients.
-  int64_t bucket_cap_bytes = 25 * 1024 * 1024;
-  /// The cap of the first bucket to fill. Never above bucket_cap_bytes: the
-  /// smaller of the two holds.
-  int64_t first_bucket_cap_bytes = 1024 * 1024;
-  /// The most that the last bucket to fill holds, whose reduction nothing hides; 0
-  /// makes it like the others.
-  int64_t last_bucket_cap_bytes = 0;
-  /// Caps by bucket in the order in which they fill, the last one repeats; where it is
-  /// not empty it stands in for all of the above.
-  std::vector<int64_t> bucket_cap_list = {};
-  /// When a bucket's reduction starts.
-  Launch launch = Launch::first_gradient;
-  /// How gradients that a model's ranks share are reduced on a grid.
-  GridLevels levels = GridLevels::flat;
-  /// Sends less than the gradients, see ReducerOptions; null for none.
-  std::shared_ptr<Compressor> compressor = nullptr;
+  /// Of its gradients: buckets, when and how they are reduced, compression.
+  ReducerOptions reducer = {};
   /// What happens to the module's buffers, and how often.
   BufferPolicy buffers = {};
   /// Every k-th step, and steps 1, 2, 4, 8 and so on before, the ranks compare their parameters'
-  /// bits, which must be equal: hashes are made on the CPU, and eight bytes a rank travel. 0:
-  /// never, for what may differ: a frozen tensor that is a rank's own, processors of different
-  /// generations, which round differently.
+  /// bits, which must be equal: hashes are made on the CPU, and allreduces of 16 and of 8 bytes
+  /// compare them (sharded parameters have two more). 0: never, for what may differ: a frozen
+  /// tensor that is a rank's own, processors of different generations, which round differently.
   int64_t compare_parameters_every = 100;
   /// What each parameter's gradient means in a model-parallel group, by name;
   /// empty means Reduction::replicated for all.
@@ -56,8 +41,8 @@ struct DataParallelOptions {
 ///
 /// Wraps a module's parameters, not its forward: call the module as before.
 ///
-///     isobar::DataParallel parallel(*module, *comm, {.bucket_cap_bytes = 8 << 20});
-///     for (...) {
+///     isobar::DataParallel parallel(*module, *comm, {.reducer = {.caps = {.cap_bytes = 8 <<
+///     20}}}); for (...) {
 ///       parallel.zero_grad();
 ///       loss(module->forward(x), y).backward();   // mean over this rank's samples
 ///       parallel.finish();                        // .grad: mean over all ranks' samples
@@ -89,6 +74,8 @@ class DataParallel {
   DataParallel(torch::nn::Module& module, const ProcessGrid& grid,
                const DataParallelOptions& options = {});
   ~DataParallel();
+  DataParallel(const DataParallel&) = delete;
+  DataParallel& operator=(const DataParallel&) = delete;
 
   /// Zeroes all gradients where they lie. Any other zero_grad works too, also to throw a backward
   /// pass away of which nothing has been sent: see Reducer.
@@ -118,7 +105,7 @@ class DataParallel {
 
  private:
   struct Impl;
-  std::unique_ptr<Impl> impl_;
+  std::shared_ptr<Impl> impl_;
 };
 
 }  // namespace isobar

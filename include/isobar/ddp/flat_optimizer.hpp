@@ -39,10 +39,13 @@ struct ParameterState {
 ///
 /// Parameters and moments of a bucket lie in flat buffers laid out as its gradients
 /// are. Parameters are rebound there (`set_data`): tensors, hooks, names and shapes
-/// stay, while a tensor that shared a parameter's memory before no longer does. When
+/// stay, while a tensor that shared a parameter's memory before no longer does: where that is
+/// another parameter or buffer of the module, the optimizer refuses, here or in the update that
+/// would move it. When
 /// the reducer plans its buckets again, the next update moves everything, as where somebody
 /// has given a parameter other memory since (`set_data`), whose values are then taken in.
-/// A parameter that is frozen (requires_grad false) is not updated, nor are its moments.
+/// A parameter that is frozen (requires_grad false) and has no gradient is not updated, nor are
+/// its moments.
 ///
 ///     isobar::FlatOptimizer optimizer(parallel.reducer());
 ///     loss.backward();
@@ -59,18 +62,22 @@ struct ParameterState {
 class FlatOptimizer {
  public:
   /// Why these parameters cannot be updated in flat buffers, naming one; empty where
-  /// they can: floating-point, dense, on a CPU or a CUDA device.
+  /// they can: floating-point, dense, on a CPU or a CUDA device, none in another's memory.
   static std::string obstacle(const std::vector<NamedParameter>& parameters);
 
-  /// Throws UsageError where there is an obstacle. The reducer must outlive this.
+  /// Throws UsageError where there is an obstacle. Without its reducer, or once the module was
+  /// wrapped again, only state() works: the rest throws UsageError.
   explicit FlatOptimizer(Reducer& reducer, const FlatOptimizerOptions& options = {});
   ~FlatOptimizer();
+  FlatOptimizer(const FlatOptimizer&) = delete;
+  FlatOptimizer& operator=(const FlatOptimizer&) = delete;
 
   /// For one finish() of the reducer or of its DataParallel: updates each bucket's
-  /// parameters once its gradients are reduced. Instead of step(), not beside it.
+  /// parameters once its gradients are reduced. Instead of step(), not beside it. Throws
+  /// UsageError in another reducer's finish().
   BucketCallback on_bucket(double learning_rate);
 
-  /// Updates all parameters, after finish().
+  /// Updates all parameters, after finish(), by their `.grad`. Throws UsageError before it.
   void step(double learning_rate);
 
   /// In the order of the reducer's parameters; those never updated are left out. The
@@ -84,7 +91,7 @@ class FlatOptimizer {
 
  private:
   struct Impl;
-  std::unique_ptr<Impl> impl_;
+  std::shared_ptr<Impl> impl_;
 };
 
 }  // namespace isobar

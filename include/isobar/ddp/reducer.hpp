@@ -14,7 +14,7 @@ namespace isobar {
 class Reducer;
 
 /// While it lives, backward passes only accumulate into the gradients of its
-/// reducer and start no communication. Scopes nest.
+/// reducer and start no communication. Scopes nest, and may outlive the reducer.
 class [[nodiscard]] AccumulationScope {
  public:
   explicit AccumulationScope(Reducer& reducer);
@@ -23,7 +23,7 @@ class [[nodiscard]] AccumulationScope {
   AccumulationScope& operator=(const AccumulationScope&) = delete;
 
  private:
-  Reducer& reducer_;
+  std::shared_ptr<int64_t> alive_;  ///< the reducer's count of scopes
 };
 
 /// Reduces the gradients of a list of parameters over ranks while the backward
@@ -47,8 +47,10 @@ class [[nodiscard]] AccumulationScope {
 /// Whose `.grad` is: the caller's between finish() and the backward pass, and after
 /// passes inside accumulate(); from a gradient outside of accumulate() on until finish()
 /// the reducer's. It may be read then, but holds no defined values; what is written there
-/// is lost, and finish() reports it. (Where `.grad` has a graph this goes unnoticed.) To read
-/// element by element take const_data_ptr<T>() or accessor<const T, N>(): the others ask to write.
+/// is lost, and finish() reports it. To read element by element take const_data_ptr<T>() or
+/// accessor<const T, N>(): the others ask to write. A `.grad` that the caller has made, and of
+/// whose memory he holds something else, stays `.grad`: the result is copied there. A reducer that
+/// is destroyed before finish() leaves NaN in the gradients that it had sent to other ranks.
 ///
 /// A backward pass may be thrown away, on all ranks, as long as it has sent no bucket: zero or
 /// drop the gradients and run the next one. That is every pass with Launch::at_finish; otherwise
@@ -57,16 +59,19 @@ class [[nodiscard]] AccumulationScope {
 ///
 /// A parameter may be frozen (requires_grad false) between steps, and thawed again: while
 /// it is frozen it takes part with zeros and has no `.grad`, so that optimizers leave it
-/// alone. All ranks freeze the same ones before the same step; otherwise the next collective
-/// fails and says so.
+/// alone. One that is frozen after it has accumulated gradients in a step takes part with those.
+/// All ranks freeze the same ones before the same step, and what they freeze or thaw in the middle
+/// of one has got a gradient of that step, before it is frozen or once it is thawed, on all ranks
+/// or on none; otherwise the next collective fails and says so.
 ///
 /// A gradient found outside its buffer (the first of a step after
 /// `zero_grad(set_to_none = true)`) is copied in and the alias set again; with
 /// the reducer's own zero_grad() a steady step copies and allocates nothing.
 ///
 /// `backward(create_graph)` puts a gradient with an autograd graph of its own in
-/// `.grad`. It stays there, to be differentiated further, until finish(): only its
-/// values are reduced, and finish() replaces it by them.
+/// `.grad`. It stays there, to be differentiated further or detached, until finish(): only
+/// its values are reduced, and finish() replaces it by them, or reports that they are others than
+/// were sent.
 ///
 /// A parameter without a gradient on this rank contributes zero; one without a
 /// gradient on any rank gets a gradient of zeros. All ranks must call finish()
@@ -100,7 +105,8 @@ class Reducer {
 
   /// The same, and hands each bucket over as soon as its reduction has ended, in
   /// the order of the plan, on this thread, while later ones are still under way.
-  /// What `on_bucket` throws is rethrown once the step has ended.
+  /// What `on_bucket` throws is rethrown once the step has ended. It may not call finish(),
+  /// zero_grad() or a backward pass, nor destroy the reducer: UsageError, once the step has ended.
   void finish(const BucketCallback& on_bucket);
 
   /// Zeroes the flat buffers and sets every alias; with a compressor, which reads gradients
@@ -145,8 +151,9 @@ class Reducer {
 
  private:
   friend class AccumulationScope;
+  friend struct ReducerAccess;
   struct Impl;
-  std::unique_ptr<Impl> impl_;
+  std::shared_ptr<Impl> impl_;
 };
 
 }  // namespace isobar

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 namespace isobar {
@@ -37,9 +38,11 @@ struct AllreduceSample {
 /// short messages count as much as long ones; two sizes are met exactly. A latency
 /// that came out negative is taken as 0, and the rest fitted once more.
 ///
-/// Throws UsageError for fewer than two sizes, fewer than two ranks, a value that is
-/// not positive, and for samples that take no longer the larger they are.
-AllreduceCost fit_allreduce_cost(const std::vector<AllreduceSample>& samples, int ranks);
+/// Nothing for samples that take no longer the larger they are: larger ones have to be
+/// measured. Throws UsageError for fewer than two sizes, fewer than two ranks and a
+/// value that is not positive.
+std::optional<AllreduceCost> fit_allreduce_cost(const std::vector<AllreduceSample>& samples,
+                                                int ranks);
 
 /// A bucket of gradients: when its last one is there, since the backward pass began,
 /// and how much is handed to the allreduce.
