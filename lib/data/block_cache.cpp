@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <utility>
 
-namespace isobar::detail {
+namespace isobar {
 namespace {
 
 /// HDF5 takes as much to inflate a chunk, so keeping it is no more than twice that.
@@ -39,7 +39,7 @@ const Block& KeptBlocks::get(int64_t first, const std::function<Block()>& load) 
       .first->second.block;
 }
 
-KeptBlocks* BlockCache::place(const at::Tensor& rows, const Size& size) {
+KeptBlocks* BlockCache::blocks_of(const at::Tensor& rows, const Size& size) {
   for (KeptBlocks& kept : kept_) {
     if (same_rows(kept.rows(), rows) || (!kept.rows().defined() && kept.whole())) return &kept;
   }
@@ -52,4 +52,4 @@ KeptBlocks* BlockCache::place(const at::Tensor& rows, const Size& size) {
   return &kept_.emplace_back(rows, budget, size.all_bytes);
 }
 
-}  // namespace isobar::detail
+}  // namespace isobar

@@ -12,7 +12,7 @@
 #include <utility>
 #include <vector>
 
-namespace isobar::detail {
+namespace isobar {
 
 /// Decoded fields, whether a value of a variable is missing at a time, and what is amiss there: a
 /// time that nobody asks for may be as it is.
@@ -67,7 +67,7 @@ class BlockCache {
   /// Where blocks of these rows are kept, alone or among all points; null where there is no room
   /// for one. All times of what is asked for first are kept if they fit; what comes later gets what
   /// is left, and one block at least where reading a time means to decode several.
-  KeptBlocks* place(const at::Tensor& rows, const Size& size);
+  KeptBlocks* blocks_of(const at::Tensor& rows, const Size& size);
 
  private:
   int64_t limit_;
@@ -75,4 +75,4 @@ class BlockCache {
   std::deque<KeptBlocks> kept_;
 };
 
-}  // namespace isobar::detail
+}  // namespace isobar

@@ -11,7 +11,7 @@
 #include <array>
 #include <cmath>
 
-namespace isobar::detail {
+namespace isobar {
 namespace {
 
 constexpr int64_t kMinute = 60;
@@ -133,4 +133,4 @@ RoundedTimes round_to_steps(std::vector<int64_t>& times) {
   return result;
 }
 
-}  // namespace isobar::detail
+}  // namespace isobar

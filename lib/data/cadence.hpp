@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-namespace isobar::detail {
+namespace isobar {
 
 /// The step in seconds by which most of these increasing times follow each other, to the minute
 /// where it is one at least; 0 where there is none.
@@ -28,4 +28,4 @@ struct RoundedTimes {
 /// are found, as in data by months, nothing moves.
 RoundedTimes round_to_steps(std::vector<int64_t>& times);
 
-}  // namespace isobar::detail
+}  // namespace isobar

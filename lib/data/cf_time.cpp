@@ -76,7 +76,7 @@ CalendarDate date_from_days(int64_t days, Calendar calendar) {
 }  // namespace
 
 Calendar parse_calendar(std::string_view name) {
-  const std::string lower = detail::lowered(name);
+  const std::string lower = lowered(name);
   if (lower == "standard" || lower == "gregorian") return Calendar::standard;
   if (lower == "proleptic_gregorian") return Calendar::proleptic_gregorian;
   if (lower == "noleap" || lower == "365_day") return Calendar::noleap;
@@ -126,7 +126,7 @@ double day_of_year(int64_t seconds, Calendar calendar) {
 
 std::vector<int64_t> decode_cf_time(const std::vector<double>& values, std::string_view units,
                                     Calendar calendar) {
-  const detail::TimeUnits parsed = detail::parse_time_units(units);
+  const TimeUnits parsed = parse_time_units(units);
   const int64_t reference = to_seconds(parsed.reference, calendar) - parsed.zone_seconds;
   std::vector<int64_t> seconds;
   seconds.reserve(values.size());

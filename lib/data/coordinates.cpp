@@ -11,14 +11,17 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <functional>
 #include <numbers>
 #include <numeric>
+#include <string_view>
+#include <utility>
 
 #include "time_text.hpp"
 
-namespace isobar::detail {
+namespace isobar {
 namespace {
 
 /// What float32 makes of 90 degrees in any unit, and programs that compute their axes.
@@ -29,50 +32,82 @@ constexpr double kSameValue = 0.01;
 constexpr double kGap = 1.6;
 
 /// CF section 4.1 and 4.2: degrees_north, degree_north, degree_N, degrees_N, ...
-bool has_degrees(const VariableInfo& variable, char direction, const std::string& word) {
+bool has_degrees(const VariableInfo& variable, char direction, std::string_view word) {
   const std::string units = text_attribute(variable, "units");
   if (!units.starts_with("degree")) return false;
-  return units.ends_with("_" + word) || units.ends_with(std::string("_") + direction) ||
+  return units.ends_with(detail::join("_", word)) ||
+         units.ends_with(std::string("_") + direction) ||
          units.ends_with(std::string("e") + direction) ||
          units.ends_with(std::string("s") + direction);
 }
 
-bool is_latitude(const VariableInfo& variable) {
-  return text_attribute(variable, "standard_name") == "latitude" ||
-         has_degrees(variable, 'N', "north");
+/// How coordinates of one direction are known, and named.
+struct Direction {
+  std::string_view name;  ///< in standard_name
+  std::array<std::string_view, 2> usual_names;
+  std::array<std::pair<char, std::string_view>, 2> units;  ///< degrees_N, degrees_north, ...
+};
+
+constexpr Direction kLatitude{"latitude", {"lat", "latitude"}, {{{'N', "north"}, {'S', "south"}}}};
+constexpr Direction kLongitude{"longitude", {"lon", "longitude"}, {{{'E', "east"}, {'W', "west"}}}};
+
+std::string last_name(const std::string& path) { return path.substr(path.rfind('/') + 1); }
+
+bool has_name(const std::string& path, const Direction& direction) {
+  const auto& usual = direction.usual_names;
+  return std::find(usual.begin(), usual.end(), last_name(path)) != usual.end();
 }
 
-bool is_longitude(const VariableInfo& variable) {
-  return text_attribute(variable, "standard_name") == "longitude" ||
-         has_degrees(variable, 'E', "east");
+bool has_units(const VariableInfo& variable, const Direction& direction) {
+  return std::any_of(direction.units.begin(), direction.units.end(), [&](const auto& each) {
+    return has_degrees(variable, each.first, each.second);
+  });
 }
 
-using Test = std::function<bool(const VariableInfo&)>;
+/// CF lets the standard name decide, then the units. What else speaks for the other direction is a
+/// mistake in one place or the other, after which the grid may lie on its side.
+void warn_of_contradiction(const VariableInfo& variable, const std::string& what,
+                           const Direction& other, Axis& axis) {
+  std::vector<std::string> signs;
+  if (has_name(variable.name, other)) signs.push_back("name");
+  if (text_attribute(variable, "standard_name") == other.name) signs.push_back("standard_name");
+  if (has_units(variable, other)) {
+    signs.push_back("units (" + text_attribute(variable, "units") + ")");
+  }
+  if (signs.empty()) return;
+  axis.warnings.push_back(detail::join(what, " has the ", join_words(signs, " and "), " of a ",
+                                       other.name,
+                                       "; check that the axes have not changed places"));
+}
 
 std::string find_axis(const NetcdfFile& file, const VariableInfo& variable,
-                      const std::string& given, const Test& test,
-                      const std::vector<std::string>& usual) {
+                      const std::string& given, const Direction& direction,
+                      const Direction& other) {
   if (!given.empty()) return file.variable(given).name;
   std::vector<std::string> names;
   for (const std::string& dimension : variable.dimensions) {
     const std::string name = coordinate_of(file, variable, dimension);
     if (!name.empty()) names.push_back(name);
   }
+  const auto standard_name = [&](const std::string& name) {
+    return text_attribute(file.variable(name), "standard_name");
+  };
   for (const std::string& name : names) {
-    if (test(file.variable(name))) return name;
+    if (standard_name(name) == direction.name) return name;
+  }
+  const auto& [letter, word] = direction.units.front();
+  for (const std::string& name : names) {
+    const bool is_other = standard_name(name) == other.name;
+    if (!is_other && has_degrees(file.variable(name), letter, word)) return name;
   }
   for (const std::string& name : names) {
-    const std::string last = name.substr(name.rfind('/') + 1);
     // A standard name that is another one, such as grid_latitude, says that it is none.
-    if (std::find(usual.begin(), usual.end(), last) != usual.end() &&
-        text_attribute(file.variable(name), "standard_name").empty()) {
-      return name;
-    }
+    if (has_name(name, direction) && standard_name(name).empty()) return name;
   }
-  throw DataError(join(file.path(), ": variable '", variable.name, "' has no ", usual.back(),
-                       " coordinate among its dimensions (", join_words(variable.dimensions),
-                       "); name it in the options (data.", usual.back(),
-                       ") if it lies along one of them"));
+  throw DataError(detail::join(file.path(), ": variable '", variable.name, "' has no ",
+                               direction.name, " coordinate among its dimensions (",
+                               join_words(variable.dimensions), "); name it in the options (data.",
+                               direction.name, ") if it lies along one of them"));
 }
 
 /// The factor that makes degrees of a coordinate's units.
@@ -87,23 +122,25 @@ double degrees_of(const VariableInfo& variable, const std::string& what, Axis& a
     return negative ? -1 : 1;
   }
   if (lower == "radian" || lower == "radians" || lower == "rad") return 180 / std::numbers::pi;
-  throw DataError(join(what, " is in '", units, "'; wanted degrees or radians"));
+  throw DataError(detail::join(what, " is in '", units, "'; wanted degrees or radians"));
 }
 
 std::vector<double> read_axis(const NetcdfFile& file, const std::string& name,
-                              const std::string& what, Axis& axis) {
+                              const std::string& what, const Direction& other, Axis& axis) {
   const VariableInfo& variable = file.variable(name);
   if (variable.shape.size() != 1 || variable.shape.front() == 0) {
-    throw DataError(join(file.path(), ": coordinate '", name, "' has ", variable.shape.size(),
-                         " dimensions; only regular grids are read, whose axes have one"));
+    throw DataError(detail::join(file.path(), ": coordinate '", name, "' has ",
+                                 variable.shape.size(),
+                                 " dimensions; only regular grids are read, whose axes have one"));
   }
   const double factor = degrees_of(variable, what, axis);
+  warn_of_contradiction(variable, what, other, axis);
   const at::Tensor values = file.read_coordinate(name);
   const auto* data = values.data_ptr<double>();
   std::vector<double> degrees(data, data + values.numel());
   for (double& value : degrees) {
     if (!std::isfinite(value)) {
-      throw DataError(join(file.path(), ": coordinate '", name, "' has missing values"));
+      throw DataError(detail::join(file.path(), ": coordinate '", name, "' has missing values"));
     }
     if (factor != 1) value *= factor;
   }
@@ -181,14 +218,14 @@ std::string coordinate_of(const NetcdfFile& file, const VariableInfo& variable,
 
 GridNames find_grid(const NetcdfFile& file, const VariableInfo& variable,
                     const DatasetOptions& options) {
-  return {find_axis(file, variable, options.latitude, is_latitude, {"lat", "latitude"}),
-          find_axis(file, variable, options.longitude, is_longitude, {"lon", "longitude"})};
+  return {find_axis(file, variable, options.latitude, kLatitude, kLongitude),
+          find_axis(file, variable, options.longitude, kLongitude, kLatitude)};
 }
 
 Axis read_latitudes(const NetcdfFile& file, const std::string& name) {
   const std::string what = file.path() + ": latitude '" + name + "'";
   Axis axis;
-  std::vector<double> values = read_axis(file, name, what, axis);
+  std::vector<double> values = read_axis(file, name, what, kLongitude, axis);
   for (double& value : values) {
     if (std::abs(value) > 90 + kPoleRounding) {
       throw DataError(fmt::format("{} has {} degrees", what, value));
@@ -203,7 +240,7 @@ Axis read_latitudes(const NetcdfFile& file, const std::string& name) {
 Axis read_longitudes(const NetcdfFile& file, const std::string& name) {
   const std::string what = file.path() + ": longitude '" + name + "'";
   Axis axis;
-  std::vector<double> values = read_axis(file, name, what, axis);
+  std::vector<double> values = read_axis(file, name, what, kLatitude, axis);
   for (double& value : values) value -= 360 * std::floor((value + 180) / 360);
   std::vector<int64_t> order = sorted_order(values, std::less<>());
   if (values.size() < 2) return arranged(std::move(axis), values, order);
@@ -227,4 +264,4 @@ Axis read_longitudes(const NetcdfFile& file, const std::string& name) {
   return axis;
 }
 
-}  // namespace isobar::detail
+}  // namespace isobar

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-namespace isobar::detail {
+namespace isobar {
 
 /// The coordinate variable of a name in the variable's group or the nearest one above it, as
 /// netCDF's scopes go; "" where there is none.
@@ -43,4 +43,4 @@ Axis read_latitudes(const NetcdfFile& file, const std::string& name);
 /// West to east within [-180, 180), from -180 on or, for a region, from the end of the largest gap.
 Axis read_longitudes(const NetcdfFile& file, const std::string& name);
 
-}  // namespace isobar::detail
+}  // namespace isobar

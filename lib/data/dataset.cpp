@@ -7,6 +7,7 @@
 
 #include <isobar/core/error.hpp>
 #include <isobar/core/text.hpp>
+#include <isobar/data/units.hpp>
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 
@@ -25,10 +26,7 @@
 namespace isobar {
 namespace {
 
-using detail::FieldFile;
 using detail::join;
-
-using detail::Block;
 
 /// Beyond what variables of the weather are, unless the file's limits say so; fill values that a
 /// file does not declare, such as 1e20 and 9.97e36, are.
@@ -37,7 +35,7 @@ constexpr float kLargestValue = 1e15F;
 /// A chunk of more times than this is worth a word where its data are not kept in memory.
 constexpr int64_t kManyBlockTimes = 4;
 
-void check_options(const DatasetOptions& options) {
+void check_dataset_options(const DatasetOptions& options) {
   ISOBAR_CHECK(!options.paths.empty(), "Dataset: no file given");
   ISOBAR_CHECK(!options.variables.empty(), "Dataset: no variable given");
   std::set<std::string> seen;
@@ -113,7 +111,7 @@ struct Dataset::Impl {
   std::vector<int64_t> first_times;  // position in `times` of each file's first
   std::vector<std::string> warnings;
   std::mutex mutex;
-  detail::BlockCache cache;
+  BlockCache cache;
 
   explicit Impl(DatasetOptions given);
   int64_t points() const;
@@ -136,7 +134,7 @@ struct Dataset::Impl {
 };
 
 Dataset::Impl::Impl(DatasetOptions given) : options(std::move(given)), cache(options.cache_bytes) {
-  check_options(options);
+  check_dataset_options(options);
   files = open_files(options);
   for (const FieldFile& file : files) check_same_grid(files.front(), file);
   join_times();
@@ -151,7 +149,7 @@ Dataset::Impl::Impl(DatasetOptions given) : options(std::move(given)), cache(opt
 void Dataset::Impl::check_units(const FieldFile& file) const {
   for (std::size_t v = 0; v < units.size(); ++v) {
     const std::string own = file.units(static_cast<int64_t>(v));
-    if (own == units[v]) continue;
+    if (same_units(own, units[v])) continue;
     throw DataError(join(file.path(), ": variable '", options.variables[v], "' is in '", own,
                          "', in ", files.front().path(), " in '", units[v], "'"));
   }
@@ -181,16 +179,16 @@ void Dataset::Impl::join_times() {
 }
 
 void Dataset::Impl::round_times() {
-  const detail::RoundedTimes done = detail::round_to_steps(times);
+  const RoundedTimes done = round_to_steps(times);
   const Calendar calendar = files.front().calendar();
   if (done.rounded > 0) {
     warnings.push_back(join(files.front().path(), ": ", done.rounded, " of ", times.size(),
-                            " times lay off whole steps of ", detail::step_text(times), ", by ",
+                            " times lay off whole steps of ", isobar::step_text(times), ", by ",
                             done.furthest, " s at most, and were rounded to these"));
   }
   if (!done.left.empty()) {
     warnings.push_back(join(files.front().path(), ": ", done.left.size(), " of ", times.size(),
-                            " times lie off whole steps of ", detail::step_text(times),
+                            " times lie off whole steps of ", isobar::step_text(times),
                             " by more than ", done.tolerance, " s, the first ",
                             format_time(done.left.front(), calendar), ", and stay as they are"));
   }
@@ -293,17 +291,18 @@ std::pair<at::Tensor, at::Tensor> Dataset::Impl::field_of(const Block& block, in
   return {values, rows.defined() ? values.isnan().any(0) : block.missing[within]};
 }
 
-/// Values [points, variables] and missing flags [variables] of a time.
+/// Values [points, variables] and missing flags [variables] of a time. Two locks, in this order:
+/// the cache's, then, while a block is read, HDF5's, with which nobody asks for the first.
 std::pair<at::Tensor, at::Tensor> Dataset::Impl::fields(int64_t time_index,
                                                         const at::Tensor& rows) {
   const auto [file, position] = locate(time_index);
   const auto file_times = static_cast<int64_t>(file.times().size());
   const int64_t block = file.block_times();
   std::unique_lock lock(mutex);
-  detail::KeptBlocks* kept =
-      cache.place(rows, {.all_bytes = bytes_of(static_cast<int64_t>(times.size()), rows),
-                         .block_bytes = bytes_of(block, rows),
-                         .block_times = block});
+  KeptBlocks* kept =
+      cache.blocks_of(rows, {.all_bytes = bytes_of(static_cast<int64_t>(times.size()), rows),
+                             .block_bytes = bytes_of(block, rows),
+                             .block_times = block});
   if (!kept) {
     lock.unlock();
     return field_of(load(file, position, 1, rows), 0, {}, time_index);
@@ -340,8 +339,8 @@ Dataset& Dataset::operator=(Dataset&&) noexcept = default;
 
 const std::vector<int64_t>& Dataset::times() const noexcept { return impl_->times; }
 Calendar Dataset::calendar() const noexcept { return impl_->files.front().calendar(); }
-int64_t Dataset::usual_step() const { return detail::usual_step(impl_->times); }
-std::string Dataset::step_text() const { return detail::step_text(impl_->times); }
+int64_t Dataset::usual_step() const { return isobar::usual_step(impl_->times); }
+std::string Dataset::step_text() const { return isobar::step_text(impl_->times); }
 const std::vector<std::string>& Dataset::warnings() const noexcept { return impl_->warnings; }
 const std::vector<std::string>& Dataset::variables() const noexcept {
   return impl_->options.variables;
@@ -372,7 +371,7 @@ std::optional<int64_t> Dataset::find(int64_t time) const {
 at::Tensor Dataset::read(int64_t time_index) const { return impl_->read(time_index, {}); }
 
 at::Tensor Dataset::read(int64_t time_index, const at::Tensor& rows) const {
-  detail::check_rows("Dataset", rows, impl_->points());
+  check_rows("Dataset", rows, impl_->points());
   return impl_->read(time_index, rows);
 }
 

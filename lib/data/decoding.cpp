@@ -1,4 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
+// How netcdf.cpp reads stored values by netCDF's Attribute Conventions (the address is in the
+// header): functions of their arguments, on any thread.
+//
+// The order matters: first the signedness, then what is missing or out of limits in stored numbers,
+// then scale and offset, then the limits of what these give. A fill value looked for after scaling
+// would have been rounded, and pass for weather. Attributes are often of another type than their
+// variable, so a number stands for each value that its writer may have meant by it.
 #include "decoding.hpp"
 
 #include <isobar/core/error.hpp>
@@ -12,7 +19,7 @@
 
 #include "time_text.hpp"
 
-namespace isobar::detail {
+namespace isobar {
 namespace {
 
 /// The numbers of an attribute; text that holds one is taken for it, since some
@@ -47,7 +54,8 @@ double single_number(const VariableInfo& variable, const std::string& name, doub
   const std::vector<double> numbers = numbers_of(variable, name);
   if (variable.attributes.count(name) == 0) return otherwise;
   if (numbers.size() != 1 || !std::isfinite(numbers.front())) {
-    throw DataError(join(path, ": variable '", variable.name, "': ", name, " is not one number"));
+    throw DataError(
+        detail::join(path, ": variable '", variable.name, "': ", name, " is not one number"));
   }
   return numbers.front();
 }
@@ -134,9 +142,10 @@ void read_limits(const VariableInfo& variable, const std::string& path, Decoding
                                   : stored_numbers_of(variable, name, decoding.signedness);
     const bool pair = std::string(name) == "valid_range";
     if (numbers.size() != (pair ? 2 : 1) || (pair && numbers[0] > numbers[1])) {
-      throw DataError(join(path, ": variable '", variable.name, "': ", name, " is not ",
-                           pair ? "a lowest and a highest number" : "one number",
-                           "; delete it with: ncatted -a ", name, ",", variable.name, ",d,,"));
+      throw DataError(detail::join(path, ": variable '", variable.name, "': ", name, " is not ",
+                                   pair ? "a lowest and a highest number" : "one number",
+                                   "; delete it with: ncatted -a ", name, ",", variable.name,
+                                   ",d,,"));
     }
     narrow(unpacked ? decoding.unpacked_limits : decoding.stored_limits,
            std::string(name) == "valid_max" ? -infinity : numbers.front(),
@@ -208,8 +217,8 @@ Decoding decoding_of(const VariableInfo& variable, const std::string& path) {
   const std::string& type = variable.type;
   const bool integer = is_integer(type);
   if (!integer && !type.starts_with("float")) {
-    throw DataError(join(path, ": variable '", variable.name, "' holds values of type ", type,
-                         ", which are no numbers"));
+    throw DataError(detail::join(path, ": variable '", variable.name, "' holds values of type ",
+                                 type, ", which are no numbers"));
   }
   Decoding decoding;
   decoding.signedness = signedness_of(variable);
@@ -264,4 +273,4 @@ at::Tensor decode(at::Tensor stored, const Decoding& decoding) {
   return decoding.single ? stored.to(at::kFloat) : stored;
 }
 
-}  // namespace isobar::detail
+}  // namespace isobar

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-namespace isobar::detail {
+namespace isobar {
 
 /// How stored values become physical ones: netCDF's Attribute Conventions,
 /// https://docs.unidata.ucar.edu/nug/current/attribute_conventions.html.
@@ -52,4 +52,4 @@ Decoding::Limits declared_limits(const Decoding& decoding);
 /// place where it can.
 at::Tensor decode(at::Tensor stored, const Decoding& decoding);
 
-}  // namespace isobar::detail
+}  // namespace isobar

@@ -11,7 +11,7 @@
 
 #include <algorithm>
 
-namespace isobar::detail {
+namespace isobar {
 namespace {
 
 int64_t position(const VariableInfo& variable, const std::string& dimension) {
@@ -38,15 +38,15 @@ std::map<std::string, int64_t> first_of_each(const Selected& selected) {
 [[noreturn]] void fail_without_time(const NetcdfFile& file, const VariableInfo& variable,
                                     const TimeNames& names) {
   if (!names.reference.empty()) {
-    throw DataError(join(file.path(), ": coordinate '", names.reference, "' of variable '",
-                         variable.name,
-                         "' is when forecasts began (forecast_reference_time), not when they are "
-                         "valid, and no forecast_period is there to add to it; name the "
-                         "coordinate of valid times in the options (data.time)"));
+    throw DataError(detail::join(
+        file.path(), ": coordinate '", names.reference, "' of variable '", variable.name,
+        "' is when forecasts began (forecast_reference_time), not when they are "
+        "valid, and no forecast_period is there to add to it; name the "
+        "coordinate of valid times in the options (data.time)"));
   }
-  throw DataError(join(file.path(), ": variable '", variable.name,
-                       "' has no time coordinate among its dimensions (",
-                       join_words(variable.dimensions), "); name it in the options (data.time)"));
+  throw DataError(detail::join(
+      file.path(), ": variable '", variable.name, "' has no time coordinate among its dimensions (",
+      join_words(variable.dimensions), "); name it in the options (data.time)"));
 }
 
 }  // namespace
@@ -74,8 +74,8 @@ TimeNames FieldFile::find_times(const DatasetOptions& options, const GridNames& 
     const TimeNames own = find_time(file_, variable, options.time);
     const bool differs = !owner.empty() && own.known() && !(own == shared);
     if (differs || !(find_grid(file_, variable, options) == grid)) {
-      throw DataError(join(path(), ": variables '", options.variables.front(), "' and '", name,
-                           "' do not share their times and grid"));
+      throw DataError(detail::join(path(), ": variables '", options.variables.front(), "' and '",
+                                   name, "' do not share their times and grid"));
     }
     if (!own.known() || !owner.empty()) continue;
     shared = own;
@@ -96,17 +96,17 @@ FieldFile::Layout FieldFile::layout_of(const std::string& name, const GridNames&
                 .longitude = position(variable, dimension_of(file_, grid.longitude)),
                 .starts = {std::vector<int64_t>(variable.shape.size(), 0)}};
   if (layout.latitude < 0 || layout.longitude < 0) {
-    throw DataError(join(path(), ": variable '", name, "' does not lie along '", grid.latitude,
-                         "' and '", grid.longitude, "'"));
+    throw DataError(detail::join(path(), ": variable '", name, "' does not lie along '",
+                                 grid.latitude, "' and '", grid.longitude, "'"));
   }
   for (const std::string& dimension : time_.dimensions) {
     const int64_t found = position(variable, dimension);
     if (found >= 0) layout.time.push_back(found);
   }
   if (!layout.time.empty() && layout.time.size() < time_.dimensions.size()) {
-    throw DataError(join(path(), ": variable '", name,
-                         "' lies along some of the times' dimensions (",
-                         join_words(time_.dimensions), ") but not all"));
+    throw DataError(detail::join(path(), ": variable '", name,
+                                 "' lies along some of the times' dimensions (",
+                                 join_words(time_.dimensions), ") but not all"));
   }
   for (const auto& [dimension, positions] : selected) {
     const int64_t found = position(variable, dimension);
@@ -132,15 +132,16 @@ void FieldFile::check_shape(const Layout& layout, const Selected& selected) cons
     if (!axis && selected.count(dimension) > 0) continue;
     if (!axis && variable.shape[d] > 1) fail_unselected(file_, variable, dimension);
     if (axis && selected.count(dimension) > 0) {
-      throw DataError(join(path(), ": data.select.", dimension, ": it is an axis of the fields"));
+      throw DataError(
+          detail::join(path(), ": data.select.", dimension, ": it is an axis of the fields"));
     }
     int64_t wanted = 1;
     if (time != layout.time.end()) wanted = time_.lengths[time - layout.time.begin()];
     if (d == layout.latitude) wanted = static_cast<int64_t>(latitudes().size());
     if (d == layout.longitude) wanted = static_cast<int64_t>(longitudes().size());
     if (variable.shape[d] == wanted) continue;
-    throw DataError(join(path(), ": variable '", layout.name, "', dimension '", dimension,
-                         "' has length ", variable.shape[d], ", wanted ", wanted));
+    throw DataError(detail::join(path(), ": variable '", layout.name, "', dimension '", dimension,
+                                 "' has length ", variable.shape[d], ", wanted ", wanted));
   }
 }
 
@@ -181,9 +182,9 @@ std::string FieldFile::rewriting_command() const {
   std::vector<std::string> chunks;
   for (int64_t d = 0; d < static_cast<int64_t>(variable.shape.size()); ++d) {
     const bool whole = d == stored->latitude || d == stored->longitude;
-    chunks.push_back(join(variable.dimensions[d], "/", whole ? variable.shape[d] : 1));
+    chunks.push_back(detail::join(variable.dimensions[d], "/", whole ? variable.shape[d] : 1));
   }
-  return join("nccopy -d 1 -s -c ", join_words(chunks, ","), " IN.nc OUT.nc");
+  return detail::join("nccopy -d 1 -s -c ", join_words(chunks, ","), " IN.nc OUT.nc");
 }
 
 FieldFile::Band FieldFile::band_of(const at::Tensor& rows) const {
@@ -261,4 +262,4 @@ at::Tensor FieldFile::read_stored(const Layout& layout, const std::vector<int64_
   return values.permute(order).reshape({times, band.count, columns});
 }
 
-}  // namespace isobar::detail
+}  // namespace isobar

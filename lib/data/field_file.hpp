@@ -14,7 +14,7 @@
 #include "selection.hpp"
 #include "time_axis.hpp"
 
-namespace isobar::detail {
+namespace isobar {
 
 /// One file of a data set: its variables in isobar's order of points.
 class FieldFile {
@@ -81,4 +81,4 @@ class FieldFile {
   int64_t block_times_ = 1;
 };
 
-}  // namespace isobar::detail
+}  // namespace isobar

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
-namespace isobar::detail {
+namespace isobar {
 namespace {
 
 /// Sums over the points, with the variables inside, as they lie in memory. Two passes, since a
@@ -39,6 +39,10 @@ std::vector<Moments> two_passes(int64_t points, int64_t variables, const ValueAt
 
 std::vector<Moments> moments_of(const at::Tensor& field) {
   const at::Tensor values = field.contiguous();
+  if (values.scalar_type() == at::kDouble) {
+    const auto* x = values.const_data_ptr<double>();
+    return two_passes(values.size(0), values.size(1), [x](int64_t i) { return x[i]; });
+  }
   const auto* x = values.const_data_ptr<float>();
   return two_passes(values.size(0), values.size(1),
                     [x](int64_t i) { return static_cast<double>(x[i]); });
@@ -59,4 +63,4 @@ double root_mean_square(const Moments& moments) {
              : std::sqrt(moments.squares / moments.count + moments.mean * moments.mean);
 }
 
-}  // namespace isobar::detail
+}  // namespace isobar

@@ -6,10 +6,10 @@
 
 #include <vector>
 
-namespace isobar::detail {
+namespace isobar {
 
-/// The moments of each column of `field` [points, variables], float32; missing values (NaN) are
-/// left out.
+/// The moments of each column of `field` [points, variables], float32 or float64; missing values
+/// (NaN) are left out.
 std::vector<Moments> moments_of(const at::Tensor& field);
 
 /// Those of `field` - `earlier`, taken in double precision.
@@ -18,4 +18,4 @@ std::vector<Moments> moments_of_change(const at::Tensor& field, const at::Tensor
 /// Of all values that the moments are of; 0 without any.
 double root_mean_square(const Moments& moments);
 
-}  // namespace isobar::detail
+}  // namespace isobar

@@ -29,7 +29,7 @@ constexpr int64_t kBlockFields = 32;
 constexpr int64_t kMoments = 5;
 
 /// What is remembered of each field of each variable.
-enum Flag : uint8_t { kMissing = 1, kConstant = 2, kUnchanged = 4, kChanged = 8 };
+enum Flag : uint8_t { kMissing = 1, kConstant = 2, kUnchanged = 4, kChanged = 8, kAbsent = 16 };
 
 void put(const at::Tensor& to, const std::vector<Moments>& moments) {
   auto* values = to.mutable_data_ptr<double>();
@@ -90,7 +90,7 @@ struct FieldScan::Impl {
   at::Tensor moments;  ///< float64 [blocks, values and change, variables, kMoments]
   at::Tensor flags;    ///< uint8 [indices, variables]
   at::Tensor changes;  ///< float64 [indices, variables]: root mean square, 0 where there is none
-  detail::ValueBins bins;
+  ValueBins bins;
 
   Impl(std::shared_ptr<const Dataset> data, FieldScanOptions given);
   void find_indices();
@@ -104,6 +104,14 @@ struct FieldScan::Impl {
   }
   bool has(int64_t position, int64_t variable, Flag flag) const {
     return (flags.const_data_ptr<uint8_t>()[position * variables() + variable] & flag) != 0;
+  }
+  /// In `indices`, of a time that was read.
+  std::optional<int64_t> position_of(int64_t time) const {
+    const auto index = dataset->find(time);
+    if (!index) return std::nullopt;
+    const auto found = std::lower_bound(indices.begin(), indices.end(), *index);
+    if (found == indices.end() || *found != *index) return std::nullopt;
+    return found - indices.begin();
   }
   Moments of_block(int64_t block, int64_t kind, int64_t variable) const {
     return get(moments.const_data_ptr<double>() +
@@ -161,6 +169,7 @@ void FieldScan::Impl::look_at(int64_t position, const std::vector<Moments>& valu
   const auto points = static_cast<double>(dataset->point_latitudes().size(0));
   for (int64_t v = 0; v < variables(); ++v) {
     if (values[v].count < points) note(position, v, kMissing);
+    if (values[v].count == 0) note(position, v, kAbsent);
     // Zero everywhere is a dry day, or night.
     if (values[v].count > 1 && values[v].minimum == values[v].maximum && values[v].minimum != 0) {
       note(position, v, kConstant);
@@ -173,16 +182,15 @@ void FieldScan::Impl::read_block(int64_t number, Window& window,
   std::vector<Moments> all(variables()), change_sums(variables());
   for (int64_t i = blocks[number].first; i < blocks[number].last; ++i) {
     const at::Tensor field = window.read(indices[i]);
-    const auto values = detail::moments_of(field);
+    const auto values = moments_of(field);
     look_at(i, values);
     bins.add(field, time_at(i));
     for (int64_t v = 0; v < variables(); ++v) all[v].join(values[v]);
     if (const at::Tensor earlier = window.earlier(time_at(i)); earlier.defined()) {
-      const auto change = detail::moments_of_change(field, earlier);
+      const auto change = moments_of_change(field, earlier);
       for (int64_t v = 0; v < variables(); ++v) {
         change_sums[v].join(change[v]);
-        changes.mutable_data_ptr<double>()[i * variables() + v] =
-            detail::root_mean_square(change[v]);
+        changes.mutable_data_ptr<double>()[i * variables() + v] = root_mean_square(change[v]);
         if (change[v].count < 2) continue;
         const bool same = change[v].minimum == 0 && change[v].maximum == 0;
         if (!same) note(i, v, kChanged);
@@ -237,12 +245,12 @@ std::string FieldScan::Impl::constant_fields(int64_t variable) const {
 
 /// "" where no run of them is longer than usual.
 std::string FieldScan::Impl::unchanged_fields(int64_t variable) const {
-  std::vector<detail::Repeat> repeats(indices.size(), detail::Repeat::unknown);
+  std::vector<Repeat> repeats(indices.size(), Repeat::unknown);
   for (int64_t i = 0; i < std::ssize(indices); ++i) {
-    if (has(i, variable, kChanged)) repeats[i] = detail::Repeat::changed;
-    if (has(i, variable, kUnchanged)) repeats[i] = detail::Repeat::unchanged;
+    if (has(i, variable, kChanged)) repeats[i] = Repeat::changed;
+    if (has(i, variable, kUnchanged)) repeats[i] = Repeat::unchanged;
   }
-  return text_on(detail::unusual_repeats(repeats), variable, "the same as a step before");
+  return text_on(unusual_repeats(repeats), variable, "the same as a step before");
 }
 
 std::string FieldScan::Impl::text_on(const std::vector<int64_t>& positions, int64_t variable,
@@ -259,7 +267,7 @@ std::string FieldScan::Impl::large_changes(int64_t variable) const {
   for (int64_t i = 0; i < std::ssize(indices); ++i) {
     all.push_back(changes.const_data_ptr<double>()[i * variables() + variable]);
   }
-  const auto large = detail::large_change(all);
+  const auto large = large_change(all);
   int64_t count = 0, first = -1;
   double largest = 0;
   for (int64_t i = 0; i < std::ssize(indices); ++i) {
@@ -308,27 +316,30 @@ std::vector<ScanStatistics> FieldScan::statistics(const Period& period) const {
 
 std::optional<int64_t> FieldScan::first_missing(int64_t variable,
                                                 const std::vector<int64_t>& times) const {
-  for (const int64_t time : times) {
-    const auto index = impl_->dataset->find(time);
-    if (!index) continue;
-    const auto& all = impl_->indices;
-    const auto found = std::lower_bound(all.begin(), all.end(), *index);
-    if (found == all.end() || *found != *index) continue;
-    if (impl_->has(found - all.begin(), variable, kMissing)) return time;
-  }
-  return std::nullopt;
+  const auto found = std::find_if(times.begin(), times.end(), [&](int64_t time) {
+    const auto position = impl_->position_of(time);
+    return position && impl_->has(*position, variable, kMissing);
+  });
+  return found == times.end() ? std::nullopt : std::optional(*found);
+}
+
+bool FieldScan::has_value(int64_t variable, const std::vector<int64_t>& times) const {
+  return std::any_of(times.begin(), times.end(), [&](int64_t time) {
+    const auto position = impl_->position_of(time);
+    return position && !impl_->has(*position, variable, kAbsent);
+  });
+}
+
+bool FieldScan::has_far_values(int64_t variable) const {
+  return impl_->bins.far_values(variable).has_value();
 }
 
 std::vector<std::string> FieldScan::suspicions() const {
   std::vector<std::string> all;
   for (int64_t v = 0; v < impl_->variables(); ++v) {
     if (const auto far = impl_->bins.far_values(v)) {
-      all.push_back(join("'", impl_->dataset->variables()[v], "': ", far->count, " values from ",
-                         far->minimum, " to ", far->maximum, ", first at ",
-                         format_time(far->first_time, impl_->dataset->calendar()),
-                         ", lie far outside all others, ", far->others_minimum, " to ",
-                         far->others_maximum,
-                         "; a fill value would have to be the variable's _FillValue"));
+      all.push_back(join("'", impl_->dataset->variables()[v], "' has ", text_of(*far),
+                         ", first at ", format_time(far->first_time, impl_->dataset->calendar())));
     }
     for (const auto& text :
          {impl_->constant_fields(v), impl_->unchanged_fields(v), impl_->large_changes(v)}) {

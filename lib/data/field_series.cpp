@@ -12,7 +12,7 @@
 
 #include "field_moments.hpp"
 
-namespace isobar::detail {
+namespace isobar {
 namespace {
 
 /// More than nearly all is how the variable is.
@@ -92,7 +92,7 @@ int64_t FieldSeries::usually_missing() const {
 LargeChange FieldSeries::large_change() const {
   std::vector<double> changes;
   for (const Facts& facts : fields_) changes.push_back(std::max(0.0, facts.change));
-  return detail::large_change(std::move(changes));
+  return isobar::large_change(std::move(changes));
 }
 
 std::vector<int64_t> FieldSeries::unchanged() const {
@@ -145,4 +145,4 @@ std::vector<OddFields> FieldSeries::odd() const {
   return found;
 }
 
-}  // namespace isobar::detail
+}  // namespace isobar

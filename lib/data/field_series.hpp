@@ -11,7 +11,7 @@
 #include "usual_changes.hpp"
 #include "value_bins.hpp"
 
-namespace isobar::detail {
+namespace isobar {
 
 /// A run of times in which a variable's fields do not look like weather.
 struct OddFields {
@@ -66,4 +66,4 @@ class FieldSeries {
   ValueBins bins_{1};
 };
 
-}  // namespace isobar::detail
+}  // namespace isobar

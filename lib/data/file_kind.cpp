@@ -2,6 +2,7 @@
 #include "file_kind.hpp"
 
 #include <isobar/core/error.hpp>
+#include <isobar/hdf5/handle.hpp>
 #include <hdf5.h>
 
 #include <array>
@@ -10,9 +11,7 @@
 #include <fstream>
 #include <string_view>
 
-#include "core/hdf5_handle.hpp"
-
-namespace isobar::detail {
+namespace isobar {
 namespace {
 
 struct Kind {
@@ -58,8 +57,8 @@ std::string kind_of(const std::string& start) {
   }
   const std::string words = first_words(start);
   if (words.empty()) return "is not HDF5, and so not netCDF-4";
-  return join("is not HDF5, and so not netCDF-4: it begins with '", words,
-              words.starts_with("<") ? "', an error page of a server, perhaps" : "'");
+  return detail::join("is not HDF5, and so not netCDF-4: it begins with '", words,
+                      words.starts_with("<") ? "', an error page of a server, perhaps" : "'");
 }
 
 }  // namespace
@@ -81,4 +80,4 @@ void check_is_hdf5(const std::string& path) {
   fail(kind_of(start));
 }
 
-}  // namespace isobar::detail
+}  // namespace isobar

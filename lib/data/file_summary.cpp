@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "file_summary.hpp"
+#include <isobar/data/file_summary.hpp>
 
 #include <isobar/core/error.hpp>
+#include <isobar/data/cf_time.hpp>
 #include <ATen/ATen.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <cmath>
@@ -10,7 +12,9 @@
 #include <limits>
 #include <numeric>
 
-namespace isobar::detail {
+#include "field_moments.hpp"
+
+namespace isobar {
 namespace {
 
 constexpr int64_t kPartBytes = int64_t{64} << 20;
@@ -29,13 +33,12 @@ int64_t part_length(const VariableInfo& variable) {
 }
 
 void take(VariableSummary& summary, const at::Tensor& values) {
-  const at::Tensor numbers = values.to(at::kDouble).flatten();
-  const at::Tensor present = numbers.masked_select(numbers.isnan().logical_not());
-  summary.values += numbers.numel();
-  summary.missing += numbers.numel() - present.numel();
-  if (present.numel() == 0) return;
-  summary.minimum = std::fmin(summary.minimum, present.min().item<double>());
-  summary.maximum = std::fmax(summary.maximum, present.max().item<double>());
+  const Moments found = moments_of(values.to(at::kDouble).reshape({-1, 1})).front();
+  summary.values += values.numel();
+  summary.missing += values.numel() - static_cast<int64_t>(found.count);
+  if (found.count == 0) return;
+  summary.minimum = std::fmin(summary.minimum, found.minimum);
+  summary.maximum = std::fmax(summary.maximum, found.maximum);
 }
 
 }  // namespace
@@ -45,8 +48,8 @@ bool has_numbers(const VariableInfo& variable) {
          variable.type.starts_with("float");
 }
 
-VariableSummary summarize(const NetcdfFile& file, const VariableInfo& variable,
-                          const std::function<void(int64_t)>& read) {
+VariableSummary summarize_variable(const NetcdfFile& file, const VariableInfo& variable,
+                                   const std::function<void(int64_t)>& read) {
   VariableSummary summary;
   summary.minimum = summary.maximum = std::numeric_limits<double>::quiet_NaN();
   try {
@@ -68,4 +71,28 @@ VariableSummary summarize(const NetcdfFile& file, const VariableInfo& variable,
   return summary;
 }
 
-}  // namespace isobar::detail
+int64_t count_numbers(const NetcdfFile& file) {
+  int64_t total = 0;
+  for (const auto& [name, variable] : file.variables()) {
+    if (!has_numbers(variable) || variable.shape.empty()) continue;
+    total += product(variable.shape);
+  }
+  return total;
+}
+
+std::string value_text(const VariableInfo& variable, double value) {
+  if (std::isnan(value)) return "-";
+  const std::string units = text_attribute(variable, "units");
+  try {
+    const std::string name = text_attribute(variable, "calendar");
+    const Calendar calendar = name.empty() ? Calendar::standard : parse_calendar(name);
+    if (units.find(" since ") != std::string::npos && std::isfinite(value)) {
+      return format_time(decode_cf_time({value}, units, calendar).front(), calendar);
+    }
+  } catch (const DataError&) {
+    // The number says more than units that cannot be read.
+  }
+  return fmt::format("{:.7g}", value);
+}
+
+}  // namespace isobar

@@ -18,7 +18,7 @@ constexpr double kTurn = 2 * std::numbers::pi;
 constexpr double kSolarDaySeconds = 86400;
 
 /// All that a forcing may depend on; angles in radians.
-struct Place {
+struct ForcingInputs {
   at::Tensor latitude;
   at::Tensor longitude;
   double day_angle = 0;   // of mean solar time at Greenwich; 0 at midnight
@@ -31,53 +31,53 @@ double year_days(Calendar calendar) {
   return calendar == Calendar::day_360 ? 360 : 365.25;
 }
 
-at::Tensor same_everywhere(const Place& place, double value) {
-  return at::full_like(place.latitude, value);
+at::Tensor same_everywhere(const ForcingInputs& inputs, double value) {
+  return at::full_like(inputs.latitude, value);
 }
 
 /// sin(lat) sin(dec) + cos(lat) cos(dec) cos(hour angle), the hour angle being
 /// 0 at apparent noon.
-at::Tensor insolation(const Place& place) {
+at::Tensor insolation(const ForcingInputs& inputs) {
   const at::Tensor hour_angle =
-      place.longitude + (place.day_angle + place.sun.equation_of_time - std::numbers::pi);
+      inputs.longitude + (inputs.day_angle + inputs.sun.equation_of_time - std::numbers::pi);
   const at::Tensor cosine =
-      at::sin(place.latitude) * std::sin(place.sun.declination) +
-      at::cos(place.latitude) * std::cos(place.sun.declination) * at::cos(hour_angle);
+      at::sin(inputs.latitude) * std::sin(inputs.sun.declination) +
+      at::cos(inputs.latitude) * std::cos(inputs.sun.declination) * at::cos(hour_angle);
   return cosine.clamp_min(0);
 }
 
-using Forcing = std::function<at::Tensor(const Place&)>;
+using Forcing = std::function<at::Tensor(const ForcingInputs&)>;
 
 const std::map<std::string, Forcing>& forcings() {
   static const std::map<std::string, Forcing> table = {
-      {"cos_latitude", [](const Place& p) { return at::cos(p.latitude); }},
-      {"sin_latitude", [](const Place& p) { return at::sin(p.latitude); }},
-      {"cos_longitude", [](const Place& p) { return at::cos(p.longitude); }},
-      {"sin_longitude", [](const Place& p) { return at::sin(p.longitude); }},
-      {"cos_local_time", [](const Place& p) { return at::cos(p.longitude + p.day_angle); }},
-      {"sin_local_time", [](const Place& p) { return at::sin(p.longitude + p.day_angle); }},
+      {"cos_latitude", [](const ForcingInputs& p) { return at::cos(p.latitude); }},
+      {"sin_latitude", [](const ForcingInputs& p) { return at::sin(p.latitude); }},
+      {"cos_longitude", [](const ForcingInputs& p) { return at::cos(p.longitude); }},
+      {"sin_longitude", [](const ForcingInputs& p) { return at::sin(p.longitude); }},
+      {"cos_local_time", [](const ForcingInputs& p) { return at::cos(p.longitude + p.day_angle); }},
+      {"sin_local_time", [](const ForcingInputs& p) { return at::sin(p.longitude + p.day_angle); }},
       {"cos_day_of_year",
-       [](const Place& p) { return same_everywhere(p, std::cos(p.year_angle)); }},
+       [](const ForcingInputs& p) { return same_everywhere(p, std::cos(p.year_angle)); }},
       {"sin_day_of_year",
-       [](const Place& p) { return same_everywhere(p, std::sin(p.year_angle)); }},
+       [](const ForcingInputs& p) { return same_everywhere(p, std::sin(p.year_angle)); }},
       {"insolation", insolation},
   };
   return table;
 }
 
-Place place_of(const at::Tensor& latitudes, const at::Tensor& longitudes, int64_t seconds,
-               Calendar calendar) {
+ForcingInputs inputs_of(const at::Tensor& latitudes, const at::Tensor& longitudes, int64_t seconds,
+                        Calendar calendar) {
   ISOBAR_CHECK(latitudes.dim() == 1 && latitudes.sizes() == longitudes.sizes(),
                "compute_forcings: ", latitudes.numel(), " latitudes and ", longitudes.numel(),
                " longitudes; wanted one of each a point");
-  Place place;
-  place.latitude = at::deg2rad(latitudes.to(at::kDouble));
-  place.longitude = at::deg2rad(longitudes.to(at::kDouble));
+  ForcingInputs inputs;
+  inputs.latitude = at::deg2rad(latitudes.to(at::kDouble));
+  inputs.longitude = at::deg2rad(longitudes.to(at::kDouble));
   const double days = static_cast<double>(seconds) / kSolarDaySeconds;
-  place.day_angle = kTurn * (days - std::floor(days));
-  place.year_angle = kTurn * day_of_year(seconds, calendar) / year_days(calendar);
-  place.sun = solar_position(seconds, calendar);
-  return place;
+  inputs.day_angle = kTurn * (days - std::floor(days));
+  inputs.year_angle = kTurn * day_of_year(seconds, calendar) / year_days(calendar);
+  inputs.sun = solar_position(seconds, calendar);
+  return inputs;
 }
 
 }  // namespace
@@ -99,11 +99,11 @@ void check_forcings(const std::vector<std::string>& names) {
 at::Tensor compute_forcings(const std::vector<std::string>& names, const at::Tensor& latitudes,
                             const at::Tensor& longitudes, int64_t seconds, Calendar calendar) {
   check_forcings(names);
-  const Place place = place_of(latitudes, longitudes, seconds, calendar);
+  const ForcingInputs inputs = inputs_of(latitudes, longitudes, seconds, calendar);
   at::Tensor result =
       at::empty({latitudes.size(0), static_cast<int64_t>(names.size())}, at::kFloat);
   for (std::size_t f = 0; f < names.size(); ++f) {
-    result.select(1, static_cast<int64_t>(f)).copy_(forcings().at(names[f])(place));
+    result.select(1, static_cast<int64_t>(f)).copy_(forcings().at(names[f])(inputs));
   }
   return result;
 }

@@ -1,27 +1,33 @@
 // SPDX-License-Identifier: Apache-2.0
+// Opened by FieldFile and by commands that look into a file; any thread may read. HDF5 is entered
+// with an Hdf5Session alone, also to close a handle: builds without thread safety corrupt their own
+// state otherwise. Hence handles are closed by hand while a session lives, not by their
+// destructors, and the table of open variables is only touched then.
+//
+// Decoding comes after the session, so that others may read meanwhile. What the file says of its
+// variables does not change once it is open, and is read without one.
 #include <isobar/data/netcdf.hpp>
 
 #include <isobar/core/error.hpp>
 #include <isobar/core/text.hpp>
+#include <isobar/hdf5/attribute.hpp>
+#include <isobar/hdf5/catalogue.hpp>
+#include <isobar/hdf5/file.hpp>
+#include <isobar/hdf5/filters.hpp>
+#include <isobar/hdf5/handle.hpp>
+#include <isobar/hdf5/storage.hpp>
 #include <ATen/ops/empty.h>
 #include <hdf5.h>
 
 #include <algorithm>
 #include <utility>
 
-#include "core/hdf5_handle.hpp"
 #include "decoding.hpp"
 #include "file_kind.hpp"
-#include "hdf5_attribute.hpp"
-#include "hdf5_catalogue.hpp"
-#include "hdf5_filters.hpp"
-#include "hdf5_storage.hpp"
 
 namespace isobar {
 namespace {
 
-using detail::checked;
-using detail::Hdf5Handle;
 using detail::join;
 
 /// Chunks along the first dimension hold several times, so reading time after
@@ -31,15 +37,6 @@ constexpr std::size_t kLargestChunkCacheBytes = std::size_t{64} << 20;
 
 [[noreturn]] void fail(const std::string& path, const std::string& why) {
   throw DataError(path + ": " + why);
-}
-
-Hdf5Handle open_file(const std::string& path) {
-  const auto access = checked(H5Pcreate(H5P_FILE_ACCESS), H5Pclose, path);
-  // Reading needs no lock, and parallel file systems mounted without flock
-  // refuse to give one.
-  detail::check_status(H5Pset_file_locking(access.get(), false, true), path);
-  return checked(H5Fopen(path.c_str(), H5F_ACC_RDONLY, access.get()), H5Fclose,
-                 path + ": cannot be opened as HDF5, truncated or damaged");
 }
 
 /// Bytes of the chunks that one entry of the first dimension lies in.
@@ -69,13 +66,6 @@ void check_range(const VariableInfo& variable, const std::vector<int64_t>& start
 
 }  // namespace
 
-std::string text_attribute(const VariableInfo& variable, const std::string& name) {
-  const auto found = variable.attributes.find(name);
-  if (found == variable.attributes.end()) return {};
-  const auto* texts = std::get_if<std::vector<std::string>>(&found->second);
-  return texts == nullptr || texts->empty() ? std::string{} : texts->front();
-}
-
 struct NetcdfFile::Impl {
   std::string path;
   Hdf5Handle file;
@@ -84,7 +74,7 @@ struct NetcdfFile::Impl {
   // Kept open, since a variable's chunk cache lives as long as its handle.
   struct Open {
     Hdf5Handle handle;
-    detail::Storage storage;
+    Storage storage;
   };
   std::map<std::string, Open> open;
 
@@ -94,15 +84,15 @@ struct NetcdfFile::Impl {
   const Open& dataset(const VariableInfo& variable);
   void read(const VariableInfo& variable, const std::vector<int64_t>& start, at::Tensor& values);
   at::Tensor decoded(const VariableInfo& variable, const std::vector<int64_t>& start,
-                     const std::vector<int64_t>& count, const detail::Decoding& decoding);
+                     const std::vector<int64_t>& count, const Decoding& decoding);
 };
 
 NetcdfFile::Impl::Impl(std::string file_path) : path(std::move(file_path)) {
-  detail::check_is_hdf5(path);
-  const detail::Hdf5Session session;
-  file = open_file(path);
+  check_is_hdf5(path);
+  const Hdf5Session session;
+  file = open_to_read(path, path + ": cannot be opened as HDF5, truncated or damaged");
   try {
-    for (auto& [name, entry] : detail::read_catalogue(file.get(), path)) {
+    for (auto& [name, entry] : read_catalogue(file.get(), path)) {
       variables.emplace(name, std::move(entry.info));
       hdf5_paths.emplace(name, std::move(entry.hdf5_path));
     }
@@ -113,7 +103,7 @@ NetcdfFile::Impl::Impl(std::string file_path) : path(std::move(file_path)) {
 }
 
 NetcdfFile::Impl::~Impl() {
-  const detail::Hdf5Session session;
+  const Hdf5Session session;
   open.clear();
   file = {};
 }
@@ -131,7 +121,7 @@ const NetcdfFile::Impl::Open& NetcdfFile::Impl::dataset(const VariableInfo& vari
   const std::string& hdf5_path = hdf5_paths.at(variable.name);
   auto handle =
       checked(H5Dopen2(file.get(), hdf5_path.c_str(), access.get()), H5Dclose, what(variable.name));
-  const detail::Storage storage = detail::storage_of(handle.get(), variable);
+  const Storage storage = storage_of(handle.get(), variable);
   return open.emplace(variable.name, Open{std::move(handle), storage}).first->second;
 }
 
@@ -148,19 +138,19 @@ void NetcdfFile::Impl::read(const VariableInfo& variable, const std::vector<int6
       checked(rank == 0 ? H5Screate(H5S_SCALAR) : H5Screate_simple(rank, lengths.data(), nullptr),
               H5Sclose, name);
   if (rank > 0) {
-    detail::check_status(H5Sselect_hyperslab(file_space.get(), H5S_SELECT_SET, from.data(), nullptr,
-                                             lengths.data(), nullptr),
-                         name);
+    check_status(H5Sselect_hyperslab(file_space.get(), H5S_SELECT_SET, from.data(), nullptr,
+                                     lengths.data(), nullptr),
+                 name);
   }
   const hid_t type = values.scalar_type() == at::kFloat ? H5T_NATIVE_FLOAT : H5T_NATIVE_DOUBLE;
   const herr_t status =
       H5Dread(source, type, memory_space.get(), file_space.get(), H5P_DEFAULT, values.data_ptr());
   if (status >= 0) {
-    detail::mask_unwritten(source, opened.storage, variable, start, values);
+    mask_unwritten(source, opened.storage, variable, start, values);
     return;
   }
-  const std::string cause = detail::hdf5_cause();
-  const std::string filter = detail::missing_filter(source);
+  const std::string cause = hdf5_cause();
+  const std::string filter = missing_filter(source);
   fail(path, join("variable '", variable.name, "': ",
                   filter.empty() ? "cannot be read, truncated or damaged: " + cause : filter));
 }
@@ -190,22 +180,21 @@ const VariableInfo& NetcdfFile::variable(const std::string& name) const {
 
 at::Tensor NetcdfFile::Impl::decoded(const VariableInfo& variable,
                                      const std::vector<int64_t>& start,
-                                     const std::vector<int64_t>& count,
-                                     const detail::Decoding& decoding) {
+                                     const std::vector<int64_t>& count, const Decoding& decoding) {
   const bool as_float = variable.type == "float32" && !decoding.packed && decoding.single;
   at::Tensor values = at::empty(count, at::dtype(as_float ? at::kFloat : at::kDouble));
   if (values.numel() > 0) {
-    const detail::Hdf5Session session;
+    const Hdf5Session session;
     read(variable, start, values);
   }
-  return detail::decode(std::move(values), decoding);
+  return decode(std::move(values), decoding);
 }
 
 at::Tensor NetcdfFile::read(const std::string& name, const std::vector<int64_t>& start,
                             const std::vector<int64_t>& count) const {
   const VariableInfo& info = variable(name);
   check_range(info, start, count, impl_->path);
-  return impl_->decoded(info, start, count, detail::decoding_of(info, impl_->path));
+  return impl_->decoded(info, start, count, decoding_of(info, impl_->path));
 }
 
 at::Tensor NetcdfFile::read(const std::string& name) const {
@@ -216,7 +205,7 @@ at::Tensor NetcdfFile::read(const std::string& name) const {
 at::Tensor NetcdfFile::read_coordinate(const std::string& name) const {
   const VariableInfo& info = variable(name);
   return impl_->decoded(info, std::vector<int64_t>(info.shape.size(), 0), info.shape,
-                        detail::coordinate_decoding_of(info, impl_->path));
+                        coordinate_decoding_of(info, impl_->path));
 }
 
 std::vector<std::string> NetcdfFile::read_text(const std::string& name) const {
@@ -225,11 +214,11 @@ std::vector<std::string> NetcdfFile::read_text(const std::string& name) const {
   if (info.type != "string" && info.type != "char") {
     throw DataError(join(what, " holds values of type ", info.type, ", which are no text"));
   }
-  const detail::Hdf5Session session;
+  const Hdf5Session session;
   const hid_t source = impl_->dataset(info).handle.get();
   const auto type = checked(H5Dget_type(source), H5Tclose, what);
   const auto space = checked(H5Dget_space(source), H5Sclose, what);
-  return detail::read_texts(
+  return read_texts(
       type.get(), space.get(),
       [&](hid_t memory, void* buffer) {
         return H5Dread(source, memory, H5S_ALL, H5S_ALL, H5P_DEFAULT, buffer);

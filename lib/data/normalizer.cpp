@@ -1,4 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
+// Made where data are opened, from statistics or from what a checkpoint holds; SampleSet applies it
+// on the loaders' threads. Never changes after construction.
+//
+// mul and add are float32 and are saved as they are, so that a forecast from a checkpoint sees
+// fields of the same bits as training did. A scale that float32 cannot hold is refused here, by the
+// variable's name: later it would be a loss that is not finite, of which nobody could say why.
 #include <isobar/data/normalizer.hpp>
 
 #include <isobar/core/error.hpp>
@@ -11,6 +17,7 @@
 #include <utility>
 
 #include <isobar/data/dataset.hpp>
+#include <isobar/data/float_step.hpp>
 #include "field_moments.hpp"
 
 namespace isobar {
@@ -50,10 +57,16 @@ Line checked_line(const std::string& name, Normalization method, const VariableS
   const Line line = line_of(method, s);
   if (std::isfinite(static_cast<float>(line.mul)) && std::isfinite(static_cast<float>(line.add)))
     return line;
-  throw DataError(detail::join("Normalizer: variable '", name, "' is constant (minimum ", s.minimum,
-                               ", maximum ", s.maximum,
-                               "), so it has no scale; give it the method "
-                               "none or leave it out"));
+  const char* advice = ", so it has no scale; give it the method none or leave it out";
+  if (s.minimum < s.maximum) {
+    throw DataError(detail::join("Normalizer: variable '", name, "' has a deviation of ", s.stdev,
+                                 " (minimum ", s.minimum, ", maximum ", s.maximum,
+                                 "), too small for float32", advice));
+  }
+  throw DataError(detail::join(
+      "Normalizer: variable '", name, "' is constant (minimum ", s.minimum, ", maximum ", s.maximum,
+      ") as float32, whose steps there are ", float_step(s.minimum, s.maximum), advice,
+      ". If its values differ by less in the file, subtract a constant there"));
 }
 
 at::Tensor named(const std::map<std::string, at::Tensor>& tensors, const std::string& name,
@@ -82,7 +95,7 @@ std::vector<VariableStatistics> compute_statistics(const Dataset& dataset,
                                                    const std::vector<int64_t>& time_indices) {
   std::vector<Moments> totals(dataset.variables().size());
   for (const int64_t index : time_indices) {
-    const auto moments = detail::moments_of(dataset.read(index));
+    const auto moments = moments_of(dataset.read(index));
     for (std::size_t v = 0; v < totals.size(); ++v) totals[v].join(moments[v]);
   }
   std::vector<VariableStatistics> statistics;

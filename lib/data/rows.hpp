@@ -6,7 +6,7 @@
 
 #include <string>
 
-namespace isobar::detail {
+namespace isobar {
 
 /// Throws UsageError unless these are positions of some of `points` points, [n] int64.
 inline void check_rows(const std::string& operation, const at::Tensor& rows, int64_t points) {
@@ -19,4 +19,4 @@ inline void check_rows(const std::string& operation, const at::Tensor& rows, int
                points, " points");
 }
 
-}  // namespace isobar::detail
+}  // namespace isobar

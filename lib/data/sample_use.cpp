@@ -18,7 +18,7 @@ SampleUse sample_use(const SampleSet& samples, const Period& period) {
   const auto& times = samples.dataset().times();
   const int64_t distance = samples.dataset().usual_step();
   if (distance == 0) return {samples.size(), samples.size()};
-  const auto& targets = samples.options().target_hours;
+  const auto& targets = samples.period_hours();
   const auto [first, last] = std::minmax_element(targets.begin(), targets.end());
   const int64_t begin = period.begin - *first * kHourSeconds;
   const int64_t end = period.end - *last * kHourSeconds;

@@ -21,7 +21,7 @@ uint64_t draw_below(uint64_t bound, uint64_t& state) {
   return number % bound;
 }
 
-void check_options(const SamplerOptions& options) {
+void check_sampler_options(const SamplerOptions& options) {
   ISOBAR_CHECK(options.batch > 0, "Sampler: batch has to be positive, got ", options.batch);
   ISOBAR_CHECK(options.size > 0 && options.rank >= 0 && options.rank < options.size,
                "Sampler: rank ", options.rank, " of ", options.size);
@@ -47,7 +47,7 @@ std::vector<int64_t> shuffled_indices(int64_t n, uint64_t seed, uint64_t epoch) 
 }
 
 Sampler::Sampler(int64_t samples, SamplerOptions options) : samples_(samples), options_(options) {
-  check_options(options_);
+  check_sampler_options(options_);
   const auto [parts, part] = sharers(options_);
   ISOBAR_CHECK(options_.batch <= samples / parts, "Sampler: a step takes ", parts * options_.batch,
                " samples (", parts, parts == 1 ? " rank x " : " ranks x ", options_.batch,
@@ -74,7 +74,7 @@ Batches Sampler::batches(int64_t epoch) const {
 }
 
 Batches every_sample(int64_t samples, const SamplerOptions& options) {
-  check_options(options);
+  check_sampler_options(options);
   const auto [parts, part] = sharers(options);
   const int64_t begin = samples * part / parts;
   const int64_t end = samples * (part + 1) / parts;

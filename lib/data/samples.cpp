@@ -1,4 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
+// Made where data are opened; get() and field() then run on any thread, the loaders' and those that
+// score. Nothing changes after construction, and Dataset takes care of its cache.
+//
+// The rule that keeps scores honest: a sample belongs to the period in which its targets lie, and
+// make_split() refuses periods that share a target time. Inputs and references may lie before the
+// period, for they are known when a forecast begins; were a target, the network would be scored on
+// what it has learnt.
 #include <isobar/data/samples.hpp>
 
 #include <isobar/core/error.hpp>
@@ -7,6 +14,7 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "rows.hpp"
@@ -14,12 +22,16 @@
 namespace isobar {
 namespace {
 
-void check_options(const SampleOptions& options, const Dataset& dataset,
-                   const Normalizer& normalizer) {
+void check_sample_options(const SampleOptions& options, const Dataset& dataset,
+                          const Normalizer& normalizer) {
   ISOBAR_CHECK(!options.input_hours.empty(), "SampleSet: no input hours given");
   ISOBAR_CHECK(!options.target_hours.empty(), "SampleSet: no target hours given");
   ISOBAR_CHECK(normalizer.variables() == dataset.variables(),
                "SampleSet: the normalizer is of other variables than the data set");
+  for (const int64_t hour : options.period_hours) {
+    ISOBAR_CHECK(std::count(options.target_hours.begin(), options.target_hours.end(), hour) > 0,
+                 "SampleSet: hour ", hour, " of period_hours is no target hour");
+  }
   check_forcings(options.forcings);
   for (const at::Tensor& degrees : {options.latitudes, options.longitudes}) {
     const auto points = dataset.point_latitudes().size(0);
@@ -29,7 +41,7 @@ void check_options(const SampleOptions& options, const Dataset& dataset,
                  " points of the data set, or neither of them");
   }
   if (options.rows.defined()) {
-    detail::check_rows("SampleSet", options.rows, dataset.point_latitudes().size(0));
+    check_rows("SampleSet", options.rows, dataset.point_latitudes().size(0));
   }
 }
 
@@ -45,11 +57,7 @@ at::Tensor of_rows(const at::Tensor& values, const at::Tensor& rows) {
 
 void check_disjoint(const SampleSet& a, const std::string& name_a, const SampleSet& b,
                     const std::string& name_b) {
-  std::vector<int64_t> shared;
-  const std::vector<int64_t> times_a = a.target_times();
-  const std::vector<int64_t> times_b = b.target_times();
-  std::set_intersection(times_a.begin(), times_a.end(), times_b.begin(), times_b.end(),
-                        std::back_inserter(shared));
+  const auto shared = shared_targets(a, b);
   ISOBAR_CHECK(shared.empty(), "split: ", name_a, " and ", name_b, " share ", shared.size(),
                " target times, the first ", format_time(shared.front(), a.dataset().calendar()),
                "; make their periods disjoint");
@@ -62,7 +70,7 @@ SampleSet::SampleSet(std::shared_ptr<const Dataset> dataset, Normalizer normaliz
     : dataset_(std::move(dataset)),
       normalizer_(std::move(normalizer)),
       options_(std::move(options)) {
-  check_options(options_, *dataset_, normalizer_);
+  check_sample_options(options_, *dataset_, normalizer_);
   find_columns();
   const bool placed = options_.latitudes.defined();
   latitudes_ = of_rows(placed ? options_.latitudes : dataset_->point_latitudes(), options_.rows);
@@ -70,15 +78,39 @@ SampleSet::SampleSet(std::shared_ptr<const Dataset> dataset, Normalizer normaliz
   for (const int64_t time : dataset_->times()) {
     if (usable(time, period)) times_.push_back(time);
   }
-  if (times_.empty()) {
-    const Calendar calendar = dataset_->calendar();
-    throw DataError(detail::join("no sample from ", format_period(period, calendar),
-                                 ": the data have ", dataset_->times().size(), " times from ",
-                                 format_time(dataset_->times().front(), calendar), " to ",
-                                 format_time(dataset_->times().back(), calendar),
-                                 " (usual step: ", dataset_->step_text(),
-                                 "), and a sample needs its input, target and reference hours"));
-  }
+  if (times_.empty()) fail_without_sample(period);
+}
+
+/// Names the first hour for want of which no time of the data is left.
+void SampleSet::fail_without_sample(const Period& period) const {
+  const Calendar calendar = dataset_->calendar();
+  std::vector<int64_t> left = dataset_->times();
+  std::string lack;
+  const auto keep = [&](const std::vector<int64_t>& hours, const auto& test, const char* role,
+                        const char* where) {
+    for (const int64_t hour : hours) {
+      if (!lack.empty()) return;
+      std::vector<int64_t> kept;
+      std::copy_if(left.begin(), left.end(), std::back_inserter(kept),
+                   [&](int64_t time) { return test(time + hour * kHourSeconds); });
+      if (kept.empty()) {
+        lack = detail::join("of ", left.size(), " analysis times none has its ", role, " hour ",
+                            hour, where);
+      }
+      left = std::move(kept);
+    }
+  };
+  const auto within = [&](int64_t time) { return period.contains(time); };
+  const auto present = [&](int64_t time) { return dataset_->find(time).has_value(); };
+  keep(period_hours(), within, "target", " in the period");
+  keep(options_.target_hours, present, "target", " (steps of data.step_hours) in the data");
+  keep(options_.input_hours, present, "input", " (data.input_hours) in the data");
+  keep(options_.reference_hours, present, "reference", " in the data");
+  throw DataError(detail::join("no sample from ", format_period(period, calendar), ": ", lack,
+                               "; the data have ", dataset_->times().size(), " times from ",
+                               format_time(dataset_->times().front(), calendar), " to ",
+                               format_time(dataset_->times().back(), calendar),
+                               " (usual step: ", dataset_->step_text(), ")"));
 }
 
 void SampleSet::find_columns() {
@@ -117,18 +149,26 @@ bool SampleSet::usable(int64_t analysis_time, const Period& period) const {
   const auto all = [](const std::vector<int64_t>& hours, const auto& test) {
     return std::all_of(hours.begin(), hours.end(), test);
   };
-  return all(options_.target_hours, within) && all(options_.target_hours, present) &&
+  return all(period_hours(), within) && all(options_.target_hours, present) &&
          all(options_.input_hours, present) && all(options_.reference_hours, present);
 }
 
 std::vector<int64_t> SampleSet::target_times() const {
   std::vector<int64_t> targets;
   for (const int64_t time : times_) {
-    for (const int64_t hour : options_.target_hours) targets.push_back(time + hour * kHourSeconds);
+    for (const int64_t hour : period_hours()) targets.push_back(time + hour * kHourSeconds);
   }
   std::sort(targets.begin(), targets.end());
   targets.erase(std::unique(targets.begin(), targets.end()), targets.end());
   return targets;
+}
+
+std::vector<int64_t> shared_targets(const SampleSet& a, const SampleSet& b) {
+  const auto times_a = a.target_times(), times_b = b.target_times();
+  std::vector<int64_t> shared;
+  std::set_intersection(times_a.begin(), times_a.end(), times_b.begin(), times_b.end(),
+                        std::back_inserter(shared));
+  return shared;
 }
 
 /// Normalised fields [B, hours, N, P].

@@ -14,7 +14,7 @@
 
 #include "coordinates.hpp"
 
-namespace isobar::detail {
+namespace isobar {
 namespace {
 
 constexpr std::size_t kShownValues = 20;
@@ -59,7 +59,8 @@ std::string shown(Labels labels) {
     labels.texts.emplace_back("...");
   }
   const std::string units = labels.units.empty() || labels.units == "1" ? "" : " " + labels.units;
-  return join(count, count == 1 ? " value (" : " values (", join_words(labels.texts), units, ")");
+  return detail::join(count, count == 1 ? " value (" : " values (", join_words(labels.texts), units,
+                      ")");
 }
 
 std::optional<double> number_in(const std::string& text) {
@@ -94,8 +95,9 @@ int64_t position_of(const NetcdfFile& file, const VariableInfo& variable,
   const auto found = std::find_if(texts.begin(), texts.end(),
                                   [&](const std::string& text) { return same_value(text, value); });
   if (found != texts.end()) return found - texts.begin();
-  throw DataError(join(file.path(), ": data.select.", dimension, ": ", value,
-                       " is not there; variable '", variable.name, "' has ", shown(labels)));
+  throw DataError(detail::join(file.path(), ": data.select.", dimension, ": ", value,
+                               " is not there; variable '", variable.name, "' has ",
+                               shown(labels)));
 }
 
 }  // namespace
@@ -107,7 +109,8 @@ Selected find_selected(const NetcdfFile& file, const std::vector<std::string>& v
   for (const std::string& name : variables) {
     const VariableInfo& variable = file.variable(name);
     for (const std::string& dimension : variable.dimensions) {
-      known.push_back(dimension);
+      if (std::find(known.begin(), known.end(), dimension) == known.end())
+        known.push_back(dimension);
       const auto wanted = select.find(dimension);
       if (wanted == select.end() || positions.count(dimension) > 0) continue;
       for (const std::string& value : parts_of(wanted->second)) {
@@ -118,10 +121,10 @@ Selected find_selected(const NetcdfFile& file, const std::vector<std::string>& v
   for (const auto& [dimension, value] : select) {
     ISOBAR_CHECK(!parts_of(value).empty(), "data.select.", dimension, ": no value given");
     if (positions.count(dimension) > 0) continue;
-    throw DataError(join(file.path(), ": data.select.", dimension,
-                         ": no variable has such a "
-                         "dimension; ",
-                         did_you_mean(dimension, known)));
+    throw DataError(detail::join(file.path(), ": data.select.", dimension,
+                                 ": no variable has such a "
+                                 "dimension; ",
+                                 did_you_mean(dimension, known)));
   }
   return positions;
 }
@@ -129,9 +132,9 @@ Selected find_selected(const NetcdfFile& file, const std::vector<std::string>& v
 void fail_unselected(const NetcdfFile& file, const VariableInfo& variable,
                      const std::string& dimension) {
   const Labels labels = labels_of(file, variable, dimension);
-  throw DataError(join(file.path(), ": variable '", variable.name, "' has ", shown(labels), " of '",
-                       dimension, "'; choose one with data.select.", dimension, "=",
-                       labels.texts.front()));
+  throw DataError(detail::join(file.path(), ": variable '", variable.name, "' has ", shown(labels),
+                               " of '", dimension, "'; choose one with data.select.", dimension,
+                               "=", labels.texts.front()));
 }
 
-}  // namespace isobar::detail
+}  // namespace isobar

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-namespace isobar::detail {
+namespace isobar {
 
 /// The positions along dimensions at which variables are read, by dimension. Where several are
 /// given, the next stands in for what is missing at those before it.
@@ -23,4 +23,4 @@ Selected find_selected(const NetcdfFile& file, const std::vector<std::string>& v
 [[noreturn]] void fail_unselected(const NetcdfFile& file, const VariableInfo& variable,
                                   const std::string& dimension);
 
-}  // namespace isobar::detail
+}  // namespace isobar

@@ -17,7 +17,7 @@
 #include "coordinates.hpp"
 #include "time_text.hpp"
 
-namespace isobar::detail {
+namespace isobar {
 namespace {
 
 using Test = std::function<bool(const VariableInfo&)>;
@@ -158,9 +158,9 @@ std::vector<int64_t> seconds_of(const NetcdfFile& file, const std::string& name,
   for (int64_t i = 0; i < values.numbers.numel(); ++i) {
     const double value = data[i] * unit;
     if (!(std::abs(value) < kLongestPeriod)) {
-      throw DataError(join(file.path(), ": coordinate '", name, "': value ", i, " of ",
-                           values.numbers.numel(), " is ",
-                           std::isnan(value) ? "missing" : "no length of time"));
+      throw DataError(detail::join(file.path(), ": coordinate '", name, "': value ", i, " of ",
+                                   values.numbers.numel(), " is ",
+                                   std::isnan(value) ? "missing" : "no length of time"));
     }
     seconds.push_back(std::llround(value));
   }
@@ -230,17 +230,17 @@ TimeAxis read_time_axis(const NetcdfFile& file, const TimeNames& names,
     }
   } catch (const DataError& error) {
     if (std::string(error.what()).starts_with(file.path())) throw;
-    throw DataError(join(file.path(), ": coordinate '", main, "': ", error.what()));
+    throw DataError(detail::join(file.path(), ": coordinate '", main, "': ", error.what()));
   }
   if (axis.times.empty()) {
-    throw DataError(join(file.path(), ": coordinate '", main, "' has no times"));
+    throw DataError(detail::join(file.path(), ": coordinate '", main, "' has no times"));
   }
   if (axis.dimensions.size() > 2) {
-    throw DataError(join(file.path(), ": coordinate '", main, "' lies along ",
-                         axis.dimensions.size(),
-                         " dimensions, of which two are read; choose a "
-                         "value of one with data.select.",
-                         axis.dimensions.back(), "=VALUE"));
+    throw DataError(detail::join(file.path(), ": coordinate '", main, "' lies along ",
+                                 axis.dimensions.size(),
+                                 " dimensions, of which two are read; choose a "
+                                 "value of one with data.select.",
+                                 axis.dimensions.back(), "=VALUE"));
   }
   const VariableInfo& period = file.variable(names.valid.empty() ? names.period : main);
   for (const std::string& name : axis.dimensions) {
@@ -255,4 +255,4 @@ TimeAxis read_time_axis(const NetcdfFile& file, const TimeNames& names,
   return axis;
 }
 
-}  // namespace isobar::detail
+}  // namespace isobar

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-namespace isobar::detail {
+namespace isobar {
 
 /// The variables that say when a variable's fields are valid.
 struct TimeNames {
@@ -40,4 +40,4 @@ struct TimeAxis {
 TimeAxis read_time_axis(const NetcdfFile& file, const TimeNames& names,
                         const std::map<std::string, int64_t>& selected);
 
-}  // namespace isobar::detail
+}  // namespace isobar

@@ -10,14 +10,13 @@
 #include <regex>
 
 namespace isobar {
-namespace detail {
 namespace {
 
 /// std::regex recurses, so what a damaged file gives is kept short.
 constexpr std::size_t kLongestText = 200;
 
 /// Year, month, day; then hour, minute and seconds; then a zone.
-const std::regex& moment_pattern() {
+const std::regex& date_pattern() {
   static const std::regex pattern(
       R"(^\s*([+-]?\d{1,6})-(\d{1,2})-(\d{1,2}))"
       R"((?:[T\s]\s*(\d{1,2})(?::(\d{1,2})(?::(\d{1,2}(?:\.\d*)?))?)?)?)"
@@ -26,7 +25,7 @@ const std::regex& moment_pattern() {
   return pattern;
 }
 
-struct Moment {
+struct DateInZone {
   CalendarDate date;
   int64_t zone_seconds = 0;
 };
@@ -44,20 +43,20 @@ int64_t zone_seconds(std::string text) {
   return sign * (3600 * hours + (minutes.empty() ? 0 : 60 * std::stoll(minutes)));
 }
 
-std::optional<Moment> parse_moment(std::string_view text) {
+std::optional<DateInZone> parse_date(std::string_view text) {
   const std::string copy(text.substr(0, kLongestText));
   std::smatch part;
-  if (!std::regex_match(copy, part, moment_pattern())) return std::nullopt;
+  if (!std::regex_match(copy, part, date_pattern())) return std::nullopt;
   const int64_t hour = number(part[4]);
   const int64_t minute = number(part[5]);
   const double second = part[6].matched ? std::stod(part[6].str()) : 0;
   if (hour > 24 || minute > 59 || second >= 61) return std::nullopt;
-  Moment moment;
-  moment.date = {number(part[1]), static_cast<int>(number(part[2])),
+  DateInZone parsed;
+  parsed.date = {number(part[1]), static_cast<int>(number(part[2])),
                  static_cast<int>(number(part[3])),
                  3600 * hour + 60 * minute + static_cast<int64_t>(std::llround(second))};
-  moment.zone_seconds = zone_seconds(part[7].str());
-  return moment;
+  parsed.zone_seconds = zone_seconds(part[7].str());
+  return parsed;
 }
 
 double unit_seconds(const std::string& unit, std::string_view units) {
@@ -71,7 +70,7 @@ double unit_seconds(const std::string& unit, std::string_view units) {
     return 1e-3;
   if (unit == "microseconds" || unit == "microsecond") return 1e-6;
   if (unit == "nanoseconds" || unit == "nanosecond") return 1e-9;
-  throw DataError(join(
+  throw DataError(detail::join(
       "time units '", units, "': unit '", unit,
       "' is not supported; known: days, hours, minutes, seconds and their parts to nanoseconds"));
 }
@@ -92,17 +91,16 @@ TimeUnits parse_time_units(std::string_view units) {
   const std::string copy(units.substr(0, kLongestText));
   std::smatch part;
   if (!std::regex_match(copy, part, pattern)) {
-    throw DataError(join("time units '", units, "' are not of the form 'hours since 1900-01-01'"));
+    throw DataError(
+        detail::join("time units '", units, "' are not of the form 'hours since 1900-01-01'"));
   }
   const double seconds = unit_seconds(lowered(part[1].str()), units);
-  const auto moment = parse_moment(part[2].str());
-  if (!moment) {
-    throw DataError(join("time units '", units, "': '", part[2].str(), "' is not a date"));
+  const auto parsed = parse_date(part[2].str());
+  if (!parsed) {
+    throw DataError(detail::join("time units '", units, "': '", part[2].str(), "' is not a date"));
   }
-  return {seconds, moment->date, moment->zone_seconds};
+  return {seconds, parsed->date, parsed->zone_seconds};
 }
-
-}  // namespace detail
 
 std::string format_time(int64_t seconds, Calendar calendar) {
   const CalendarDate date = to_date(seconds, calendar);
@@ -114,10 +112,10 @@ std::string format_time(int64_t seconds, Calendar calendar) {
 }
 
 int64_t parse_time(std::string_view text, Calendar calendar) {
-  const auto moment = detail::parse_moment(text);
-  ISOBAR_CHECK(moment, "time '", text, "' is not of the form 2019-03-25 or 2019-03-25T06:00");
+  const auto parsed = parse_date(text);
+  ISOBAR_CHECK(parsed, "time '", text, "' is not of the form 2019-03-25 or 2019-03-25T06:00");
   try {
-    return to_seconds(moment->date, calendar) - moment->zone_seconds;
+    return to_seconds(parsed->date, calendar) - parsed->zone_seconds;
   } catch (const DataError& error) {
     throw UsageError(detail::join("time '", text, "': ", error.what()));
   }

@@ -8,7 +8,7 @@
 #include <string>
 #include <string_view>
 
-namespace isobar::detail {
+namespace isobar {
 
 std::string lowered(std::string_view text);
 
@@ -25,4 +25,4 @@ double parse_time_unit(std::string_view unit);
 /// Throws DataError that names the part it cannot read.
 TimeUnits parse_time_units(std::string_view units);
 
-}  // namespace isobar::detail
+}  // namespace isobar

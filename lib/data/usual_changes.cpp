@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <limits>
 
-namespace isobar::detail {
+namespace isobar {
 namespace {
 
 constexpr double kFarChange = 3;
@@ -77,4 +77,4 @@ std::vector<int64_t> unusual_repeats(const std::vector<Repeat>& fields) {
   return positions;
 }
 
-}  // namespace isobar::detail
+}  // namespace isobar

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <vector>
 
-namespace isobar::detail {
+namespace isobar {
 
 /// From which root mean square on the change of a field over a step is far larger than others of
 /// the variable.
@@ -25,4 +25,4 @@ enum class Repeat { unknown, changed, unchanged };
 /// that of the sea's temperature may come once a day, a mask never changes.
 std::vector<int64_t> unusual_repeats(const std::vector<Repeat>& fields);
 
-}  // namespace isobar::detail
+}  // namespace isobar

@@ -10,7 +10,7 @@
 #include <limits>
 #include <vector>
 
-namespace isobar::detail {
+namespace isobar {
 namespace {
 
 // The sign, the exponent and three bits of the fraction.
@@ -50,8 +50,7 @@ FarValues far(const Part& few, const Part& others) {
 std::string text_of(const FarValues& far) {
   return fmt::format(
       "{} values from {:.6g} to {:.6g}, far outside all others, {:.6g} to {:.6g} (a fill value "
-      "would "
-      "have to be the variable's _FillValue)",
+      "would have to be the variable's _FillValue)",
       far.count, far.minimum, far.maximum, far.others_minimum, far.others_maximum);
 }
 
@@ -72,11 +71,11 @@ void ValueBins::add(const at::Tensor& field, int64_t time) {
   int64_t v = 0;
   for (int64_t i = 0; i < all; ++i) {
     if (!std::isnan(x[i])) {
-      const int64_t place = v * kBins + bin_of(x[i]);
-      ++count[place];
-      first[place] = std::min(first[place], time);
-      low[place] = std::min<double>(low[place], x[i]);
-      high[place] = std::max<double>(high[place], x[i]);
+      const int64_t bin = v * kBins + bin_of(x[i]);
+      ++count[bin];
+      first[bin] = std::min(first[bin], time);
+      low[bin] = std::min<double>(low[bin], x[i]);
+      high[bin] = std::max<double>(high[bin], x[i]);
     }
     v = v + 1 == variables ? 0 : v + 1;
   }
@@ -84,12 +83,11 @@ void ValueBins::add(const at::Tensor& field, int64_t time) {
 
 std::optional<FarValues> ValueBins::far_values(int64_t variable) const {
   std::vector<Part> bins;
-  for (int64_t place = variable * kBins; place < (variable + 1) * kBins; ++place) {
-    const auto count = counts.const_data_ptr<int64_t>()[place];
+  for (int64_t bin = variable * kBins; bin < (variable + 1) * kBins; ++bin) {
+    const auto count = counts.const_data_ptr<int64_t>()[bin];
     if (count == 0) continue;
-    bins.push_back({count, first_times.const_data_ptr<int64_t>()[place],
-                    minima.const_data_ptr<double>()[place],
-                    maxima.const_data_ptr<double>()[place]});
+    bins.push_back({count, first_times.const_data_ptr<int64_t>()[bin],
+                    minima.const_data_ptr<double>()[bin], maxima.const_data_ptr<double>()[bin]});
   }
   // What lies above each bin.
   std::vector<Part> above(bins.size() + 1);
@@ -109,4 +107,4 @@ std::optional<FarValues> ValueBins::far_values(int64_t variable) const {
   return std::nullopt;
 }
 
-}  // namespace isobar::detail
+}  // namespace isobar

@@ -7,7 +7,7 @@
 #include <optional>
 #include <string>
 
-namespace isobar::detail {
+namespace isobar {
 
 /// A few of a variable's values that lie far outside all others, on one side.
 struct FarValues {
@@ -43,4 +43,4 @@ class ValueBins {
   at::Tensor maxima;
 };
 
-}  // namespace isobar::detail
+}  // namespace isobar

@@ -165,6 +165,22 @@ TEST(Axes, WithoutUnitsAreTakenForDegreesWithAWord) {
   EXPECT_TRUE(contains(dataset.warnings()[0], "'latitude' has no units: degrees are assumed"));
 }
 
+TEST(Axes, ThatSeemToHaveChangedPlacesAreTold) {
+  // By their units: what is called longitude counts northward.
+  const auto swapped = read({.latitude_units = "degrees_east", .longitude_units = "degrees_north"});
+  EXPECT_EQ(swapped.latitudes(), (Values{1, 0, -1}));
+  ASSERT_EQ(swapped.warnings().size(), 2);
+  EXPECT_TRUE(contains(swapped.warnings()[0],
+                       "latitude 'longitude' has the name of a longitude; check that the axes"))
+      << swapped.warnings()[0];
+  EXPECT_TRUE(contains(swapped.warnings()[1], "longitude 'latitude' has the name of a latitude"));
+  const auto odd = read({.latitude_units = "degrees_east", .standard_name = "latitude"});
+  EXPECT_EQ(odd.latitudes(), (Values{50, 49})) << "the standard name decides";
+  ASSERT_EQ(odd.warnings().size(), 1);
+  EXPECT_TRUE(contains(odd.warnings()[0], "has the units (degrees_east) of a longitude"))
+      << odd.warnings()[0];
+}
+
 TEST(Axes, InOtherUnitsAreRefused) {
   EXPECT_TRUE(contains(refusal({.latitude_units = "m"}), "'latitude' is in 'm'; wanted degrees"));
   EXPECT_TRUE(contains(refusal({.longitude_units = "1"}), "'longitude' is in '1'"));

@@ -115,6 +115,12 @@ TEST(Decoding, MasksNetcdfsDefaultFillWhereTheFileGivesNone) {
   const NcVariable variable{.name = "x", .dimensions = {"x"}, .values = {fill, 1}};
   EXPECT_TRUE(same(round_trip(variable, {}), at::tensor({kNan, 1.0F})));
   EXPECT_FALSE(std::isnan(round_trip(variable, {{"_FillValue", -1}})[0].item<float>()));
+  for (const auto& [type, number] : {std::pair{H5T_STD_I16LE, -32767.0},
+                                     {H5T_STD_U16LE, 65535.0},
+                                     {H5T_STD_I32LE, -2147483647.0}}) {
+    const NcVariable whole{.name = "x", .dimensions = {"x"}, .values = {number, 1}, .type = type};
+    EXPECT_TRUE(same(round_trip(whole, {}).to(at::kFloat), at::tensor({kNan, 1.0F}))) << number;
+  }
 }
 
 TEST(Decoding, KeepsTheDefaultFillMissingBesideMissingValue) {

@@ -142,6 +142,9 @@ TEST_F(Scans, AreOfThePeriodsThatTheyWereMadeFor) {
   const auto scan = scan_all(write(50, wave), {.periods = {hours(0, 40)}, .times = {}});
   EXPECT_EQ(scan.fields(), 40);
   EXPECT_THROW(scan.statistics(hours(0, 20)), UsageError);
+  const auto two = scan_all(write(50, wave), {.periods = {hours(0, 40), hours(40, 50)}});
+  EXPECT_EQ(two.statistics(hours(0, 40))[0].values.count, 40 * kPoints);
+  EXPECT_EQ(two.statistics(hours(40, 50))[0].values.count, 10 * kPoints);
 }
 
 TEST_F(Scans, ReadEachFieldOnceAndTell) {
@@ -161,11 +164,16 @@ TEST_F(Scans, NameValuesFarOutsideAllOthers) {
   const auto dataset =
       write(48, [](int64_t t, int64_t p) { return t >= 5 && p == 1 ? -999 : wave(t, p); });
   const auto text = only(scan_all(dataset, {.periods = {hours(0, 48)}, .times = {}}));
-  EXPECT_NE(
-      text.find("'t': 43 values from -999 to -999, first at 2019-03-01T05:00, lie far outside "
-                "all others, 277 to "),
-      std::string::npos)
+  EXPECT_NE(text.find("'t' has 43 values from -999 to -999, far outside all others, 277 to "),
+            std::string::npos)
       << text;
+  EXPECT_NE(text.find(", first at 2019-03-01T05:00"), std::string::npos) << text;
+  const auto celsius =
+      write(48, [](int64_t t, int64_t p) { return t >= 5 && p == 1 ? -999 : wave(t, p) - 281; });
+  EXPECT_NE(only(scan_all(celsius, {.periods = {hours(0, 48)}, .times = {}}))
+                .find("43 values from -999 to -999"),
+            std::string::npos)
+      << "below negative values as well as positive ones";
 }
 
 TEST_F(Scans, TakeWeatherForWeather) {
@@ -257,6 +265,19 @@ TEST_F(Scans, FindMissingValues) {
   EXPECT_EQ(scan.statistics(hours(0, 48)).front().missing, 2);
   EXPECT_EQ(scan.first_missing(0, {hour(29), hour(30)}), hour(30));
   EXPECT_FALSE(scan.first_missing(0, {hour(29), hour(31)}));
+}
+
+TEST_F(Scans, KnowWhereAVariableHasAnyValue) {
+  const auto dataset = write(
+      48,
+      [](int64_t t, int64_t p) {
+        return t >= 30 || (t == 29 && p > 0) ? std::nan("") : wave(t, p);
+      },
+      true);
+  const auto scan = scan_all(dataset, {.periods = {hours(0, 48)}, .times = {}});
+  EXPECT_TRUE(scan.has_value(0, {hour(29), hour(30)})) << "at one point";
+  EXPECT_FALSE(scan.has_value(0, {hour(30), hour(47)}));
+  EXPECT_FALSE(scan.has_value(0, {hour(60)})) << "of no time that was read";
 }
 
 TEST_F(Scans, TellOfFieldsThatAreTurned) {

@@ -11,9 +11,6 @@
 namespace isobar::field_series_test {
 namespace {
 
-using detail::FieldSeries;
-using detail::OddFields;
-
 constexpr int64_t kHours = 200;
 
 /// A wave that moves over a slope from north to south.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "data/file_summary.hpp"
+#include <isobar/data/file_summary.hpp>
 
 #include <gtest/gtest.h>
 
@@ -10,8 +10,6 @@
 
 namespace isobar::file_summary_test {
 namespace {
-
-using detail::summarize;
 
 TEST(FileSummary, TellsTheLeastTheGreatestAndWhatIsMissing) {
   const test::TemporaryFolder folder;
@@ -25,17 +23,27 @@ TEST(FileSummary, TellsTheLeastTheGreatestAndWhatIsMissing) {
   }
   const NetcdfFile file(folder / "a.nc");
   int64_t told = 0;
-  const auto v = summarize(file, file.variable("v"), [&](int64_t values) { told += values; });
+  const auto v =
+      summarize_variable(file, file.variable("v"), [&](int64_t values) { told += values; });
   EXPECT_EQ(v.minimum, -7);
   EXPECT_EQ(v.maximum, 3);
   EXPECT_EQ(v.missing, 2);
   EXPECT_EQ(v.values, 5);
   EXPECT_EQ(told, 5);
-  EXPECT_EQ(summarize(file, file.variable("scalar")).maximum, 4);
-  const auto gaps = summarize(file, file.variable("gaps"));
+  EXPECT_EQ(summarize_variable(file, file.variable("scalar")).maximum, 4);
+  const auto gaps = summarize_variable(file, file.variable("gaps"));
   EXPECT_EQ(gaps.missing, 5);
   EXPECT_TRUE(std::isnan(gaps.minimum));
-  EXPECT_FALSE(detail::has_numbers(file.variable("words")));
+  EXPECT_FALSE(has_numbers(file.variable("words")));
+}
+
+TEST(FileSummary, ShowsAMomentForANumberOfHours) {
+  VariableInfo time{.name = "time", .type = "float64"};
+  time.attributes["units"] = std::vector<std::string>{"hours since 2019-03-01"};
+  EXPECT_EQ(value_text(time, 30), "2019-03-02T06:00");
+  time.attributes["units"] = std::vector<std::string>{"furlongs since 2019-03-01"};
+  EXPECT_EQ(value_text(time, 30), "30");
+  EXPECT_EQ(value_text(time, std::nan("")), "-");
 }
 
 TEST(FileSummary, SaysWhyAVariableCannotBeRead) {
@@ -46,8 +54,9 @@ TEST(FileSummary, SaysWhyAVariableCannotBeRead) {
     writer.text("v", "scale_factor", "big");
   }
   const NetcdfFile file(folder / "a.nc");
-  EXPECT_NE(summarize(file, file.variable("v")).error.find("scale_factor is not one number"),
-            std::string::npos);
+  EXPECT_NE(
+      summarize_variable(file, file.variable("v")).error.find("scale_factor is not one number"),
+      std::string::npos);
 }
 
 }  // namespace

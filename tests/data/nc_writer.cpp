@@ -169,6 +169,13 @@ std::vector<double> weather_values(const WeatherFile& weather, int variable) {
       {"latitude", &weather.latitudes},
       {"longitude", &weather.longitudes}};
   std::vector<double> values;
+  if (weather.value) {  // in the usual order
+    const auto points = static_cast<int64_t>(weather.latitudes.size() * weather.longitudes.size());
+    for (const double hour : weather.hours) {
+      for (int64_t p = 0; p < points; ++p) values.push_back(weather.value(variable, hour, p));
+    }
+    return values;
+  }
   for (const double a : *axes.at(weather.order[0])) {
     for (const double b : *axes.at(weather.order[1])) {
       for (const double c : *axes.at(weather.order[2])) {
@@ -215,6 +222,22 @@ WeatherFile large_weather(int64_t hours) {
   for (int i = 0; i < 128; ++i) weather.latitudes.push_back(63 - i);
   for (int i = 0; i < 256; ++i) weather.longitudes.push_back(i - 128);
   return weather;
+}
+
+void write_with_levels(const std::string& path) {
+  NcWriter writer(path, {{"time", 2}, {"level", 2}, {"latitude", 2}, {"longitude", 2}});
+  const auto axis = [&](const char* name, const std::vector<double>& values, const char* units) {
+    writer.add({.name = name, .dimensions = {name}, .values = values});
+    writer.text(name, "units", units);
+  };
+  axis("time", {0, 1}, "hours since 2019-03-01");
+  axis("level", {850, 500}, "hPa");
+  axis("latitude", {50, 49}, "degrees_north");
+  axis("longitude", {0, 1}, "degrees_east");
+  writer.add({.name = "t",
+              .dimensions = {"time", "level", "latitude", "longitude"},
+              .values = std::vector<double>(16, 1)});
+  writer.attach_dimensions("t");
 }
 
 }  // namespace isobar::test

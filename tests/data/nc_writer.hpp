@@ -4,6 +4,7 @@
 #include <hdf5.h>
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -83,6 +84,8 @@ struct WeatherFile {
   int deflate = -1;
   /// Whether the variables may become longer or shorter.
   bool unlimited = false;
+  /// Of a variable's number, an hour and a point, in the order of the file; else weather_value().
+  std::function<double(int variable, double hour, int64_t point)> value = nullptr;
 };
 
 /// What write_weather stores of variable number v: a value that tells where it
@@ -90,6 +93,9 @@ struct WeatherFile {
 double weather_value(int variable, double hour, double latitude, double longitude);
 
 void write_weather(const std::string& path, const WeatherFile& weather);
+
+/// `t` at two times and two levels (850 and 500 hPa) on 2 x 2 points, 1 everywhere.
+void write_with_levels(const std::string& path);
 
 /// Hours of one variable on 128 x 256 points, whose fields are larger than what HDF5 keeps of a
 /// file by itself: of what is overwritten nothing is read any more.

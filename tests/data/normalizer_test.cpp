@@ -95,6 +95,24 @@ TEST(Normalizer, NamesAConstantVariable) {
   EXPECT_NO_THROW(Normalizer({"lsm"}, {constant}, {{"lsm", Normalization::none}}));
 }
 
+TEST(Normalizer, SaysWhatFloat32MakesOfAVariable) {
+  const auto words = [](double minimum, double maximum, double stdev) {
+    return message_of<DataError>([&] {
+      Normalizer({"p"},
+                 {{.mean = minimum, .stdev = stdev, .minimum = minimum, .maximum = maximum}});
+    });
+  };
+  const auto large = words(1e9, 1e9, 0);
+  EXPECT_NE(large.find("as float32, whose steps there are 64, so it has no scale"),
+            std::string::npos)
+      << large;
+  const auto small = words(0, 1e-39, 1e-40);
+  EXPECT_NE(
+      small.find("has a deviation of 1e-40 (minimum 0, maximum 1e-39), too small for float32"),
+      std::string::npos)
+      << small;
+}
+
 TEST(Normalizer, NamesUnknownMethodsAndVariables) {
   EXPECT_EQ(parse_normalization("min_max"), Normalization::min_max);
   EXPECT_NE(message_of<UsageError>([] { parse_normalization("mean_sdt"); }).find("'mean_std'"),

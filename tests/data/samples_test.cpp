@@ -87,6 +87,22 @@ TEST_F(Samples, NeedAllTargetsWithinThePeriod) {
   EXPECT_EQ(set.target_times(), (std::vector<int64_t>{hour(12), hour(13), hour(18), hour(19)}));
 }
 
+TEST_F(Samples, BelongToThePeriodOfTheHoursThatCount) {
+  const SampleOptions last{.input_hours = {0}, .target_hours = {6, 12}, .period_hours = {12}};
+  EXPECT_EQ(analysis_hours(last, hours(12, 20)), (std::vector<int64_t>{0, 1, 2, 3, 4, 5, 6, 7}));
+  const SampleSet set(dataset_, normalizer_, last, hours(12, 20));
+  EXPECT_EQ(set.target_times().front(), hour(12));
+  EXPECT_EQ(set.target_times().back(), hour(19));
+  const auto use = sample_use(set, hours(12, 20));
+  EXPECT_EQ(use.used, 8);
+  EXPECT_EQ(use.whole, 8);
+  EXPECT_EQ(set.get({0}).target.size(1), 2) << "all steps on the way";
+  EXPECT_NE(message_of<UsageError>([&] {
+              SampleSet(dataset_, normalizer_, {.period_hours = {7}}, hours(0, 72));
+            }).find("hour 7 of period_hours is no target hour"),
+            std::string::npos);
+}
+
 TEST_F(Samples, HoldTheFieldsOfTheirHours) {
   SampleOptions options{.input_hours = {-6, 0},
                         .target_hours = {1, 6},
@@ -238,6 +254,14 @@ TEST_F(Samples, RefuseWhatMakesNoSample) {
       message_of<DataError>([&] { SampleSet(dataset_, normalizer_, small_, hours(100, 200)); });
   EXPECT_NE(message.find("no sample from 2019-03-05T04:00 to 2019-03-09T08:00"), std::string::npos)
       << message;
+  EXPECT_NE(message.find("none has its target hour 6 in the period"), std::string::npos) << message;
+  auto early = small_;
+  early.input_hours = {-80, 0};
+  EXPECT_NE(
+      message_of<DataError>([&] {
+        SampleSet(dataset_, normalizer_, early, hours(0, 72));
+      }).find("of 64 analysis times none has its input hour -80 (data.input_hours) in the data"),
+      std::string::npos);
   EXPECT_THROW(SampleSet(dataset_, normalizer_, small_, hours(0, 72)).get({1000}), UsageError);
 }
 
@@ -251,13 +275,18 @@ TEST_F(Samples, SplitByTime) {
 }
 
 TEST_F(Samples, RefuseASplitThatSharesTargets) {
-  const std::string message = message_of<UsageError>([&] {
-    make_split(dataset_, normalizer_, small_,
-               {.train = hours(0, 36), .validation = hours(50, 60), .test = hours(35, 50)});
-  });
-  EXPECT_EQ(message,
+  const auto refused = [&](const SplitPeriods& periods) {
+    return message_of<UsageError>([&] { make_split(dataset_, normalizer_, small_, periods); });
+  };
+  EXPECT_EQ(refused({.train = hours(0, 36), .validation = hours(50, 60), .test = hours(35, 50)}),
             "split: train and test share 1 target times, the first 2019-03-02T11:00; make "
             "their periods disjoint");
+  EXPECT_EQ(refused({.train = hours(0, 36), .validation = hours(35, 50), .test = hours(50, 60)})
+                .substr(0, 44),
+            "split: train and validation share 1 target t");
+  EXPECT_EQ(refused({.train = hours(0, 36), .validation = hours(36, 50), .test = hours(49, 60)})
+                .substr(0, 43),
+            "split: validation and test share 1 target t");
 }
 
 TEST(Period, ComesFromTextWithoutItsEnd) {

@@ -72,6 +72,12 @@ class FieldScan {
   /// read.
   std::optional<int64_t> first_missing(int64_t variable, const std::vector<int64_t>& times) const;
 
+  /// Whether the variable has a value at one of `times` (seconds), of those that were read.
+  bool has_value(int64_t variable, const std::vector<int64_t>& times) const;
+
+  /// Whether suspicions() tell of values of the variable that are far outside all others.
+  bool has_far_values(int64_t variable) const;
+
   /// Sentences about what does not look like weather: values far outside all others (a fill value
   /// that nothing declares), fields that are the same everywhere where others of the variable are
   /// not, or the same as a step before for much longer than usual, and changes over a step that are

@@ -17,6 +17,9 @@ namespace isobar {
 struct SampleOptions {
   std::vector<int64_t> input_hours = {-18, -12, -6, 0};
   std::vector<int64_t> target_hours = {6};
+  /// Those of the target hours that decide to which period a sample belongs; empty for all. A
+  /// forecast that is scored at its last hour alone may begin before the period.
+  std::vector<int64_t> period_hours = {};
   /// Further fields to compare a forecast with, such as the value 24 h before
   /// its target.
   std::vector<int64_t> reference_hours = {};
@@ -48,9 +51,9 @@ struct Batch {
 /// The samples of a period.
 ///
 /// A time of the data set is an analysis time of the period if the data set has
-/// all its input, target and reference hours and all its targets lie within the
-/// period. Inputs and references may lie before the period begins: only what is
-/// learnt from, or scored, decides to which period a sample belongs.
+/// all its input, target and reference hours and all its targets (those of
+/// SampleOptions::period_hours) lie within the period. Inputs and references may lie before the
+/// period begins: only what is learnt from, or scored, decides to which period a sample belongs.
 ///
 /// A set of some rows has the same samples as one of all points, cut to these rows
 /// bit for bit, and reads and keeps little more than them: for ranks that share the
@@ -58,7 +61,8 @@ struct Batch {
 class SampleSet {
  public:
   /// Throws UsageError for options that make no sample, or a normalizer of
-  /// other variables, and DataError where the period has no analysis time.
+  /// other variables, and DataError where the period has no analysis time, which names the first
+  /// hour for want of which there is none.
   SampleSet(std::shared_ptr<const Dataset> dataset, Normalizer normalizer, SampleOptions options,
             Period period);
 
@@ -66,7 +70,11 @@ class SampleSet {
   const std::vector<int64_t>& times() const noexcept { return times_; }
   int64_t size() const noexcept { return static_cast<int64_t>(times_.size()); }
 
-  /// The target times of all samples, increasing, each once.
+  /// The target hours that lie within the period.
+  const std::vector<int64_t>& period_hours() const noexcept {
+    return options_.period_hours.empty() ? options_.target_hours : options_.period_hours;
+  }
+  /// The times of all samples at these hours, increasing, each once.
   std::vector<int64_t> target_times() const;
 
   /// The samples at the given positions of times(), in that order. Reads from
@@ -93,6 +101,7 @@ class SampleSet {
 
  private:
   bool usable(int64_t analysis_time, const Period& period) const;
+  [[noreturn]] void fail_without_sample(const Period& period) const;
   void find_columns();
   at::Tensor fields(const std::vector<int64_t>& times, const std::vector<int64_t>& hours) const;
   at::Tensor forcings(const std::vector<int64_t>& times, const std::vector<int64_t>& hours) const;
@@ -108,6 +117,9 @@ class SampleSet {
   at::Tensor latitudes_;
   at::Tensor longitudes_;
 };
+
+/// The target times that two sets have in common, increasing.
+std::vector<int64_t> shared_targets(const SampleSet& a, const SampleSet& b);
 
 /// Samples to learn from, to choose by, and to score once.
 struct Split {
