@@ -6,7 +6,7 @@
 
 #include <utility>
 
-namespace isobar::detail {
+namespace isobar {
 namespace {
 
 using torch::autograd::AutogradContext;
@@ -108,4 +108,4 @@ GraphConv::Result edge_messages(const MessageInputs& inputs,
   return {options.messages ? result[1] : at::Tensor(), result[0]};
 }
 
-}  // namespace isobar::detail
+}  // namespace isobar

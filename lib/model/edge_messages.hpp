@@ -5,7 +5,7 @@
 
 #include "model/message_pass.hpp"
 
-namespace isobar::detail {
+namespace isobar {
 
 /// Messages [B, E, C] (undefined unless wanted) and their sums [B, N, C]. Differentiable once.
 /// `exchange` may be null: all sources are own.
@@ -14,4 +14,4 @@ GraphConv::Result edge_messages(const MessageInputs& inputs,
                                 const std::shared_ptr<HaloExchange>& exchange,
                                 const MessageOptions& options);
 
-}  // namespace isobar::detail
+}  // namespace isobar

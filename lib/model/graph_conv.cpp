@@ -22,10 +22,9 @@ GraphConv::Result GraphConv::forward(const at::Tensor& sources, const at::Tensor
                "GraphConv: the index is of ", wanted, " destinations and ", count, " edges, got ",
                destinations.sizes(), " and ",
                edges.parts.empty() ? at::IntArrayRef() : edges.parts.front().sizes());
-  detail::MessageInputs inputs{
-      sources, destinations, edges.parts, edge_mlp_->ordered_parameters(), {}};
+  MessageInputs inputs{sources, destinations, edges.parts, edge_mlp_->ordered_parameters(), {}};
   if (edges.embedding) inputs.embedding = edges.embedding->ordered_parameters();
-  return detail::edge_messages(
+  return edge_messages(
       inputs, options.index, options.exchange,
       {.activations = options.activations, .messages = messages == Messages::wanted});
 }

@@ -1,4 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
+// A GraphConv's passes over its edges, called by the function of autograd in edge_messages.cpp: one
+// object a pass, on that pass's thread.
+//
+// Chunks come in the order of EdgeIndex, those that read other ranks' rows last, and backwards the
+// other way round. So the exchange goes on beside the chunks that need nothing of it: forwards
+// these come before wait(); backwards the halo's gradients are complete, and on their way, before
+// they begin. From start() to wait() the halo's rows are the exchange's, and no such chunk touches
+// them. Each pass makes exactly one exchange, whatever chunks a rank has: its peers wait for its
+// part.
 #include "model/message_pass.hpp"
 
 #include <ATen/ATen.h>
@@ -8,7 +17,7 @@
 
 #include "model/mlp_kernels.hpp"
 
-namespace isobar::detail {
+namespace isobar {
 namespace {
 
 /// The sample's matrix of [B or 1, rows, columns].
@@ -38,7 +47,7 @@ MessagePass::MessagePass(MessageInputs inputs, const EdgeIndex& index, HaloExcha
 
 /// What the backward pass has come to.
 struct MessagePass::Gradients {
-  at::Tensor at_messages, at_sums;        ///< given; the first may be undefined
+  at::Tensor grad_messages, grad_sums;    ///< given; the first may be undefined
   at::Tensor sources, destinations, far;  ///< far: of the wide type, halo included
   std::vector<at::Tensor> parts;          ///< of the edges, as far as wanted
   at::Tensor state;                       ///< of one chunk's embedded edges
@@ -84,12 +93,12 @@ void MessagePass::embed(const EdgeChunk& chunk) {
   embedding_->finish(tape, activated, {}, state);
 }
 
-void MessagePass::embed_again(const EdgeChunk& chunk) {
+void MessagePass::recompute_embedding(const EdgeChunk& chunk) {
   if (!embedding_) return;
-  MlpAgain again = embedding_again_.first_rows(chunk.edges);
+  RecomputedMlp recomputed = recomputed_embedding_.first_rows(chunk.edges);
   at::Tensor state = state_.narrow(0, 0, chunk.edges);
-  embedding_->start_again(parts_of(chunk), again);
-  embedding_->finish_again(again, state);
+  embedding_->recompute_start(parts_of(chunk), recomputed);
+  embedding_->recompute_finish(recomputed, state);
 }
 
 /// The first Linear of a chunk, from what was projected, into `rows`, and its GELU.
@@ -120,9 +129,9 @@ void MessagePass::make_scratch() {
 
 void MessagePass::make_backward_scratch() {
   const auto rows = [&] { return at::empty({chunk_edges_, channels()}, like_); };
-  if (!keeps()) again_ = core_.make_again(chunk_edges_, like_);
+  if (!keeps()) recomputed_ = core_.make_recomputed(chunk_edges_, like_);
   if (embedding_) {
-    embedding_again_ = embedding_->make_again(chunk_edges_, like_);
+    recomputed_embedding_ = embedding_->make_recomputed(chunk_edges_, like_);
     state_ = rows();
   }
   scratch_ = core_.make_scratch(chunk_edges_, like_, options_.activations);
@@ -178,6 +187,17 @@ MessagePass::Gradients MessagePass::start_gradients(const Given& given) const {
   return g;
 }
 
+// The adjoint of what GraphConv computes for an edge e from source j to destination i,
+//     near_i = W1 x_i + b,  far_j = W2 x_j,  z_e = near_i + far_j + W3 s_e,
+//     m_e = s_e + M(z_e),   a_i = the sum of m_e over the edges into i,
+// where s is the edges' state and M the Mlp after its first Linear. With d for gradients,
+//     dm_e = what is given at m_e, + da_i,     dz_e from MlpCore::backward(),
+//     ds_e = dm_e + W3' dz_e,                  dW3 += dz_e s_e',
+//     dnear_i = the sum of dz_e into i,        dx_i = W1' dnear_i,   dW1 += dnear_i x_i',
+//     dfar_j = the sum of dz_e out of j,       dx_j = W2' dfar_j,    dW2 += dfar_j x_j'.
+// Where the forward pass multiplies nodes and then gathers, this sums over edges and then
+// multiplies: products are by node. Sources have edges in several chunks and other ranks' edges,
+// so theirs wait for finish_sources().
 void MessagePass::sample_backward(const EdgeChunk& chunk, int64_t sample, const MlpTape& kept,
                                   const at::Tensor& far, Gradients& g) {
   const int64_t c = channels();
@@ -189,51 +209,53 @@ void MessagePass::sample_backward(const EdgeChunk& chunk, int64_t sample, const 
   };
   const at::Tensor state = state_of(chunk, sample);
   MlpScratch scratch = scratch_.first_rows(chunk.edges);
-  at::Tensor at_message = message_.narrow(0, 0, chunk.edges);
-  add_gathered(g.at_messages.defined() ? of_chunk(sample_of(g.at_messages, sample)) : at::Tensor(),
-               of_nodes(g.at_sums[sample]), of_chunk(index_.destination()), chunk.first_destination,
-               at_message);
-  const std::vector<MlpCore::FirstInput> of_state{{scratch.at_first, state, 2 * c}};
+  at::Tensor grad_message = message_.narrow(0, 0, chunk.edges);
+  add_gathered(
+      g.grad_messages.defined() ? of_chunk(sample_of(g.grad_messages, sample)) : at::Tensor(),
+      of_nodes(g.grad_sums[sample]), of_chunk(index_.destination()), chunk.first_destination,
+      grad_message);
+  const std::vector<MlpCore::FirstInput> of_state{{scratch.grad_first, state, 2 * c}};
   if (keeps()) {
-    core_.backward(rows_of(kept, kept, chunk, sample), at_message, scratch, of_state);
+    core_.backward(rows_of(kept, kept, chunk, sample), grad_message, scratch, of_state);
   } else {
-    MlpAgain again = again_.first_rows(chunk.edges);
+    RecomputedMlp recomputed = recomputed_.first_rows(chunk.edges);
     at::Tensor unwanted;
-    start(chunk, sample, far, again.first_slope, again.first, GeluLeaves::slope);
-    core_.finish_again(again, unwanted);
-    core_.backward(again, at_message, scratch, of_state);
+    start(chunk, sample, far, recomputed.first_slope, recomputed.first, GeluLeaves::slope);
+    core_.recompute_finish(recomputed, unwanted);
+    core_.backward(recomputed, grad_message, scratch, of_state);
   }
 
   if (g.state.defined()) {
     at::Tensor to =
         embedding_ ? g.state.narrow(0, 0, chunk.edges) : of_chunk(sample_of(g.parts[0], sample));
-    if (shares_state()) to.add_(at_message);
-    linear({scratch.at_first, core_.first_backward(2 * c, c)}, shares_state() ? to : at_message,
+    if (shares_state()) to.add_(grad_message);
+    linear({scratch.grad_first, core_.first_backward(2 * c, c)}, shares_state() ? to : grad_message,
            to);
   }
   at::Tensor near = near_.narrow(0, 0, chunk.destinations);
-  sum_segments(scratch.at_first,
+  sum_segments(scratch.grad_first,
                index_.offsets().narrow(0, chunk.first_destination, chunk.destinations + 1), near);
   core_.add_first_gradient({near, of_nodes(sample_of(in_.destinations, sample)), 0});
-  at::Tensor at_destinations = of_nodes(sample_of(g.destinations, sample));
-  linear({near, core_.first_backward(0, c)}, at_destinations, at_destinations);
-  at::Tensor at_far = sample_of(g.far, sample);
-  add_segments(scratch.at_first, of_chunk(index_.source_order()), chunk.first_edge,
+  at::Tensor grad_destinations = of_nodes(sample_of(g.destinations, sample));
+  linear({near, core_.first_backward(0, c)}, grad_destinations, grad_destinations);
+  at::Tensor grad_far = sample_of(g.far, sample);
+  add_segments(scratch.grad_first, of_chunk(index_.source_order()), chunk.first_edge,
                index_.chunk_source_offsets().narrow(0, chunk.first_source, chunk.sources + 1),
-               index_.chunk_sources().narrow(0, chunk.first_source, chunk.sources), at_far);
+               index_.chunk_sources().narrow(0, chunk.first_source, chunk.sources), grad_far);
 }
 
 void MessagePass::embedding_backward(const EdgeChunk& chunk, Gradients& g) {
   MlpScratch scratch = scratch_.first_rows(chunk.edges);
   const auto parts = parts_of(chunk);
-  embedding_->backward(embedding_again_.first_rows(chunk.edges), g.state.narrow(0, 0, chunk.edges),
-                       scratch, MlpCore::first_inputs(scratch.at_first, parts));
+  embedding_->backward(recomputed_embedding_.first_rows(chunk.edges),
+                       g.state.narrow(0, 0, chunk.edges), scratch,
+                       MlpCore::first_inputs(scratch.grad_first, parts));
   int64_t column = 0;
   for (size_t i = 0; i < parts.size(); ++i) {
     const int64_t width = parts[i].size(1);
     if (g.parts[i].defined()) {
       at::Tensor to = g.parts[i][0].narrow(0, chunk.first_edge, chunk.edges);
-      linear({scratch.at_first, embedding_->first_backward(column, width)}, {}, to);
+      linear({scratch.grad_first, embedding_->first_backward(column, width)}, {}, to);
     }
     column += width;
   }
@@ -241,7 +263,7 @@ void MessagePass::embedding_backward(const EdgeChunk& chunk, Gradients& g) {
 
 void MessagePass::chunk_backward(const EdgeChunk& chunk, const MlpTape& kept, const at::Tensor& far,
                                  Gradients& g) {
-  embed_again(chunk);
+  recompute_embedding(chunk);
   if (embedding_ && shares_state()) g.state.zero_();
   for (int64_t sample = 0; sample < samples_; ++sample) {
     sample_backward(chunk, sample, kept, far, g);
@@ -270,8 +292,9 @@ MessageInputs MessagePass::backward(const Kept& kept, const Given& given) {
     if (kept.halo.defined()) far.narrow(1, own(), halo_rows()).copy_(kept.halo);
   }
   Gradients g = start_gradients(given);
-  // Chunks that read other ranks' rows come last: their gradients leave while the others are
-  // computed.
+  // Chunks that read other ranks' rows are the last, and here the first: nothing is added to the
+  // halo after them, so that it leaves while the others are computed. What peers send is added to
+  // own rows in wait(), after this rank's own sums: in the same order, hence bits, in each run.
   PendingHalo pending;
   bool started = exchange_ == nullptr;
   const auto& chunks = index_.chunks();
@@ -289,4 +312,4 @@ MessageInputs MessagePass::backward(const Kept& kept, const Given& given) {
           embedding_ ? embedding_->gradients(in_.embedding) : std::vector<at::Tensor>()};
 }
 
-}  // namespace isobar::detail
+}  // namespace isobar

@@ -14,7 +14,7 @@
 #include "model/mlp_core.hpp"
 #include "model/mlp_kernels.hpp"
 
-namespace isobar::detail {
+namespace isobar {
 
 /// What a GraphConv computes from; see there.
 struct MessageInputs {
@@ -73,7 +73,7 @@ class MessagePass {
   std::vector<at::Tensor> parts_of(const EdgeChunk& chunk) const;
   at::Tensor state_of(const EdgeChunk& chunk, int64_t sample) const;
   void embed(const EdgeChunk& chunk);
-  void embed_again(const EdgeChunk& chunk);
+  void recompute_embedding(const EdgeChunk& chunk);
   void start(const EdgeChunk& chunk, int64_t sample, const at::Tensor& far, at::Tensor& rows,
              at::Tensor& activated, GeluLeaves leaves);
   void make_scratch();
@@ -98,8 +98,8 @@ class MessagePass {
   // Rows of one chunk.
   at::Tensor near_, activated_, state_, message_;
   MlpTape tape_, embedding_tape_;
-  MlpAgain again_, embedding_again_;
+  RecomputedMlp recomputed_, recomputed_embedding_;
   MlpScratch scratch_;
 };
 
-}  // namespace isobar::detail
+}  // namespace isobar

@@ -42,18 +42,18 @@ at::Tensor Mlp::forward(const at::Tensor& x) const {
   auto shape = x.sizes().vec();
   shape.back() = third_->bias.size(0);
   const at::Tensor rows = x.reshape({1, -1, x.size(-1)});
-  return detail::mlp_rows({rows}, ordered_parameters(), {}).view(shape);
+  return mlp_rows({rows}, ordered_parameters(), {}).view(shape);
 }
 
 at::Tensor Mlp::forward(const std::vector<at::Tensor>& parts, const RowOptions& options) const {
-  return detail::mlp_rows(parts, ordered_parameters(), options);
+  return mlp_rows(parts, ordered_parameters(), options);
 }
 
 at::Tensor Mlp::forward_repeated(const at::Tensor& x, const RowOptions& options) const {
   auto parameters = ordered_parameters();
   const int64_t half = x.size(-1);
   parameters[0] = first_->weight.narrow(1, 0, half) + first_->weight.narrow(1, half, half);
-  return detail::mlp_rows({x}, parameters, options);
+  return mlp_rows({x}, parameters, options);
 }
 
 }  // namespace isobar

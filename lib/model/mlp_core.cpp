@@ -1,11 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
+// An Mlp's arithmetic over some rows, for mlp_rows.cpp (graph nodes, embeddings) and
+// message_pass.cpp (edges). One object serves one pass, on the thread of that pass: the matrices
+// that it needs it makes when they are first asked for, without a lock. Threads share out blocks of
+// rows inside the kernels.
+//
+// A pass calls it chunk after chunk, and the parameters' gradients are sums over all of them. They
+// are kept in float64 and rounded to the parameters' type once, at the end: in 16 bits such a sum
+// would soon stand still, and in float32 it would lose digits with every further chunk.
 #include "model/mlp_core.hpp"
 
 #include <ATen/ATen.h>
 
 #include <algorithm>
 
-namespace isobar::detail {
+namespace isobar {
 namespace {
 
 at::Tensor first_rows(const at::Tensor& x, int64_t count) {
@@ -20,15 +28,15 @@ MlpTape MlpTape::rows(int64_t begin, int64_t count) const {
 }
 
 MlpScratch MlpScratch::first_rows(int64_t count) const {
-  return {detail::first_rows(first, count), detail::first_rows(second, count),
-          detail::first_rows(at_first, count), detail::first_rows(at_second, count),
-          detail::first_rows(at_third, count)};
+  return {isobar::first_rows(first, count), isobar::first_rows(second, count),
+          isobar::first_rows(grad_first, count), isobar::first_rows(grad_second, count),
+          isobar::first_rows(grad_third, count)};
 }
 
-MlpAgain MlpAgain::first_rows(int64_t count) const {
-  return {detail::first_rows(first, count), detail::first_rows(second, count),
-          detail::first_rows(first_slope, count), detail::first_rows(second_slope, count),
-          detail::first_rows(third, count)};
+RecomputedMlp RecomputedMlp::first_rows(int64_t count) const {
+  return {isobar::first_rows(first, count), isobar::first_rows(second, count),
+          isobar::first_rows(first_slope, count), isobar::first_rows(second_slope, count),
+          isobar::first_rows(third, count)};
 }
 
 MlpCore::MlpCore(const std::vector<at::Tensor>& parameters, const at::Tensor& like) {
@@ -60,7 +68,7 @@ MlpScratch MlpCore::make_scratch(int64_t rows, const at::TensorOptions& options,
   return scratch;
 }
 
-MlpAgain MlpCore::make_again(int64_t rows, const at::TensorOptions& options) const {
+RecomputedMlp MlpCore::make_recomputed(int64_t rows, const at::TensorOptions& options) const {
   const auto make = [&](int64_t width) { return at::empty({rows, width}, options); };
   return {make(hidden()), make(hidden()), make(hidden()), make(hidden()),
           has_norm() ? make(out()) : at::Tensor()};
@@ -105,8 +113,9 @@ void MlpCore::start(const std::vector<at::Tensor>& parts, MlpTape& tape,
   linear_gelu(first_operands(parts), first_bias_, tape.first, activated, GeluLeaves::rows);
 }
 
-void MlpCore::start_again(const std::vector<at::Tensor>& parts, MlpAgain& again) const {
-  linear_gelu(first_operands(parts), first_bias_, again.first_slope, again.first,
+void MlpCore::recompute_start(const std::vector<at::Tensor>& parts,
+                              RecomputedMlp& recomputed) const {
+  linear_gelu(first_operands(parts), first_bias_, recomputed.first_slope, recomputed.first,
               GeluLeaves::slope);
 }
 
@@ -123,36 +132,42 @@ void MlpCore::finish(MlpTape& tape, at::Tensor& activated, const at::Tensor& res
   if (residual.defined()) out.add_(residual);
 }
 
-void MlpCore::finish_again(MlpAgain& again, at::Tensor& out) const {
-  linear_gelu({{again.first, made(second_forward_, second_.t())}}, second_bias_, again.second_slope,
-              again.second, GeluLeaves::slope);
+void MlpCore::recompute_finish(RecomputedMlp& recomputed, at::Tensor& out) const {
+  linear_gelu({{recomputed.first, made(second_forward_, second_.t())}}, second_bias_,
+              recomputed.second_slope, recomputed.second, GeluLeaves::slope);
   if (!has_norm()) return;
-  const Operand operand{again.second, made(third_forward_, third_.t())};
+  const Operand operand{recomputed.second, made(third_forward_, third_.t())};
   if (out.defined()) {
-    linear_norm(operand, third_bias_, norm_, {}, again.third, out);
+    linear_norm(operand, third_bias_, norm_, {}, recomputed.third, out);
   } else {
-    linear(operand, third_bias_, again.third);
+    linear(operand, third_bias_, recomputed.third);
   }
 }
 
+// With z_i the result of Linear i, h_i = gelu(z_i), h_0 the input and g_i the gradient at z_i,
+//     g_2 = (g_3 W3) gelu'(z_2),   g_1 = (g_2 W2) gelu'(z_1),
+//     dW_i += g_i' h_{i-1},        db_i += the columns' sums of g_i,
+// where gelu(z) = z P(z), gelu'(z) = P(z) + z p(z) for the normal distribution P and its density p
+// (Hendrycks and Gimpel 2016). g_3 is the gradient at the result, back through the norm if there is
+// one (norm_backward_row). The gradient at the input, g_1 W1, is the caller's, who has it in parts.
 void MlpCore::backward(const MlpTape& tape, const at::Tensor& gradient, MlpScratch& scratch,
                        const std::vector<FirstInput>& inputs) {
-  const at::Tensor at_third = backward_norm(tape.third, gradient, scratch);
-  linear_backward_gelu({at_third, made(third_backward_, third_)}, tape.second, scratch.second,
-                       scratch.at_second, second_sums_);
-  linear_backward_gelu({scratch.at_second, made(second_backward_, second_)}, tape.first,
-                       scratch.first, scratch.at_first, first_sums_);
-  add_gradients(at_third, scratch.second, scratch.first, scratch, inputs);
+  const at::Tensor grad_third = backward_norm(tape.third, gradient, scratch);
+  linear_backward_gelu({grad_third, made(third_backward_, third_)}, tape.second, scratch.second,
+                       scratch.grad_second, second_sums_);
+  linear_backward_gelu({scratch.grad_second, made(second_backward_, second_)}, tape.first,
+                       scratch.first, scratch.grad_first, first_sums_);
+  add_gradients(grad_third, scratch.second, scratch.first, scratch, inputs);
 }
 
-void MlpCore::backward(const MlpAgain& again, const at::Tensor& gradient, MlpScratch& scratch,
-                       const std::vector<FirstInput>& inputs) {
-  const at::Tensor at_third = backward_norm(again.third, gradient, scratch);
-  linear_backward({at_third, made(third_backward_, third_)}, again.second_slope, scratch.at_second,
-                  second_sums_);
-  linear_backward({scratch.at_second, made(second_backward_, second_)}, again.first_slope,
-                  scratch.at_first, first_sums_);
-  add_gradients(at_third, again.second, again.first, scratch, inputs);
+void MlpCore::backward(const RecomputedMlp& recomputed, const at::Tensor& gradient,
+                       MlpScratch& scratch, const std::vector<FirstInput>& inputs) {
+  const at::Tensor grad_third = backward_norm(recomputed.third, gradient, scratch);
+  linear_backward({grad_third, made(third_backward_, third_)}, recomputed.second_slope,
+                  scratch.grad_second, second_sums_);
+  linear_backward({scratch.grad_second, made(second_backward_, second_)}, recomputed.first_slope,
+                  scratch.grad_first, first_sums_);
+  add_gradients(grad_third, recomputed.second, recomputed.first, scratch, inputs);
 }
 
 at::Tensor MlpCore::backward_norm(const at::Tensor& third, const at::Tensor& gradient,
@@ -162,16 +177,16 @@ at::Tensor MlpCore::backward_norm(const at::Tensor& third, const at::Tensor& gra
     return gradient;
   }
   NormSums sums{norm_weight_sums_, norm_bias_sums_, third_sums_};
-  layer_norm_backward(third, norm_.weight, gradient, scratch.at_third, sums);
-  return scratch.at_third;
+  layer_norm_backward(third, norm_.weight, gradient, scratch.grad_third, sums);
+  return scratch.grad_third;
 }
 
 /// In one go, so that threads share all of them.
-void MlpCore::add_gradients(const at::Tensor& at_third, const at::Tensor& second,
+void MlpCore::add_gradients(const at::Tensor& grad_third, const at::Tensor& second,
                             const at::Tensor& first, const MlpScratch& scratch,
                             const std::vector<FirstInput>& inputs) {
-  std::vector<OuterProducts> all{{third_gradient_, at_third, second},
-                                 {second_gradient_, scratch.at_second, first}};
+  std::vector<OuterProducts> all{{third_gradient_, grad_third, second},
+                                 {second_gradient_, scratch.grad_second, first}};
   for (const FirstInput& input : inputs) all.push_back(first_product(input));
   add_products(all);
 }
@@ -232,8 +247,8 @@ std::vector<at::Tensor> MlpCore::gradients(const std::vector<at::Tensor>& parame
 }
 
 int64_t automatic_rows(int64_t width, const at::Tensor& like) {
-  const int64_t bytes = on_processor(like) ? kProcessorBytes : kDeviceBytes;
+  const int64_t bytes = like.is_cpu() ? kProcessorBytes : kDeviceBytes;
   return std::max<int64_t>(64, bytes / (width * static_cast<int64_t>(like.element_size())));
 }
 
-}  // namespace isobar::detail
+}  // namespace isobar

@@ -11,7 +11,7 @@
 #include "model/mlp_kernels.hpp"
 #include "model/products.hpp"
 
-namespace isobar::detail {
+namespace isobar {
 
 /// What an Mlp computes for a range of rows, as far as its backward pass needs it: [R, width] each,
 /// of the computing type.
@@ -23,29 +23,32 @@ struct MlpTape {
   MlpTape rows(int64_t begin, int64_t count) const;
 };
 
-/// Rows that a backward pass over a range needs beside the tape: [R, hidden] each, `at_third` [R,
-/// out]. What is called at_x is the gradient at the result of Linear x.
+/// Rows that a backward pass over a range needs beside the tape: [R, hidden] each, `grad_third` [R,
+/// out]. What is called grad_x is the gradient at the result of Linear x.
 struct MlpScratch {
-  at::Tensor first, second;  ///< GELUs, with a tape; undefined for an MlpAgain, which has its own
-  at::Tensor at_first, at_second, at_third;
+  at::Tensor first,
+      second;  ///< GELUs, with a tape; undefined for an RecomputedMlp, which has its own
+  at::Tensor grad_first, grad_second, grad_third;
 
   MlpScratch first_rows(int64_t count) const;
 };
 
 /// The same as a tape, computed again for a backward pass, which wants no more of the first two
 /// Linear than their GELUs and the slopes of these.
-struct MlpAgain {
+struct RecomputedMlp {
   at::Tensor first, second;              ///< GELUs
   at::Tensor first_slope, second_slope;  ///< see GeluLeaves; as `first` and `second`, [R, hidden]
   at::Tensor third;                      ///< as in a tape
 
-  MlpAgain first_rows(int64_t count) const;
+  RecomputedMlp first_rows(int64_t count) const;
 };
 
 /// An Mlp's parameters as one pass uses them, and what the pass adds to their gradients. What
 /// follows the first Linear is here; its products are the caller's, who knows where its inputs lie.
 ///
-/// Matrices are of the computing type, vectors of vector_type; gradients are summed in float64.
+/// Matrices are of the computing type, vectors of vector_type. Gradients are float64: what each
+/// call adds to them has been summed in the computing type or the wide one, see add_products and
+/// NormSums, on devices over all rows of the call.
 class MlpCore {
  public:
   /// `parameters`: weight and bias of three Linear and, if there is one, of the LayerNorm. `like`:
@@ -63,7 +66,7 @@ class MlpCore {
   MlpTape make_tape(int64_t rows, const at::TensorOptions& options) const;
   MlpScratch make_scratch(int64_t rows, const at::TensorOptions& options,
                           Activations activations) const;
-  MlpAgain make_again(int64_t rows, const at::TensorOptions& options) const;
+  RecomputedMlp make_recomputed(int64_t rows, const at::TensorOptions& options) const;
 
   const at::Tensor& first_bias() const { return first_bias_; }
   /// Of the first Linear's columns: what rows [R, count] are multiplied with, and what the gradient
@@ -80,9 +83,9 @@ class MlpCore {
               at::Tensor& out) const;
 
   /// As start() and finish(), for a backward pass alone; with an `out`, which may be undefined, for
-  /// its result, too. start_again() makes `first` and `first_slope`.
-  void start_again(const std::vector<at::Tensor>& parts, MlpAgain& again) const;
-  void finish_again(MlpAgain& again, at::Tensor& out) const;
+  /// its result, too. recompute_start() makes `first` and `first_slope`.
+  void recompute_start(const std::vector<at::Tensor>& parts, RecomputedMlp& recomputed) const;
+  void recompute_finish(RecomputedMlp& recomputed, at::Tensor& out) const;
 
   /// Rows that were multiplied with the first weight's columns that begin at `column`, and the
   /// gradient at the result.
@@ -91,12 +94,12 @@ class MlpCore {
     int64_t column;
   };
 
-  /// The gradient at the first Linear's result, in scratch.at_first, from that at the Mlp's; and
+  /// The gradient at the first Linear's result, in scratch.grad_first, from that at the Mlp's; and
   /// the shares of the weights, of the first one as far as `inputs`, whose gradients may be
-  /// scratch.at_first, say. Needs start_gradients() once before.
+  /// scratch.grad_first, say. Needs start_gradients() once before.
   void backward(const MlpTape& tape, const at::Tensor& gradient, MlpScratch& scratch,
                 const std::vector<FirstInput>& inputs);
-  void backward(const MlpAgain& again, const at::Tensor& gradient, MlpScratch& scratch,
+  void backward(const RecomputedMlp& recomputed, const at::Tensor& gradient, MlpScratch& scratch,
                 const std::vector<FirstInput>& inputs);
   /// `parts` side by side, as in start().
   static std::vector<FirstInput> first_inputs(const at::Tensor& gradient,
@@ -123,8 +126,9 @@ class MlpCore {
   /// The gradient at the third Linear's result.
   at::Tensor backward_norm(const at::Tensor& third, const at::Tensor& gradient,
                            MlpScratch& scratch);
-  void add_gradients(const at::Tensor& at_third, const at::Tensor& second, const at::Tensor& first,
-                     const MlpScratch& scratch, const std::vector<FirstInput>& inputs);
+  void add_gradients(const at::Tensor& grad_third, const at::Tensor& second,
+                     const at::Tensor& first, const MlpScratch& scratch,
+                     const std::vector<FirstInput>& inputs);
   OuterProducts first_product(const FirstInput& input) const;
   std::vector<at::Tensor> parameters() const;
   std::vector<at::Tensor*> parts_of_gradients();
@@ -146,4 +150,4 @@ constexpr int64_t kProcessorBytes = int64_t{1} << 20, kDeviceBytes = int64_t{128
 /// How many rows of `width` values go through a pass together.
 int64_t automatic_rows(int64_t width, const at::Tensor& like);
 
-}  // namespace isobar::detail
+}  // namespace isobar

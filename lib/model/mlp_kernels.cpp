@@ -1,15 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "model/mlp_kernels.hpp"
-
-#include <ATen/ATen.h>
-#include <ATen/Parallel.h>
-
-#include <algorithm>
-#include <type_traits>
-
-#include "model/mlp_loops.hpp"
-#include "model/mlp_operations.hpp"
-
 // Called by MlpCore and MessagePass, on the thread of the pass. Each function is one parallel
 // region over blocks of rows: a product of the block, where products.hpp has one, and at once the
 // loops that follow it. For bfloat16 LibTorch makes the product of all rows first.
@@ -17,51 +6,19 @@
 // ISOBAR_CPU_CLONES comes from CMake: the attribute for functions, not for templates, that makes a
 // version for each generation of processors. Loops run over a block of rows; threads share blocks
 // out, and what is summed over rows is summed by block first, so that neither depends on them.
+#include "model/mlp_kernels.hpp"
 
-namespace isobar::detail {
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <type_traits>
+
+#include "model/mlp_loops.hpp"
+#include "model/mlp_operations.hpp"
+#include "model/row_blocks.hpp"
+
+namespace isobar {
 namespace {
-
-/// 128 channels of so many rows, before and after a product, are a fraction of a second-level
-/// cache.
-constexpr int64_t kBlockRows = 64;
-
-int64_t blocks_of(int64_t rows) { return (rows + kBlockRows - 1) / kBlockRows; }
-
-/// Runs body(first, last, block) over blocks of rows, each of `work` operations or so a row.
-template <typename Body>
-void for_blocks(int64_t rows, int64_t work, const Body& body) {
-  const int64_t grain = std::max<int64_t>(1, 32768 / (kBlockRows * std::max<int64_t>(1, work)));
-  at::parallel_for(0, blocks_of(rows), grain, [&](int64_t begin, int64_t end) {
-    for (int64_t block = begin; block < end; ++block) {
-      body(block * kBlockRows, std::min(rows, (block + 1) * kBlockRows), block);
-    }
-  });
-}
-
-/// [blocks, sums, width] of zeros, for for_blocks.
-template <typename W>
-class BlockSums {
- public:
-  BlockSums(int64_t rows, int64_t sums, int64_t width)
-      : values_(at::zeros({blocks_of(rows), sums, width}, c10::CppTypeToScalarType<W>::value)),
-        data_(values_.mutable_data_ptr<W>()) {}
-
-  W* of(int64_t block, int64_t sum) const {
-    return data_ + (block * values_.size(1) + sum) * values_.size(2);
-  }
-  /// total [width] += this sum's, of all blocks.
-  void add_to(const at::Tensor& total, int64_t sum) const {
-    double* const to = total.mutable_data_ptr<double>();
-    for (int64_t block = 0; block < values_.size(0); ++block) {
-      const W* const from = of(block, sum);
-      for (int64_t c = 0; c < values_.size(2); ++c) to[c] += static_cast<double>(from[c]);
-    }
-  }
-
- private:
-  at::Tensor values_;
-  W* data_;
-};
 
 #define ISOBAR_LOOP(T)                                                                             \
   ISOBAR_CPU_CLONES void bias_gelu_rows(int64_t rows, int64_t width, const Wide<T>* bias, T* from, \
@@ -217,15 +174,8 @@ void norm_block(const at::Tensor& rows, const NormWeights& norm, const at::Tenso
 
 }  // namespace
 
-bool& OperationsAlone::on() {
-  static thread_local bool on = false;
-  return on;
-}
-
-bool on_processor(const at::Tensor& rows) { return rows.is_cpu() && !OperationsAlone::on(); }
-
 bool has_loops(const at::Tensor& rows) {
-  return on_processor(rows) && (has_products(rows) || rows.scalar_type() == at::kBFloat16);
+  return has_products(rows) || (rows.is_cpu() && rows.scalar_type() == at::kBFloat16);
 }
 
 c10::ScalarType wide_type(c10::ScalarType compute) {
@@ -406,4 +356,4 @@ void add_gathered(const at::Tensor& rows, const at::Tensor& nodes, const at::Ten
   });
 }
 
-}  // namespace isobar::detail
+}  // namespace isobar

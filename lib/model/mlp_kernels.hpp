@@ -14,25 +14,9 @@
 // loops, for bfloat16 beside LibTorch's products; LibTorch's operations (mlp_operations.hpp) serve
 // everything else. Results do not depend on the number of threads.
 
-namespace isobar::detail {
+namespace isobar {
 
-/// While one lives, this thread takes LibTorch's operations on the CPU too, as other devices do:
-/// for tests of that way, where there is no device.
-class OperationsAlone {
- public:
-  OperationsAlone() : outer_(on()) { on() = true; }
-  ~OperationsAlone() { on() = outer_; }
-  OperationsAlone(const OperationsAlone&) = delete;
-  OperationsAlone& operator=(const OperationsAlone&) = delete;
-
-  static bool& on();
-
- private:
-  bool outer_;
-};
-
-/// On the CPU, by loops.
-bool on_processor(const at::Tensor& rows);
+/// Whether they are computed by loops.
 bool has_loops(const at::Tensor& rows);
 
 /// float64 for float64, float32 for the others.
@@ -86,7 +70,9 @@ void linear_norm(const Operand& operand, const at::Tensor& bias, const NormWeigh
                  const at::Tensor& residual, at::Tensor& rows, at::Tensor& out);
 
 /// Gradients of LayerNorm: at its input, out; of weight and shift, and the columns' sums of `out`,
-/// added to the sums [C], of float64.
+/// added to the sums [C], of float64. What is added is, by loops, the sum of each block of rows in
+/// the wide type; by operations one sum of all rows, of `out` in the wide type, of weight and shift
+/// as LibTorch's kernel gives it, rounded to the type of the rows.
 struct NormSums {
   at::Tensor weight, shift, input;
 };
@@ -94,7 +80,8 @@ void layer_norm_backward(const at::Tensor& rows, const at::Tensor& weight,
                          const at::Tensor& gradient, at::Tensor& out, NormSums& sums);
 
 /// The gradient at a GELU's input, below = (above · matrix) * slope, from that at the next product;
-/// sums [C], float64, += its columns' sums. `slope` is what GeluLeaves::slope left.
+/// sums [C], float64, += its columns' sums, of a block of rows (by operations of all) in the wide
+/// type. `slope` is what GeluLeaves::slope left.
 void linear_backward(const Operand& above, const at::Tensor& slope, at::Tensor& below,
                      at::Tensor& sums);
 /// The same from what GeluLeaves::rows left; activated = gelu(rows).
@@ -114,4 +101,4 @@ void sum_segments(const at::Tensor& rows, const at::Tensor& offsets, at::Tensor&
 void add_segments(const at::Tensor& rows, const at::Tensor& order, int64_t first,
                   const at::Tensor& offsets, const at::Tensor& nodes, at::Tensor& sums);
 
-}  // namespace isobar::detail
+}  // namespace isobar

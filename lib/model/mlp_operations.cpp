@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
+// Called by mlp_kernels.cpp, segment_kernels.cpp and products.cpp for rows that have no loops
+// (other devices, float16) and for products in 16 bits. What the loops compute by formulas
+// (mlp_loops.hpp), LibTorch's kernels and their adjoints do here, such as gelu_backward and
+// native_layer_norm_backward.
 #include "model/mlp_operations.hpp"
 
 #include <ATen/ATen.h>
 
 #include <tuple>
 
-namespace isobar::detail::operations {
+namespace isobar::operations {
 namespace {
 
 constexpr double kEpsilon = 1e-5;
@@ -18,6 +22,13 @@ void add_column_sums(const at::Tensor& rows, at::Tensor& sums) {
 std::tuple<at::Tensor, at::Tensor, at::Tensor> normalise(const at::Tensor& rows,
                                                          const NormWeights& norm) {
   return at::native_layer_norm(rows, {rows.size(1)}, norm.weight, norm.shift, kEpsilon);
+}
+
+/// [segments, width], of rows in the segments' order.
+at::Tensor segments_of(const at::Tensor& sorted, const at::Tensor& offsets) {
+  const at::Tensor wide = sorted.to(wide_type(sorted.scalar_type())).contiguous();
+  return at::segment_reduce(wide, "sum", {}, {}, (offsets - offsets[0]).contiguous(), 0,
+                            /*unsafe=*/true, at::Scalar(0));
 }
 
 }  // namespace
@@ -65,16 +76,17 @@ void layer_norm_backward(const at::Tensor& rows, const at::Tensor& weight,
                          const at::Tensor& gradient, at::Tensor& out, NormSums& sums) {
   // The moments are made again, by one kernel, so that a tape is the same on every device.
   const auto [normal, mean, scale] = normalise(rows, {weight, weight});
-  const auto [input, at_weight, at_shift] = at::native_layer_norm_backward(
+  const auto [input, grad_weight, grad_shift] = at::native_layer_norm_backward(
       gradient, rows, {rows.size(1)}, mean, scale, weight, weight, {true, true, true});
   out.copy_(input);
-  sums.weight.add_(at_weight);
-  sums.shift.add_(at_shift);
+  sums.weight.add_(grad_weight);
+  sums.shift.add_(grad_shift);
   add_column_sums(out, sums.input);
 }
 
 void linear_backward(const Operand& above, const at::Tensor& rows, at::Tensor& below,
                      at::Tensor& sums) {
+  // `rows` are a GELU's inputs whatever GeluLeaves says: gelu_backward makes the slope of them.
   operations::linear(above, {}, below);
   at::gelu_backward_out(below, below, rows);
   add_column_sums(below, sums);
@@ -89,4 +101,16 @@ void add_gathered(const at::Tensor& rows, const at::Tensor& nodes, const at::Ten
   }
 }
 
-}  // namespace isobar::detail::operations
+void sum_segments(const at::Tensor& rows, const at::Tensor& offsets, at::Tensor& sums) {
+  sums.copy_(segments_of(rows, offsets));
+}
+
+void add_segments(const at::Tensor& rows, const at::Tensor& order, int64_t first,
+                  const at::Tensor& offsets, const at::Tensor& nodes, at::Tensor& sums) {
+  const at::Tensor sorted = rows.index_select(0, order.narrow(0, 0, rows.size(0)) - first);
+  sums.index_add_(0, nodes, segments_of(sorted, offsets).to(sums.scalar_type()));
+}
+
+void add_product(const OuterProducts& part) { part.sum.add_(part.a.t().mm(part.b)); }
+
+}  // namespace isobar::operations

@@ -1,4 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
+// Mlp::forward() as a function of autograd: forward() runs on the caller's thread, backward() on
+// autograd's, which on the CPU is that of the caller of backward().
+//
+// Both go through the rows a chunk at a time, each of one sample, in the same order. So with
+// Activations::recompute what is temporary has a chunk's rows, and sums over rows have the same
+// terms in the same order in each run. Autograd saves inputs and parameters as they were given and
+// the tape, if one is kept: casts and packed matrices are made again, for a backward pass may come
+// much later.
 #include "model/mlp_rows.hpp"
 
 #include <isobar/core/error.hpp>
@@ -9,7 +17,7 @@
 
 #include "model/mlp_core.hpp"
 
-namespace isobar::detail {
+namespace isobar {
 namespace {
 
 using torch::autograd::AutogradContext;
@@ -85,7 +93,10 @@ class PartGradients {
     }
   }
 
-  void take(const Rows& rows, const Chunk& chunk, const MlpCore& core, const at::Tensor& at_first,
+  /// Of part i: grad_first times its columns of W1; of the first part with a residual, which is
+  /// added to the result as it is, the gradient at the result too. A part that samples share was
+  /// repeated for each, so its gradient is their sum, sample after sample.
+  void take(const Rows& rows, const Chunk& chunk, const MlpCore& core, const at::Tensor& grad_first,
             const at::Tensor& residual) {
     int64_t column = 0;
     for (size_t i = 0; i < wanted_.size(); ++i) {
@@ -95,7 +106,7 @@ class PartGradients {
         const bool shared = rows.parts[i].size(0) < rows.samples;
         const bool add = i == 0 && residual.defined();
         if (add && shared) to.add_(residual);
-        linear({at_first, core.first_backward(column, width)},
+        linear({grad_first, core.first_backward(column, width)},
                shared ? to
                : add  ? residual
                       : at::Tensor(),
@@ -150,27 +161,29 @@ class MlpRows : public Function<MlpRows> {
     core.start_gradients();
     const int64_t chunk = chunk_rows(options, core, rows);
     const bool recompute = options.activations == Activations::recompute;
-    const MlpAgain scratch_again = recompute ? core.make_again(chunk, like) : MlpAgain{};
+    const RecomputedMlp recomputed_rows =
+        recompute ? core.make_recomputed(chunk, like) : RecomputedMlp{};
     const MlpScratch scratch = core.make_scratch(chunk, like, options.activations);
-    const at::Tensor at_out = gradients[0].contiguous();
-    PartGradients at_parts(context, rows);
+    const at::Tensor grad_out = gradients[0].contiguous();
+    PartGradients grad_parts(context, rows);
     rows.for_chunks(chunk, [&](const Chunk& range) {
       MlpScratch part = scratch.first_rows(range.count);
       const auto inputs = rows.rows(range);
-      const at::Tensor gradient = Rows::of(at_out, range);
+      const at::Tensor gradient = Rows::of(grad_out, range);
       if (recompute) {
-        MlpAgain again = scratch_again.first_rows(range.count);
+        RecomputedMlp recomputed = recomputed_rows.first_rows(range.count);
         at::Tensor unwanted;
-        core.start_again(inputs, again);
-        core.finish_again(again, unwanted);
-        core.backward(again, gradient, part, MlpCore::first_inputs(part.at_first, inputs));
+        core.recompute_start(inputs, recomputed);
+        core.recompute_finish(recomputed, unwanted);
+        core.backward(recomputed, gradient, part, MlpCore::first_inputs(part.grad_first, inputs));
       } else {
         core.backward(tape_of(kept, rows, range, kept), gradient, part,
-                      MlpCore::first_inputs(part.at_first, inputs));
+                      MlpCore::first_inputs(part.grad_first, inputs));
       }
-      at_parts.take(rows, range, core, part.at_first, options.residual ? gradient : at::Tensor());
+      grad_parts.take(rows, range, core, part.grad_first,
+                      options.residual ? gradient : at::Tensor());
     });
-    variable_list result = at_parts.tensors();
+    variable_list result = grad_parts.tensors();
     for (const at::Tensor& gradient : core.gradients(parameters)) result.push_back(gradient);
     result.emplace_back();  // the plan's
     return result;
@@ -185,7 +198,7 @@ class MlpRows : public Function<MlpRows> {
   }
 };
 
-void check(const std::vector<at::Tensor>& parts, const std::vector<at::Tensor>& parameters) {
+void check_parts(const std::vector<at::Tensor>& parts, const std::vector<at::Tensor>& parameters) {
   int64_t columns = 0;
   for (const at::Tensor& part : parts) {
     ISOBAR_CHECK(part.dim() == 3 && part.size(1) == parts.front().size(1),
@@ -201,11 +214,11 @@ void check(const std::vector<at::Tensor>& parts, const std::vector<at::Tensor>& 
 
 at::Tensor mlp_rows(const std::vector<at::Tensor>& parts, const std::vector<at::Tensor>& parameters,
                     const RowOptions& options) {
-  check(parts, parameters);
+  check_parts(parts, parameters);
   variable_list tensors = parts;
   tensors.insert(tensors.end(), parameters.begin(), parameters.end());
   return MlpRows::apply(at::TensorList(tensors),
                         c10::make_intrusive<RowPlan>(options, parts.size()));
 }
 
-}  // namespace isobar::detail
+}  // namespace isobar

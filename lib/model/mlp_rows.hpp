@@ -6,7 +6,7 @@
 
 #include <vector>
 
-namespace isobar::detail {
+namespace isobar {
 
 /// The Mlp of the rows of `parts`, side by side, differentiable once.
 ///
@@ -15,4 +15,4 @@ namespace isobar::detail {
 at::Tensor mlp_rows(const std::vector<at::Tensor>& parts, const std::vector<at::Tensor>& parameters,
                     const RowOptions& options);
 
-}  // namespace isobar::detail
+}  // namespace isobar

@@ -14,7 +14,7 @@
 
 #define ISOBAR_INLINE __attribute__((always_inline)) inline
 
-namespace isobar::detail {
+namespace isobar {
 namespace {
 
 template <typename T, int kBytes>
@@ -100,10 +100,10 @@ ISOBAR_INLINE void multiply_by_tiles(const RowProduct<T>& p) {
   }
 }
 
-/// sum [kRows, columns] += a^T · panel over `rows`, for kRows columns of `a`.
+/// values [kRows, panel] = a^T · panel over `rows`, for kRows columns of `a`.
 template <typename T, int kBytes, int kVectors, int kRows>
-ISOBAR_INLINE void gradient_tile(int64_t rows, const T* a, int64_t a_stride, const T* panel,
-                                 double* sum, int64_t sum_stride, int64_t columns) {
+ISOBAR_INLINE void outer_tile(int64_t rows, const T* a, int64_t a_stride, const T* panel,
+                              T* values) {
   using V = typename VectorOf<T, kBytes>::type;
   constexpr int64_t kLanes = kPanel<T, kBytes, 1>, kWidth = kPanel<T, kBytes, kVectors>;
   V tile[kRows][kVectors] = {};
@@ -118,7 +118,6 @@ ISOBAR_INLINE void gradient_tile(int64_t rows, const T* a, int64_t a_stride, con
       for (int v = 0; v < kVectors; ++v) tile[r][v] += left * right[v];
     }
   }
-  T values[kRows * kWidth];
 #pragma GCC unroll 16
   for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 4
@@ -126,6 +125,14 @@ ISOBAR_INLINE void gradient_tile(int64_t rows, const T* a, int64_t a_stride, con
       *reinterpret_cast<V*>(values + r * kWidth + v * kLanes) = tile[r][v];
     }
   }
+}
+
+/// sum [kRows, columns] += a^T · panel over `rows`, for kRows columns of `a`.
+template <typename T, int64_t kWidth, int kRows, typename Version>
+ISOBAR_INLINE void gradient_tile(int64_t rows, const T* a, int64_t a_stride, const T* panel,
+                                 double* sum, int64_t sum_stride, int64_t columns) {
+  T values[kRows * kWidth];
+  Version::template outer<T, kRows>(rows, a, a_stride, panel, values);
   for (int r = 0; r < kRows; ++r, sum += sum_stride) {
     if (columns >= kWidth) {
       for (int64_t c = 0; c < kWidth; ++c) sum[c] += static_cast<double>(values[r * kWidth + c]);
@@ -136,8 +143,9 @@ ISOBAR_INLINE void gradient_tile(int64_t rows, const T* a, int64_t a_stride, con
 }
 
 /// Blocks of rows one after another: the panel of `b` is copied together, so that every tile reads
-/// it from the nearest cache.
-template <typename T, int kBytes, int kVectors, int kRows>
+/// it from the nearest cache. `Version::outer` is outer_tile() in a function of its own: inlined
+/// here, GCC 12 keeps parts of a tile in memory, which took four times as long on Zen 3.
+template <typename T, int kBytes, int kVectors, int kRows, typename Version>
 ISOBAR_INLINE void sum_by_tiles(const GradientProduct<T>& p) {
   constexpr int64_t kWidth = kPanel<T, kBytes, kVectors>;
   alignas(64) T panel[kSummedRows * kWidth];
@@ -156,8 +164,8 @@ ISOBAR_INLINE void sum_by_tiles(const GradientProduct<T>& p) {
     const T* const a = p.a + first * p.a_stride;
     const auto tiles = [&]<int kTile>(int64_t row) __attribute__((always_inline)) {
       for (; row + kTile <= p.a_columns; row += kTile) {
-        gradient_tile<T, kBytes, kVectors, kTile>(
-            rows, a + row, p.a_stride, panel, p.sum + row * p.sum_stride, p.sum_stride, columns);
+        gradient_tile<T, kWidth, kTile, Version>(rows, a + row, p.a_stride, panel,
+                                                 p.sum + row * p.sum_stride, p.sum_stride, columns);
       }
       return row;
     };
@@ -169,4 +177,4 @@ ISOBAR_INLINE void sum_by_tiles(const GradientProduct<T>& p) {
 }
 
 }  // namespace
-}  // namespace isobar::detail
+}  // namespace isobar

@@ -6,7 +6,7 @@
 // What products.cpp calls: the loops of product_tiles.hpp, for the processor that the program runs
 // on. They run on the calling thread.
 
-namespace isobar::detail {
+namespace isobar {
 
 /// Rows whose products are summed in their own type. A gradient sums many terms that cancel: over
 /// all rows in float32, it would depend by some 1e-6 of its size on how these are shared out.
@@ -49,4 +49,4 @@ struct ProductVersion {
 template <typename T>
 const ProductVersion<T>& product_version();
 
-}  // namespace isobar::detail
+}  // namespace isobar

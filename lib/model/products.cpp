@@ -6,9 +6,9 @@
 
 #include <algorithm>
 
-#include "model/mlp_kernels.hpp"
+#include "model/mlp_operations.hpp"
 
-namespace isobar::detail {
+namespace isobar {
 namespace {
 
 template <typename T>
@@ -35,7 +35,16 @@ at::Tensor panels_of(const at::Tensor& matrix) {
 template <typename T>
 struct Task {
   GradientProduct<T> product;
-  void run() const { product_version<T>().sum(product); }
+
+  /// Of the block of rows from `first` on, which may be past the last.
+  void run(int64_t first) const {
+    if (first >= product.rows) return;
+    auto block = product;
+    block.rows = std::min(kSummedRows, product.rows - first);
+    block.a += first * product.a_stride;
+    block.b += first * product.b_stride;
+    product_version<T>().sum(block);
+  }
 };
 
 /// As many tasks as keep threads busy, if the sums are large enough.
@@ -66,18 +75,19 @@ std::vector<Task<T>> divide(const std::vector<OuterProducts>& all) {
 template <typename T>
 void add_by_tiles(const std::vector<OuterProducts>& all) {
   const auto tasks = divide<T>(all);
+  int64_t rows = 0;
+  for (const auto& part : all) rows = std::max(rows, part.a.size(0));
+  // All of a thread's panels take a block of rows while that is in the cache.
   at::parallel_for(0, static_cast<int64_t>(tasks.size()), 1, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) tasks[i].run();
+    for (int64_t first = 0; first < rows; first += kSummedRows) {
+      for (int64_t i = begin; i < end; ++i) tasks[i].run(first);
+    }
   });
 }
 
-/// 16 bits, whose products a processor may have instructions for, and devices.
-void add_by_operations(const OuterProducts& part) {
+/// 16 bits, whose products a processor may have instructions for.
+void add_by_batches(const OuterProducts& part) {
   const auto& [sum, a, b] = part;
-  if (!on_processor(a)) {
-    sum.add_(a.t().mm(b));
-    return;
-  }
   // No fewer rows than columns: blocks' products together are no larger than a and b.
   const int64_t rows = std::max({2 * kSummedRows, a.size(1), b.size(1)});
   const int64_t blocks = a.size(0) / rows, rest = a.size(0) % rows;
@@ -92,8 +102,7 @@ void add_by_operations(const OuterProducts& part) {
 }  // namespace
 
 bool has_products(const at::Tensor& rows) {
-  return on_processor(rows) &&
-         (rows.scalar_type() == at::kFloat || rows.scalar_type() == at::kDouble);
+  return rows.is_cpu() && (rows.scalar_type() == at::kFloat || rows.scalar_type() == at::kDouble);
 }
 
 Matrix::Matrix(at::Tensor values) : values_(std::move(values)) {
@@ -103,13 +112,12 @@ Matrix::Matrix(at::Tensor values) : values_(std::move(values)) {
 }
 
 void add_products(const std::vector<OuterProducts>& all) {
-  if (!has_products(all.front().a)) {
-    for (const auto& part : all) add_by_operations(part);
-  } else if (all.front().a.scalar_type() == at::kFloat) {
-    add_by_tiles<float>(all);
-  } else {
-    add_by_tiles<double>(all);
+  const at::Tensor& like = all.front().a;
+  if (has_products(like)) {
+    like.scalar_type() == at::kFloat ? add_by_tiles<float>(all) : add_by_tiles<double>(all);
+    return;
   }
+  for (const auto& part : all) like.is_cpu() ? add_by_batches(part) : operations::add_product(part);
 }
 
-}  // namespace isobar::detail
+}  // namespace isobar

@@ -14,7 +14,7 @@
 // from the loops of mlp_kernels.cpp. float32 and float64 on the CPU have them; LibTorch's
 // operations serve everything else. Results do not depend on the number of threads.
 
-namespace isobar::detail {
+namespace isobar {
 
 bool has_products(const at::Tensor& rows);
 
@@ -47,7 +47,10 @@ struct OuterProducts {
   at::Tensor sum, a, b;
 };
 
-/// Adds all of them, of one type, whose products are summed over blocks of rows in that type.
+/// Adds all of them, of one type. What is added in float64 are products of rows that are summed in
+/// that type: of 256 in float32 and float64 on the CPU; of 512, or as many as there are columns, in
+/// 16 bits there; of all rows of the call elsewhere. In 16 bits each such product is LibTorch's,
+/// and is rounded to 16 bits once, at its end.
 void add_products(const std::vector<OuterProducts>& all);
 
-}  // namespace isobar::detail
+}  // namespace isobar

@@ -1,4 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
+// Counts what tensors of one thread take: set-ups measure with it, and ask how large a device is.
+// On the CPU it puts an allocator over LibTorch's: a thread that is counted enters its blocks in a
+// table, and whichever thread frees one takes it out.
+//
+// A part of the table that is empty is not locked, so that blocks of threads without a count cost a
+// load. That is safe: whoever frees a counted block has got it, by whatever way, from the thread
+// that entered it, and so sees a size that has it in. A block leaves the table before its memory is
+// freed: afterwards another thread might have its address already, and would lose its own entry.
 #include <isobar/model/tensor_memory.hpp>
 
 #include <c10/core/CPUAllocator.h>

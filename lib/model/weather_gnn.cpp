@@ -1,4 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
+// Built on one thread, where a run is set up or by a user, and run on the caller's; the backward
+// pass is autograd's, through the functions of edge_messages.cpp and mlp_rows.cpp.
+//
+// Every rank of a model builds the same modules and runs the same passes. Each MessageBlock makes
+// one exchange of halos forwards and one backwards, on a rank without edges or halo too: a rank
+// that left a block out would let the others wait for its rows. So which passes are run follows
+// from options, never from values or from how many rows a rank has. Each block reads what the one
+// before has made; hence autograd comes to the exchanges in the reverse order, on every rank.
 #include <isobar/core/error.hpp>
 #include <isobar/model/initialize.hpp>
 #include <isobar/model/memory_plan.hpp>
@@ -18,7 +26,7 @@ std::shared_ptr<Mlp> embedding(int64_t in, int64_t channels) {
   return std::make_shared<Mlp>(MlpOptions{.in = in, .hidden = channels, .out = channels});
 }
 
-void check(const WeatherGnnOptions& options) {
+void check_options(const WeatherGnnOptions& options) {
   const std::tuple<const char*, int64_t, int64_t> wanted[] = {
       {"features_in", options.features_in, 1}, {"features_out", options.features_out, 1},
       {"channels", options.channels, 1},       {"layers", options.layers, 1},
@@ -164,7 +172,7 @@ WeatherGnn::WeatherGnn(const WeatherGnnOptions& options, const GraphShard& shard
 WeatherGnn::WeatherGnn(const WeatherGnnOptions& options, const GraphShard& shard,
                        Communicator* model)
     : options_(options) {
-  check(options);
+  check_options(options);
   const int64_t channels = options.channels;
   const auto nodes = [&](const char* name, const at::Tensor& fixed, const OwnedRows& owned) {
     return add_attributes(name, fixed, options.node_table, owned);
@@ -205,6 +213,11 @@ std::optional<OwnedRows> WeatherGnn::owned_rows(const std::string& parameter) co
   return std::nullopt;
 }
 
+// The ranks' exchanges cannot wait for each other in a circle. There is one order of them (encoder,
+// processor blocks, decoder, and back), on one communicator, and a rank that waits for one has
+// started it and all before. Take the first that any rank waits for: the others have started it, or
+// wait for none before it and so will. Buckets of gradients, whose hooks run in between, go over
+// communicators of their own, and hooks never block.
 at::Tensor WeatherGnn::forward(const at::Tensor& x) const {
   ISOBAR_CHECK(
       x.dim() == 3 && x.size(1) == data_.fixed.size(0) && x.size(2) == options_.features_in,
