@@ -7,7 +7,7 @@
 #include <numeric>
 #include <vector>
 
-namespace isobar::detail {
+namespace isobar {
 
 void for_each_chunk(int64_t size, const std::function<void(int64_t, int64_t, int64_t)>& body) {
   at::parallel_for(0, chunk_count(size), 1, [&](int64_t first, int64_t last) {
@@ -25,4 +25,4 @@ double chunked_sum(int64_t size, const std::function<double(int64_t, int64_t)>& 
   return std::accumulate(sums.begin(), sums.end(), 0.0);
 }
 
-}  // namespace isobar::detail
+}  // namespace isobar

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <functional>
 
-namespace isobar::detail {
+namespace isobar {
 
 /// Work is cut up by its size alone and results are put together in the order of
 /// the chunks: they are the same in every bit whatever the number of threads.
@@ -19,4 +19,4 @@ void for_each_chunk(int64_t size, const std::function<void(int64_t, int64_t, int
 /// The sum over 0 to size - 1, given `sum_of_range(begin, end)`.
 double chunked_sum(int64_t size, const std::function<double(int64_t, int64_t)>& sum_of_range);
 
-}  // namespace isobar::detail
+}  // namespace isobar

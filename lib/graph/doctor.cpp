@@ -27,9 +27,8 @@ EdgeSetReport inspect_edges(const char* name, const EdgeSet& edges) {
 /// Asks the search again, without the limit.
 void count_capped(const WeatherGraph& graph, const GraphOptions& options, GraphReport& report) {
   const Positions hidden{graph.hidden_latitude, graph.hidden_longitude};
-  const at::Tensor within =
-      detail::count_within({graph.data.latitude, graph.data.longitude}, hidden,
-                           detail::cutoff_radius(hidden, options.cutoff_factor));
+  const at::Tensor within = count_within({graph.data.latitude, graph.data.longitude}, hidden,
+                                         cutoff_radius(hidden, options.cutoff_factor));
   const at::Tensor over = (within - options.max_neighbours).clamp_min(0);
   report.capped_nodes = over.gt(0).sum().item<int64_t>();
   report.capped_edges = over.sum().item<int64_t>();
@@ -117,7 +116,7 @@ GraphReport inspect_graph(const WeatherGraph& graph, const GraphOptions& options
   for (const auto method : {PartitionMethod::bands, PartitionMethod::bisection}) {
     report.cuts.push_back(inspect_partition(graph, ranks, method, report));
   }
-  report.warnings = detail::warnings_about(report, options);
+  report.warnings = warnings_about(report, options);
   return report;
 }
 

@@ -5,7 +5,7 @@
 
 #include <algorithm>
 
-namespace isobar::detail {
+namespace isobar {
 namespace {
 
 std::string finer_mesh(const GraphOptions& options) {
@@ -109,4 +109,4 @@ std::vector<std::string> warnings_about(const GraphReport& report, const GraphOp
   return warnings;
 }
 
-}  // namespace isobar::detail
+}  // namespace isobar

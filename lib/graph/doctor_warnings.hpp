@@ -3,9 +3,9 @@
 
 #include <isobar/graph/doctor.hpp>
 
-namespace isobar::detail {
+namespace isobar {
 
 /// The sentences of a report that is complete but for them.
 std::vector<std::string> warnings_about(const GraphReport& report, const GraphOptions& options);
 
-}  // namespace isobar::detail
+}  // namespace isobar

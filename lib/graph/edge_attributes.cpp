@@ -10,7 +10,7 @@
 #include "graph/chunks.hpp"
 #include "graph/sphere.hpp"
 
-namespace isobar::detail {
+namespace isobar {
 namespace {
 
 // The convention below was checked against the edges that anemoi-graphs stored for O32 and an
@@ -109,4 +109,4 @@ at::Tensor edge_attributes(const Positions& sources, const Positions& destinatio
   return attributes;
 }
 
-}  // namespace isobar::detail
+}  // namespace isobar

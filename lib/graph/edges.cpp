@@ -1,4 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
+// Called by build_graph(), and by the doctor for the radius of a cutoff, on one thread. LibTorch's
+// threads share the destinations out in chunks whose size is fixed, and the chunks are joined in
+// order: the edges are the same whatever the number of threads.
+//
+// An EdgeSet is sorted by destination and then by source, which all that follows relies on: sums at
+// destinations are sums over neighbouring rows, in the same order in each run, and shards are cut
+// out without a sort.
 #include <isobar/core/error.hpp>
 #include <isobar/graph/edges.hpp>
 #include <ATen/ATen.h>
@@ -14,12 +21,8 @@
 namespace isobar {
 namespace {
 
-using detail::Neighbour;
-using detail::PointTree;
-using detail::UnitVector;
-
 std::vector<UnitVector> points_of(const Positions& positions) {
-  return detail::unit_vectors(positions.latitude, positions.longitude);
+  return unit_vectors(positions.latitude, positions.longitude);
 }
 
 /// The edges into one chunk of destinations.
@@ -30,8 +33,8 @@ struct Piece {
 /// Edges sorted as EdgeSet promises: `neighbours_of(i)` gives the sources of destination i.
 template <typename NeighboursOf>
 std::vector<Piece> search(int64_t destinations, const NeighboursOf& neighbours_of) {
-  std::vector<Piece> pieces(detail::chunk_count(destinations));
-  detail::for_each_chunk(destinations, [&](int64_t chunk, int64_t begin, int64_t end) {
+  std::vector<Piece> pieces(chunk_count(destinations));
+  for_each_chunk(destinations, [&](int64_t chunk, int64_t begin, int64_t end) {
     auto& [source, destination] = pieces[chunk];
     for (int64_t i = begin; i < end; ++i) {
       const std::vector<Neighbour> neighbours = neighbours_of(i);
@@ -59,14 +62,11 @@ EdgeSet collect(const Positions& sources, const Positions& destinations,
     source = std::copy(piece.source.begin(), piece.source.end(), source);
     destination = std::copy(piece.destination.begin(), piece.destination.end(), destination);
   }
-  edges.attributes =
-      detail::edge_attributes(sources, destinations, edges.source, edges.destination);
+  edges.attributes = edge_attributes(sources, destinations, edges.source, edges.destination);
   return edges;
 }
 
 }  // namespace
-
-namespace detail {
 
 double cutoff_radius(const Positions& hidden, double factor) {
   const auto points = points_of(hidden);
@@ -91,15 +91,13 @@ at::Tensor count_within(const Positions& data, const Positions& hidden, double c
   return counts;
 }
 
-}  // namespace detail
-
 EdgeSet cutoff_edges(const Positions& data, const Positions& hidden, const CutoffOptions& options) {
   ISOBAR_CHECK(options.factor > 0, "cutoff_edges: factor must be positive, got ", options.factor);
   ISOBAR_CHECK(options.max_neighbours > 0, "cutoff_edges: max_neighbours must be positive, got ",
                options.max_neighbours);
   ISOBAR_CHECK(hidden.latitude.size(0) >= 2, "cutoff_edges: wanted at least 2 hidden nodes, got ",
                hidden.latitude.size(0));
-  const double radius = detail::cutoff_radius(hidden, options.factor);
+  const double radius = cutoff_radius(hidden, options.factor);
   const auto points = points_of(hidden);
   const PointTree tree(points_of(data));
   return collect(data, hidden, search(std::ssize(points), [&](int64_t i) {
@@ -143,7 +141,7 @@ EdgeSet multi_scale_edges(const Icosphere& mesh) {
   const at::Tensor order = (all[1] * mesh.size() + all[0]).argsort();
   EdgeSet edges{
       all[0].index_select(0, order), all[1].index_select(0, order), {}, mesh.size(), mesh.size()};
-  edges.attributes = detail::edge_attributes(nodes, nodes, edges.source, edges.destination);
+  edges.attributes = edge_attributes(nodes, nodes, edges.source, edges.destination);
   return edges;
 }
 

@@ -83,9 +83,9 @@ Grid make_gaussian_grid(const std::string& name) {
       longitude.push_back(360.0 * static_cast<double>(k) / count);
     }
   }
-  const at::Tensor unscaled = detail::to_tensor(area);
-  return {.latitude = detail::to_tensor(latitude),
-          .longitude = detail::to_tensor(longitude),
+  const at::Tensor unscaled = to_tensor(area);
+  return {.latitude = to_tensor(latitude),
+          .longitude = to_tensor(longitude),
           .area = unscaled / unscaled.sum(),
           .regional = false,
           .name = name};

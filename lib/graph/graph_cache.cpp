@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <isobar/core/error.hpp>
+#include <isobar/core/file_hash.hpp>
 #include <isobar/graph/graph_file.hpp>
 #include <ATen/ATen.h>
 
@@ -7,7 +8,6 @@
 #include <optional>
 #include <system_error>
 
-#include "core/file_hash.hpp"
 #include "graph/graph_options.hpp"
 
 namespace isobar {
@@ -19,7 +19,7 @@ constexpr const char* kBuilder = "1";
 /// Of what a graph follows from.
 std::string key_of(const Grid& grid, const GraphOptions& options) {
   RunningHash hash;
-  hash.add(detail::to_json(options).dump());
+  hash.add(to_json(options).dump());
   hash.add(kBuilder);
   hash.add(grid.regional ? "region" : "globe");
   for (const at::Tensor& positions : {grid.latitude, grid.longitude}) {

@@ -1,21 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0
+// Called by the cache of graphs and by `isobar graph`, on one thread, which holds HDF5's lock from
+// opening to closing.
+//
+// Each array lies beside a hash of its bytes, and the file has one of its description and of all
+// names and hashes, in the order in which they are written: GraphWriter and GraphReader go through
+// the arrays in one order. Without it an array of another graph, whole by itself, would pass.
+// Indices are compared with the numbers of nodes here: the kernels that gather rows by them check
+// nothing.
 #include <isobar/core/atomic_file.hpp>
 #include <isobar/core/error.hpp>
+#include <isobar/core/file_hash.hpp>
 #include <isobar/graph/graph_file.hpp>
+#include <isobar/hdf5/arrays.hpp>
+#include <isobar/hdf5/attribute.hpp>
+#include <isobar/hdf5/file.hpp>
 #include <ATen/ATen.h>
 #include <hdf5.h>
 #include <nlohmann/json.hpp>
 
 #include <limits>
 
-#include "core/file_hash.hpp"
 #include "graph/graph_options.hpp"
-#include "graph/hdf5_arrays.hpp"
 
 namespace isobar {
 namespace {
 
-using detail::read_array;
 using nlohmann::json;
 
 constexpr const char* kFormat = "isobar.graph.1";
@@ -26,7 +35,7 @@ json describe(const WeatherGraph& graph, const GraphOptions& options) {
           {"grid", graph.data.name},
           {"regional", graph.data.regional},
           {"uncovered", graph.uncovered},
-          {"options", detail::to_json(options)}};
+          {"options", to_json(options)}};
 }
 
 /// Writes the arrays of a graph and gathers their names and hashes.
@@ -35,7 +44,7 @@ class GraphWriter {
   GraphWriter(hid_t file, std::string text) : file_(file), text_(std::move(text)) {}
 
   void write(const std::string& name, const at::Tensor& values) {
-    text_ += "\n" + name + " " + detail::write_array(file_, name, values.to(at::kCPU).contiguous());
+    text_ += "\n" + name + " " + write_array(file_, name, values.to(at::kCPU).contiguous());
   }
 
   void write(const std::string& group, const EdgeSet& edges) {
@@ -58,7 +67,9 @@ class GraphReader {
       : file_(file), path_(path), text_(std::move(text)) {}
 
   at::Tensor read(const std::string& name, at::ScalarType type, const std::vector<int64_t>& shape) {
-    const auto [values, hash] = read_array(file_, path_, name, type, shape);
+    const auto [values, hash] = read_array(
+        file_, path_, name,
+        {.type = type, .shape = shape, .owner = "a graph", .remedy = "build the graph again"});
     text_ += "\n" + name + " " + hash;
     return values;
   }
@@ -92,10 +103,10 @@ class GraphReader {
 
 void write_graph(const WeatherGraph& graph, const std::string& description,
                  const std::filesystem::path& path) {
-  const detail::Hdf5Session session;
-  const detail::Hdf5Handle file = detail::create_file(path);
+  const Hdf5Session session;
+  const Hdf5Handle file = create_file(path);
   for (const char* group : {"data", "hidden", "encoder", "processor", "decoder"}) {
-    detail::create_group(file.get(), group);
+    create_group(file.get(), group);
   }
   GraphWriter writer(file.get(), description);
   writer.write("data/latitude", graph.data.latitude.to(at::kDouble));
@@ -106,10 +117,10 @@ void write_graph(const WeatherGraph& graph, const std::string& description,
   writer.write("encoder", graph.encoder);
   writer.write("processor", graph.processor);
   writer.write("decoder", graph.decoder);
-  detail::write_text(file.get(), "description", description);
-  detail::write_text(file.get(), "hash", writer.hash());
+  write_text(file.get(), "description", description);
+  write_text(file.get(), "hash", writer.hash());
   // A full disk may be told here alone, which a handle's end would keep to itself.
-  detail::check_status(H5Fflush(file.get(), H5F_SCOPE_GLOBAL), path.string());
+  check_status(H5Fflush(file.get(), H5F_SCOPE_GLOBAL), path.string());
 }
 
 json parse_description(const std::string& text, const std::filesystem::path& path) {
@@ -153,11 +164,10 @@ void save_graph(const WeatherGraph& graph, const GraphOptions& options,
 }
 
 StoredGraph load_graph(const std::filesystem::path& path) {
-  const detail::Hdf5Session session;
-  const detail::Hdf5Handle file = detail::open_to_read(path);
-  const std::string text =
-      detail::read_text(file.get(), "description", path.string() + ": description");
-  const std::string wanted = detail::read_text(file.get(), "hash", path.string() + ": hash");
+  const Hdf5Session session;
+  const Hdf5Handle file = open_to_read(path, path.string() + ": cannot be opened as HDF5");
+  const std::string text = read_text(file.get(), "description", path.string() + ": description");
+  const std::string wanted = read_text(file.get(), "hash", path.string() + ": hash");
   const json description = parse_description(text, path);
   GraphReader reader(file.get(), path, text);
   try {
@@ -167,7 +177,7 @@ StoredGraph load_graph(const std::filesystem::path& path) {
                                    ": description is damaged or an array is another "
                                    "graph's; build the graph again"));
     }
-    return {std::move(graph), detail::options_from(description.at("options")), wanted};
+    return {std::move(graph), options_from(description.at("options")), wanted};
   } catch (const json::exception& error) {
     throw DataError(detail::join(path.string(), ": description: ", error.what()));
   }

@@ -4,7 +4,7 @@
 #include <isobar/graph/weather_graph.hpp>
 #include <nlohmann/json.hpp>
 
-namespace isobar::detail {
+namespace isobar {
 
 /// All options by name.
 inline nlohmann::json to_json(const GraphOptions& options) {
@@ -30,4 +30,4 @@ inline GraphOptions options_from(const nlohmann::json& json) {
           .decoder_neighbours = json.at("decoder_neighbours")};
 }
 
-}  // namespace isobar::detail
+}  // namespace isobar

@@ -1,4 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
+// Called by each rank of a model for its own part, on one thread and without a message: all ranks
+// have the same graph and partition, and what two of them compute of their border fits together.
+//
+// That rests on one order. Of the edges from nodes of rank a to nodes of rank b, a takes the
+// sources as what it sends to b, b as what it receives from a; both sort them by their number in
+// the whole graph (HaloNodes), so that row k that leaves is row k that arrives. In another order
+// the lengths would still agree, and no check would notice. Nodes with a source elsewhere are
+// numbered last, hence their edges are the last chunks of a pass; the edges of a destination keep
+// their order.
 #include <isobar/core/error.hpp>
 #include <isobar/graph/graph_shard.hpp>
 #include <ATen/ATen.h>
@@ -54,10 +63,10 @@ struct OwnedEdges {
   at::Tensor into, out_of;  // [E] bool: this rank owns the destination, the source
 };
 
-/// Nodes that cross between ranks, by peer and for one peer in global order.
-struct Crossing {
+/// Nodes that ranks send each other, by peer and for one peer in global order.
+struct HaloNodes {
   /// Of edges in `rows`: `peers` [E] holds the rank at the other end of each edge.
-  Crossing(const EdgeSet& edges, const at::Tensor& peers, const at::Tensor& rows, int ranks) {
+  HaloNodes(const EdgeSet& edges, const at::Tensor& peers, const at::Tensor& rows, int ranks) {
     const at::Tensor keys =
         peers.index_select(0, rows) * edges.sources + edges.source.index_select(0, rows);
     const at::Tensor unique = std::get<0>(at::_unique(keys, /*sorted=*/true));
@@ -72,8 +81,8 @@ struct Crossing {
 EdgeShard cut_out(const OwnedEdges& edges, const Nodes& sources, const Nodes& destinations,
                   const at::Tensor& border, int ranks) {
   const EdgeSet& whole = edges.whole;
-  const Crossing sent(whole, edges.to, rows_of(edges.out_of & ~edges.into), ranks);
-  const Crossing received(whole, edges.from, rows_of(edges.into & ~edges.out_of), ranks);
+  const HaloNodes sent(whole, edges.to, rows_of(edges.out_of & ~edges.into), ranks);
+  const HaloNodes received(whole, edges.from, rows_of(edges.into & ~edges.out_of), ranks);
   const int64_t owned = sources.rows.size(0);
   at::Tensor number = sources.number.clone();
   number.index_copy_(0, received.nodes,

@@ -45,22 +45,30 @@ void HaloExchange::check(const at::Tensor& rows) const {
                rows.sizes());
 }
 
+// Over all ranks start() is a matrix H of zeros and ones: it keeps a rank's own rows and copies
+// those that others read into their halos. Its transpose, start_adjoint(), adds to an own row the
+// gradients of all its copies: the same rows and counts, with senders and receivers exchanged. A
+// test holds the two together by <H x, y> = <x, H' y>.
+//
+// Each call is one all_to_all, on a rank that sends and receives nothing too: so all ranks of the
+// model issue the same collectives in the same order, which their passes fix (weather_gnn.cpp).
 PendingHalo HaloExchange::start(const at::Tensor& rows) {
   check(rows);
   const int64_t halo = plan_.halo();
   if (model_.size() == 1) return {};
   received_rows_ += halo;
   const at::Tensor sent = rows_first(rows.index_select(1, send_rows(rows)));
-  const at::Tensor place = rows.narrow(1, plan_.owned, halo);
+  const at::Tensor halo_rows = rows.narrow(1, plan_.owned, halo);
   if (rows.size(0) == 1) {
-    return {model_.all_to_all(place[0], sent, plan_.receive_counts, plan_.send_counts), nullptr};
+    return {model_.all_to_all(halo_rows[0], sent, plan_.receive_counts, plan_.send_counts),
+            nullptr};
   }
   const at::Tensor received = at::empty({halo, sent.size(1)}, rows.options());
-  return {
-      model_.all_to_all(received, sent, plan_.receive_counts, plan_.send_counts),
-      [place, received] {
-        place.copy_(received.view({place.size(1), place.size(0), place.size(2)}).transpose(0, 1));
-      }};
+  return {model_.all_to_all(received, sent, plan_.receive_counts, plan_.send_counts),
+          [halo_rows, received] {
+            halo_rows.copy_(received.view({halo_rows.size(1), halo_rows.size(0), halo_rows.size(2)})
+                                .transpose(0, 1));
+          }};
 }
 
 PendingHalo HaloExchange::start_adjoint(const at::Tensor& gradients) {
@@ -68,6 +76,7 @@ PendingHalo HaloExchange::start_adjoint(const at::Tensor& gradients) {
   if (model_.size() == 1) return {};
   const int64_t returned = sum(plan_.send_counts);
   received_rows_ += returned;
+  // With one sample this is the halo itself, no copy: nobody may add to it before wait().
   const at::Tensor sent = rows_first(gradients.narrow(1, plan_.owned, plan_.halo()));
   const at::Tensor received = at::empty({returned, sent.size(1)}, gradients.options());
   const at::Tensor rows = send_rows(gradients);

@@ -1,4 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
+// Called by build_graph(), on one thread.
+//
+// A mesh holds the nodes of all coarser ones: subdivision keeps the indices of the old nodes and
+// makes the middle of a side once for its two faces, so that the faces of every level index the
+// same nodes and no node is there twice. The order in which nodes come about is an accident.
+// Partitions into bands rely on one from north to south, by positions that are rounded well above
+// their last bits: else nodes of one parallel would be in the order of their rounding errors.
 #include <isobar/core/error.hpp>
 #include <isobar/graph/icosphere.hpp>
 #include <ATen/ATen.h>
@@ -14,7 +21,6 @@
 namespace isobar {
 namespace {
 
-using detail::UnitVector;
 using Face = std::array<int64_t, 3>;
 
 constexpr int64_t kLargestLevel = 10;
@@ -92,8 +98,8 @@ Location locate(const UnitVector& v) {
   constexpr double zero = 1e-14;
   const double x = std::abs(v[0]) < zero ? 0.0 : v[0];
   const double y = std::abs(v[1]) < zero ? 0.0 : v[1];
-  return {std::atan2(v[2], std::hypot(x, y)) / detail::kRadiansPerDegree,
-          std::atan2(y, x) / detail::kRadiansPerDegree};
+  return {std::atan2(v[2], std::hypot(x, y)) / kRadiansPerDegree,
+          std::atan2(y, x) / kRadiansPerDegree};
 }
 
 /// The order of nodes from north to south, then from east to west.
@@ -118,7 +124,7 @@ at::Tensor sides(const std::vector<Face>& faces, const std::vector<int64_t>& pos
       destination.push_back(position[face[(k + 1) % 3]]);
     }
   }
-  return at::stack({detail::to_tensor(source), detail::to_tensor(destination)});
+  return at::stack({to_tensor(source), to_tensor(destination)});
 }
 
 }  // namespace
@@ -147,8 +153,7 @@ Icosphere make_icosphere(const IcosphereOptions& options) {
     position[order[i]] = static_cast<int64_t>(i);
   }
 
-  Icosphere result{
-      detail::to_tensor(latitude), detail::to_tensor(longitude), options.min_level, {}};
+  Icosphere result{to_tensor(latitude), to_tensor(longitude), options.min_level, {}};
   for (int64_t level = options.min_level; level <= options.level; ++level) {
     result.edges.push_back(sides(faces[level], position));
   }

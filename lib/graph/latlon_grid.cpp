@@ -77,9 +77,9 @@ at::Tensor row_heights(const std::vector<double>& latitudes, bool global) {
     bounds.back() = std::copysign(90.0, bounds.back());
   }
   for (double& bound : bounds) {
-    bound = std::sin(std::clamp(bound, -90.0, 90.0) * detail::kRadiansPerDegree);
+    bound = std::sin(std::clamp(bound, -90.0, 90.0) * kRadiansPerDegree);
   }
-  return detail::to_tensor(bounds).diff().abs();
+  return to_tensor(bounds).diff().abs();
 }
 
 }  // namespace
@@ -98,10 +98,10 @@ Grid make_latlon_grid(const std::vector<double>& latitudes, const std::vector<do
   const int64_t rows = static_cast<int64_t>(latitudes.size());
   const int64_t columns = static_cast<int64_t>(longitudes.size());
   const bool global = closes_circle(continuous) && reaches_poles(latitudes);
-  const at::Tensor widths = detail::to_tensor(cell_bounds(continuous)).diff().abs();
+  const at::Tensor widths = to_tensor(cell_bounds(continuous)).diff().abs();
   const at::Tensor area = at::outer(row_heights(latitudes, global), widths).flatten();
-  return {.latitude = detail::to_tensor(latitudes).repeat_interleave(columns),
-          .longitude = detail::to_tensor(longitudes).repeat({rows}),
+  return {.latitude = to_tensor(latitudes).repeat_interleave(columns),
+          .longitude = to_tensor(longitudes).repeat({rows}),
           .area = area / area.sum(),
           .regional = !global,
           .name = "latlon-" + std::to_string(rows) + "x" + std::to_string(columns)};

@@ -5,7 +5,7 @@
 
 #include <cmath>
 
-namespace isobar::detail {
+namespace isobar {
 
 LegendreColumns::LegendreColumns(const at::Tensor& sine, int64_t truncation)
     : sine_(sine),
@@ -35,4 +35,4 @@ at::Tensor LegendreColumns::next() {
   return result;
 }
 
-}  // namespace isobar::detail
+}  // namespace isobar

@@ -5,7 +5,7 @@
 
 #include <cstdint>
 
-namespace isobar::detail {
+namespace isobar {
 
 // Beyond this degree sectoral functions underflow near the poles where their successors, of the
 // same order, do not (S. A. Holmes and W. E. Featherstone, J. Geodesy 76, 279-299, 2002).
@@ -28,4 +28,4 @@ class LegendreColumns {
   int64_t order_ = 0;
 };
 
-}  // namespace isobar::detail
+}  // namespace isobar

@@ -15,8 +15,6 @@
 namespace isobar {
 namespace {
 
-using detail::UnitVector;
-
 /// What ranks that compute it on different machines must agree on is compared in steps of 6 mm on
 /// the Earth, not to the last bit of a cosine.
 constexpr double kStep = 1e-9;
@@ -127,8 +125,8 @@ Partition make_partition(const WeatherGraph& graph, int ranks, PartitionMethod m
   if (method == PartitionMethod::bands) {
     return {bands(graph.data_nodes(), ranks), bands(graph.hidden_nodes(), ranks), ranks};
   }
-  NodeSet data(detail::unit_vectors(graph.data.latitude, graph.data.longitude));
-  NodeSet hidden(detail::unit_vectors(graph.hidden_latitude, graph.hidden_longitude));
+  NodeSet data(unit_vectors(graph.data.latitude, graph.data.longitude));
+  NodeSet hidden(unit_vectors(graph.hidden_latitude, graph.hidden_longitude));
   Bisection(data, hidden, ranks).run(0, ranks);
   return {data.owner, hidden.owner, ranks};
 }

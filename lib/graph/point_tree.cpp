@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <utility>
 
-namespace isobar::detail {
+namespace isobar {
 namespace {
 
 /// What nanoflann asks of a set of points.
@@ -63,4 +63,4 @@ std::vector<Neighbour> PointTree::within(const UnitVector& from, double chord) c
   return result;
 }
 
-}  // namespace isobar::detail
+}  // namespace isobar

@@ -7,7 +7,7 @@
 
 #include "graph/sphere.hpp"
 
-namespace isobar::detail {
+namespace isobar {
 
 struct Neighbour {
   double squared_chord;
@@ -36,4 +36,4 @@ class PointTree {
   std::unique_ptr<Impl> impl_;
 };
 
-}  // namespace isobar::detail
+}  // namespace isobar

@@ -9,8 +9,6 @@
 
 namespace isobar {
 
-namespace detail {
-
 at::Tensor rows_near(const Positions& nodes, const Grid& region, double margin_degrees) {
   ISOBAR_CHECK(margin_degrees >= 0 && margin_degrees <= 180,
                "hidden mesh: the margin must be 0 to 180 degrees, got ", margin_degrees);
@@ -27,8 +25,6 @@ at::Tensor rows_near(const Positions& nodes, const Grid& region, double margin_d
   return near.nonzero().flatten();
 }
 
-}  // namespace detail
-
 namespace {
 
 /// The edges of which both ends have a new index, in the new indices.
@@ -41,8 +37,7 @@ at::Tensor relabelled(const at::Tensor& edges, const at::Tensor& new_index) {
 }  // namespace
 
 Icosphere restrict_to(const Icosphere& mesh, const Grid& region, double margin_degrees) {
-  const at::Tensor kept =
-      detail::rows_near({mesh.latitude, mesh.longitude}, region, margin_degrees);
+  const at::Tensor kept = rows_near({mesh.latitude, mesh.longitude}, region, margin_degrees);
   at::Tensor new_index = at::full({mesh.size()}, -1, at::kLong);
   new_index.index_copy_(0, kept, at::arange(kept.size(0), at::kLong));
 
@@ -59,7 +54,8 @@ Icosphere restrict_to(const Icosphere& mesh, const Grid& region, double margin_d
   ISOBAR_CHECK(kept.size(0) > 0 && alone == 0, "restrict_to: around ", region.name,
                " with a margin of ", margin_degrees, " degrees the icosphere of level ",
                mesh.level(), " has ", kept.size(0), " nodes, ", alone,
-               " of them without an edge; raise the hidden level or the margin");
+               " of them without an edge; raise the hidden level (hidden_level) or the margin "
+               "(margin_degrees)");
   return result;
 }
 

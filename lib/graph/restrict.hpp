@@ -3,10 +3,10 @@
 
 #include <isobar/graph/edges.hpp>
 
-namespace isobar::detail {
+namespace isobar {
 
 /// [K] int64: the nodes whose great-circle distance to some point of the region is
 /// at most `margin_degrees`, in order.
 at::Tensor rows_near(const Positions& nodes, const Grid& region, double margin_degrees);
 
-}  // namespace isobar::detail
+}  // namespace isobar

@@ -1,4 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
+// Scores of a checkpoint ask for it: every rank makes one of the whole grid and calls power() on
+// the thread that scores. Nothing here communicates.
+//
+// A global field is analysed ring by ring: Fourier coefficients of each ring, then for each order m
+// their sums over the rings with the Legendre functions and the rings' areas as weights of the
+// quadrature. Hence rings have to be whole and evenly spaced, which the constructor checks: on any
+// other grid the powers would be numbers that mean nothing.
 #include <isobar/graph/spectrum.hpp>
 
 #include <isobar/core/error.hpp>
@@ -79,7 +86,7 @@ void check_regional(const Grid& grid, const std::vector<Ring>& rows) {
 int64_t truncation_of(const std::vector<Ring>& rings) {
   int64_t points = 0;
   for (const Ring& ring : rings) points = std::max(points, ring.count);
-  return std::min({std::ssize(rings) / 2 - 1, (points - 1) / 2, detail::kLargestDegree});
+  return std::min({std::ssize(rings) / 2 - 1, (points - 1) / 2, kLargestDegree});
 }
 
 /// [M + 1, C] complex: a ring's Fourier coefficients of orders 0 to M, those that its points
@@ -117,7 +124,7 @@ at::Tensor Spectrum::Impl::spherical(const at::Tensor& fields) const {
     fourier.select(1, r).narrow(0, 0, own.size(0)).copy_(own);
   }
   auto power = at::zeros({truncation + 1, fields.size(1)}, at::kDouble);
-  detail::LegendreColumns legendre(sine, truncation);
+  LegendreColumns legendre(sine, truncation);
   for (int64_t m = 0; m <= truncation; ++m) {
     const auto functions = legendre.next();
     const auto parts = at::view_as_real(fourier[m]);  // [R, C, 2]

@@ -8,7 +8,7 @@
 
 #include "graph/chunks.hpp"
 
-namespace isobar::detail {
+namespace isobar {
 namespace {
 
 template <typename T>
@@ -45,4 +45,4 @@ at::Tensor to_tensor(const std::vector<double>& values) { return copied(values, 
 
 at::Tensor to_tensor(const std::vector<int64_t>& values) { return copied(values, at::kLong); }
 
-}  // namespace isobar::detail
+}  // namespace isobar

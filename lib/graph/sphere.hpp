@@ -7,7 +7,7 @@
 #include <numbers>
 #include <vector>
 
-namespace isobar::detail {
+namespace isobar {
 
 /// A point of the unit sphere: x towards (0 N, 0 E), z towards the north pole.
 using UnitVector = std::array<double, 3>;
@@ -29,4 +29,4 @@ at::Tensor to_tensor(const std::vector<double>& values);
 /// The same of int64.
 at::Tensor to_tensor(const std::vector<int64_t>& values);
 
-}  // namespace isobar::detail
+}  // namespace isobar

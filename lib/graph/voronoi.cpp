@@ -1,4 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
+// Called where a grid is made and areas by Voronoi cells are asked for, on one thread. LibTorch's
+// threads share the points out; a cell follows from the positions alone, whichever computes it.
+//
+// Each cell is cut out by itself, by the bisectors between its point and ever farther neighbours,
+// until none is near enough to reach it: the radius of security of B. Levy and N. Bonneel,
+// "Variational anisotropic surface meshing with Voronoi parallel linear enumeration" (2012). No
+// triangulation is made, so that points on a common circle, of which these grids are full, are no
+// special case: a bisector that touches a corner cuts off nothing or a sliver of no area.
 #include <isobar/core/error.hpp>
 #include <isobar/graph/voronoi.hpp>
 #include <ATen/ATen.h>
@@ -11,18 +19,8 @@
 #include "graph/chunks.hpp"
 #include "graph/point_tree.hpp"
 
-// Each cell is cut out by itself, by the bisectors between its point and ever farther neighbours,
-// until none is near enough to reach it: the radius of security of B. Levy and N. Bonneel,
-// "Variational anisotropic surface meshing with Voronoi parallel linear enumeration" (2012). No
-// triangulation is made, so that points on a common circle, of which these grids are full, are no
-// special case: a bisector that touches a corner cuts off nothing or a sliver of no area.
-
 namespace isobar {
 namespace {
-
-using detail::Neighbour;
-using detail::PointTree;
-using detail::UnitVector;
 
 constexpr double kCoincident = 1e-9;  // 6 mm on the Earth
 constexpr double kFar = 1e4;          // a tangent: 20 seconds of arc short of 90 degrees
@@ -156,12 +154,12 @@ SharedCell cell_of(const UnitVector& point, const std::vector<UnitVector>& point
 }  // namespace
 
 at::Tensor voronoi_area(const Positions& positions) {
-  const auto points = detail::unit_vectors(positions.latitude, positions.longitude);
+  const auto points = unit_vectors(positions.latitude, positions.longitude);
   ISOBAR_CHECK(!points.empty(), "voronoi_area: there are no points");
   const PointTree tree(points);
   at::Tensor area = at::empty({std::ssize(points)}, at::kDouble);
   auto* out = area.mutable_data_ptr<double>();
-  detail::for_each_chunk(std::ssize(points), [&](int64_t, int64_t begin, int64_t end) {
+  for_each_chunk(std::ssize(points), [&](int64_t, int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const SharedCell shared = cell_of(points[i], points, tree);
       ISOBAR_CHECK(shared.cell.bounded(), "voronoi_area: the cell of point ", i, " at ",
@@ -171,7 +169,7 @@ at::Tensor voronoi_area(const Positions& positions) {
       out[i] = shared.cell.area() / static_cast<double>(shared.sharing);
     }
   });
-  const double whole = detail::chunked_sum(std::ssize(points), [&](int64_t begin, int64_t end) {
+  const double whole = chunked_sum(std::ssize(points), [&](int64_t begin, int64_t end) {
     return std::accumulate(out + begin, out + end, 0.0);
   });
   return area / whole;

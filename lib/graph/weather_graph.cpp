@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <isobar/core/error.hpp>
 #include <isobar/graph/icosphere.hpp>
 #include <isobar/graph/weather_graph.hpp>
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "graph/restrict.hpp"
@@ -26,7 +28,7 @@ HiddenMesh named_grid(const Grid& grid, const GraphOptions& options) {
   const Grid hidden = make_gaussian_grid(options.hidden_grid);
   Positions nodes{hidden.latitude, hidden.longitude};
   if (grid.regional) {
-    const at::Tensor kept = detail::rows_near(nodes, grid, options.margin_degrees);
+    const at::Tensor kept = rows_near(nodes, grid, options.margin_degrees);
     nodes = {nodes.latitude.index_select(0, kept), nodes.longitude.index_select(0, kept)};
   }
   return {nodes, nearest_other_edges(nodes, options.processor_neighbours)};
@@ -41,6 +43,14 @@ int64_t sources_without_edge(const EdgeSet& edges) {
 WeatherGraph build_graph(const Grid& grid, const GraphOptions& options) {
   HiddenMesh hidden =
       options.hidden_grid.empty() ? icosphere(grid, options) : named_grid(grid, options);
+  const int64_t found = hidden.nodes.latitude.size(0);
+  const int64_t wanted = std::max<int64_t>(2, options.decoder_neighbours);
+  ISOBAR_CHECK(found >= wanted, "build_graph: the hidden mesh has ", found, " node",
+               found == 1 ? "" : "s", " at the grid's points, of ", wanted,
+               " that are wanted at least: each point reads the nearest ",
+               options.decoder_neighbours,
+               "; take a finer hidden_level (or hidden_grid), a wider margin_degrees or fewer "
+               "decoder_neighbours");
   const Positions data{grid.latitude, grid.longitude};
   WeatherGraph graph{
       .data = grid,
@@ -57,8 +67,8 @@ WeatherGraph build_graph(const Grid& grid, const GraphOptions& options) {
 }
 
 at::Tensor node_attributes(const at::Tensor& latitude, const at::Tensor& longitude) {
-  const at::Tensor lat = latitude.to(at::kDouble) * detail::kRadiansPerDegree;
-  const at::Tensor lon = longitude.to(at::kDouble) * detail::kRadiansPerDegree;
+  const at::Tensor lat = latitude.to(at::kDouble) * kRadiansPerDegree;
+  const at::Tensor lon = longitude.to(at::kDouble) * kRadiansPerDegree;
   return at::stack({lat.sin(), lon.sin(), lat.cos(), lon.cos()}, 1).to(at::kFloat);
 }
 

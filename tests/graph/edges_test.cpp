@@ -15,7 +15,7 @@ namespace isobar::edges_test {
 namespace {
 
 Positions at_degrees(std::vector<double> latitude, std::vector<double> longitude) {
-  return {detail::to_tensor(latitude), detail::to_tensor(longitude)};
+  return {to_tensor(latitude), to_tensor(longitude)};
 }
 
 Positions positions(const Icosphere& mesh) { return {mesh.latitude, mesh.longitude}; }
@@ -28,8 +28,8 @@ Positions latlon(int rows, int columns) {
 
 /// [from, to] squared chords.
 at::Tensor distances(const Positions& from, const Positions& to) {
-  const auto a = detail::unit_vectors(from.latitude, from.longitude);
-  const auto b = detail::unit_vectors(to.latitude, to.longitude);
+  const auto a = unit_vectors(from.latitude, from.longitude);
+  const auto b = unit_vectors(to.latitude, to.longitude);
   at::Tensor result =
       at::empty({static_cast<int64_t>(a.size()), static_cast<int64_t>(b.size())}, at::kDouble);
   auto out = result.accessor<double, 2>();

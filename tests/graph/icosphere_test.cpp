@@ -25,7 +25,7 @@ std::set<std::pair<int64_t, int64_t>> pairs(const at::Tensor& edges) {
 
 /// [E] chords of the edges.
 at::Tensor chords(const Icosphere& mesh, const at::Tensor& edges) {
-  const auto points = detail::unit_vectors(mesh.latitude, mesh.longitude);
+  const auto points = unit_vectors(mesh.latitude, mesh.longitude);
   const at::Tensor xyz =
       at::from_blob(const_cast<double*>(points[0].data()), {mesh.size(), 3}, at::kDouble);
   return (xyz.index_select(0, edges[0]) - xyz.index_select(0, edges[1])).norm(2, 1);
@@ -101,8 +101,8 @@ const Grid& british_isles() {
 TEST(RestrictTo, KeepsExactlyTheNodesWithinTheMargin) {
   const Icosphere whole = make_icosphere({.level = 5});
   const Icosphere part = restrict_to(whole, british_isles(), 3.0);
-  const auto nodes = detail::unit_vectors(whole.latitude, whole.longitude);
-  const auto points = detail::unit_vectors(british_isles().latitude, british_isles().longitude);
+  const auto nodes = unit_vectors(whole.latitude, whole.longitude);
+  const auto points = unit_vectors(british_isles().latitude, british_isles().longitude);
 
   int64_t near = 0;
   for (const auto& node : nodes) {
@@ -110,7 +110,7 @@ TEST(RestrictTo, KeepsExactlyTheNodesWithinTheMargin) {
     for (const auto& point : points) {
       cosine = std::max(cosine, node[0] * point[0] + node[1] * point[1] + node[2] * point[2]);
     }
-    near += std::acos(std::min(cosine, 1.0)) <= 3.0 * detail::kRadiansPerDegree;
+    near += std::acos(std::min(cosine, 1.0)) <= 3.0 * kRadiansPerDegree;
   }
 
   EXPECT_EQ(part.size(), near);
@@ -145,7 +145,8 @@ TEST(RestrictTo, SaysWhatToRaiseWhenTooLittleIsLeft) {
 
   EXPECT_NE(none.find("has 0 nodes, 0 of them"), std::string::npos) << none;
   EXPECT_NE(alone.find("has 1 nodes, 1 of them without an edge"), std::string::npos) << alone;
-  EXPECT_NE(alone.find("raise the hidden level or the margin"), std::string::npos) << alone;
+  EXPECT_NE(alone.find("raise the hidden level (hidden_level) or the margin"), std::string::npos)
+      << alone;
 }
 
 }  // namespace

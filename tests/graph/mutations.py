@@ -16,7 +16,7 @@ from mutation import Mistake, main  # noqa: E402
 SHARD = "lib/graph/graph_shard.cpp"
 CUT = "lib/graph/partition.cpp"
 FILE = "lib/graph/graph_file.cpp"
-ARRAYS = "lib/graph/hdf5_arrays.cpp"
+ARRAYS, DATES = "lib/hdf5/arrays.cpp", "lib/hdf5/file.cpp"
 CACHE = "lib/graph/graph_cache.cpp"
 VORONOI = "lib/graph/voronoi.cpp"
 EDGES = "lib/graph/edges.cpp"
@@ -38,11 +38,11 @@ MISTAKES = [
     Mistake("always across the poles' axis", CUT, "if (high - low > extent * alike)", "if (false)"),
     Mistake("hash of the whole unread", FILE, "if (reader.hash() != wanted)", "if (false)"),
     Mistake("indices unchecked", FILE, "ends.max().item<int64_t>() >= nodes", "false"),
-    Mistake("bytes unchecked", ARRAYS, "if (array.hash != wanted)", "if (false)"),
-    Mistake("dated groups", ARRAYS, "H5Pset_obj_track_times(creation.get(), false)",
+    Mistake("bytes unchecked", ARRAYS, "if (array.hash != written)", "if (false)"),
+    Mistake("dated groups", DATES, "H5Pset_obj_track_times(creation.get(), false)",
             "H5Pset_obj_track_times(creation.get(), true)"),
     Mistake("foreign file believed", CACHE, "if (key_of(stored.graph.data, stored.options) == key) ", ""),
-    Mistake("options not in the key", CACHE, "  hash.add(detail::to_json(options).dump());\n", ""),
+    Mistake("options not in the key", CACHE, "  hash.add(to_json(options).dump());\n", ""),
     Mistake("areas of the file", CACHE, "      result.graph.data = grid;\n", ""),
     Mistake("stops one neighbour early", VORONOI, "return 4 * square / (1 + square);",
             "return 2 * square / (1 + square);"),

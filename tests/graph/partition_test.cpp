@@ -44,7 +44,7 @@ TEST(Partition, CutsBandsInTheOrderOfTheNodes) {
 
 TEST(Partition, BisectsTheGlobeAtTheEquatorAndThenAcross) {
   const Partition partition = make_partition(globe(), 4, PartitionMethod::bisection);
-  const auto points = detail::unit_vectors(globe().hidden_latitude, globe().hidden_longitude);
+  const auto points = unit_vectors(globe().hidden_latitude, globe().hidden_longitude);
 
   for (size_t i = 0; i < points.size(); ++i) {
     const int64_t owner = partition.hidden[static_cast<int64_t>(i)].item<int64_t>();

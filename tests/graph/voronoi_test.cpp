@@ -15,7 +15,7 @@ namespace isobar::voronoi_test {
 namespace {
 
 Positions at_degrees(std::vector<double> latitude, std::vector<double> longitude) {
-  return {detail::to_tensor(latitude), detail::to_tensor(longitude)};
+  return {to_tensor(latitude), to_tensor(longitude)};
 }
 
 Positions positions(const Grid& grid) { return {grid.latitude, grid.longitude}; }

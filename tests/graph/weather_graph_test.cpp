@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <isobar/core/error.hpp>
 #include <isobar/graph/weather_graph.hpp>
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
+#include "core/message_of.hpp"
 #include "graph/meshes.hpp"
 
 namespace isobar::weather_graph_test {
@@ -41,6 +43,17 @@ TEST(WeatherGraph, KeepsTheWholeMeshForTheGlobe) {
   EXPECT_EQ(graph.hidden_nodes(), 642);
   EXPECT_EQ(graph.processor.size(), 5040);
   EXPECT_EQ(graph.uncovered, 0);
+}
+
+TEST(WeatherGraph, NamesWhatToChangeWhereTheMeshIsTooCoarse) {
+  const Grid region = make_latlon_grid({50, 49}, {0, 1, 2});
+  const auto message = test::message_of<UsageError>([&] {
+    build_graph(region, {.hidden_level = 2, .margin_degrees = 16, .decoder_neighbours = 9});
+  });
+  EXPECT_NE(message.find(", of 9 that are wanted at least: each point reads the nearest 9; take a "
+                         "finer hidden_level"),
+            std::string::npos)
+      << message;
 }
 
 void expect_same(const EdgeSet& a, const EdgeSet& b) {
