@@ -1,4 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
+// Called on one thread: on rank 0 to save and to remove, on every rank to load. What other ranks
+// hold has been collected before (ShardedPart, CompressorPart).
+//
+// A folder `step_N` with a manifest is a whole checkpoint, at every moment and after any crash: it
+// is written under a name that begins with a dot, made durable, read back and only then renamed,
+// and one that is removed loses its manifest first. Older ones go last, when the new one is there:
+// a run that dies while it saves can go on from the one before.
 #include <isobar/core/atomic_file.hpp>
 #include <isobar/core/error.hpp>
 #include <isobar/core/text.hpp>

@@ -20,7 +20,7 @@ using nlohmann::json;
 constexpr const char* kFormat = "isobar.checkpoint";
 constexpr int kFormatVersion = 1;
 
-[[noreturn]] void fail(const std::filesystem::path& path, const std::string& what) {
+[[noreturn]] void reject(const std::filesystem::path& path, const std::string& what) {
   throw DataError(detail::join("checkpoint ", path.string(), ": ", what));
 }
 
@@ -79,7 +79,7 @@ Manifest from_json(const json& value) {
 void check_own_hash(const std::filesystem::path& path, json& value) {
   const auto hash = value.at("xxh3_128").get<std::string>();
   value.erase("xxh3_128");
-  if (hash != hash_text(value.dump())) fail(path, "damaged: it does not have its own hash");
+  if (hash != hash_text(value.dump())) reject(path, "damaged: it does not have its own hash");
 }
 
 }  // namespace
@@ -102,19 +102,19 @@ void write_manifest(const std::filesystem::path& folder, const Manifest& manifes
 Manifest read_manifest(const std::filesystem::path& folder) {
   const std::filesystem::path path = folder / kManifestName;
   std::ifstream file(path, std::ios::binary);
-  if (!file) fail(folder, "is no checkpoint: manifest.json is missing or cannot be read");
+  if (!file) reject(folder, "is no checkpoint: manifest.json is missing or cannot be read");
   const std::string text{std::istreambuf_iterator<char>(file), {}};
   try {
     json value = json::parse(text);
-    if (value.at("format") != kFormat) fail(path, "is no manifest of a checkpoint");
+    if (value.at("format") != kFormat) reject(path, "is no manifest of a checkpoint");
     if (value.at("format_version").get<int>() > kFormatVersion) {
-      fail(path, detail::join("has format ", value.at("format_version").dump(),
-                              ", this isobar reads up to ", kFormatVersion));
+      reject(path, detail::join("has format ", value.at("format_version").dump(),
+                                ", this isobar reads up to ", kFormatVersion));
     }
     check_own_hash(path, value);
     return from_json(value);
   } catch (const json::exception& error) {
-    fail(path, detail::join("damaged: ", error.what()));
+    reject(path, detail::join("damaged: ", error.what()));
   }
 }
 
@@ -122,12 +122,12 @@ void verify_part(const std::filesystem::path& folder, const ManifestPart& part) 
   const std::filesystem::path path = folder / part.file;
   const FileHash found = hash_file(path);
   if (found.bytes != part.hash.bytes) {
-    fail(path, detail::join("part '", part.name, "' is damaged: it has ", found.bytes,
-                            " bytes, the manifest says ", part.hash.bytes));
+    reject(path, detail::join("part '", part.name, "' is damaged: it has ", found.bytes,
+                              " bytes, the manifest says ", part.hash.bytes));
   }
   if (found != part.hash) {
-    fail(path, detail::join("part '", part.name, "' is damaged: its hash is ", found.xxh3_128,
-                            ", the manifest says ", part.hash.xxh3_128));
+    reject(path, detail::join("part '", part.name, "' is damaged: its hash is ", found.xxh3_128,
+                              ", the manifest says ", part.hash.xxh3_128));
   }
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <isobar/core/file_hash.hpp>
 #include <isobar/train/state.hpp>
 
 #include <cstdint>
@@ -8,8 +9,6 @@
 #include <map>
 #include <string>
 #include <vector>
-
-#include "core/file_hash.hpp"
 
 namespace isobar {
 

@@ -4,48 +4,51 @@
 #include <isobar/comm/agreement.hpp>
 #include <isobar/comm/own_pace.hpp>
 #include <isobar/core/error.hpp>
-#include <isobar/train/climatology_groups.hpp>
 #include <ATen/ATen.h>
 
 #include <algorithm>
-#include <cmath>
+#include <limits>
+#include <set>
 
 namespace isobar {
 namespace {
 
-constexpr int64_t kHalfWindow = 30;  // days
-
-std::vector<int64_t> times_within(const Dataset& dataset, const Period& period) {
-  std::vector<int64_t> times;
-  for (const int64_t index : indices_within(dataset.times(), period)) {
-    times.push_back(dataset.times()[index]);
-  }
-  if (times.empty()) {
-    throw DataError("climatology: the data have no time from " +
-                    format_period(period, dataset.calendar()));
-  }
-  return times;
-}
-
-int64_t days_of_year(Calendar calendar) {
-  if (calendar == Calendar::day_360) return 360;
-  return calendar == Calendar::noleap ? 365 : 366;
+ClimatologySlots slots_within(const Dataset& dataset, const Period& period) {
+  return {dataset.times(), dataset.calendar(), period};
 }
 
 }  // namespace
 
+std::vector<int64_t> climatology_times(const Dataset& dataset, const Period& period,
+                                       const std::vector<int64_t>& wanted) {
+  const auto slots = slots_within(dataset, period);
+  std::set<ClimatologySlot> asked;
+  for (const int64_t time : wanted) asked.insert(slots.of(time));
+  std::vector<int64_t> times;
+  for (const int64_t index : indices_within(dataset.times(), period)) {
+    const auto from = slots.of(dataset.times()[index]);
+    const auto uses = [&](const auto& slot) { return slots.weight(slot, from) > 0; };
+    if (std::any_of(asked.begin(), asked.end(), uses)) times.push_back(dataset.times()[index]);
+  }
+  return times;
+}
+
 Climatology::Climatology(const SampleSet& samples, const ClimatologyOptions& options,
                          const ProcessGrid& grid)
-    : calendar_(samples.dataset().calendar()) {
+    : calendar_(samples.dataset().calendar()),
+      slots_(slots_within(samples.dataset(), options.period)) {
   at::Tensor weights;
   std::vector<int64_t> times;
   run_agreed(grid.world(), [&] {
-    times = times_within(samples.dataset(), options.period);
-    seasonal_ = has_seasons(samples.dataset(), options.period);
-    for (const int64_t time : options.times) slots_.emplace(slot_of(time), 0);
-    int64_t row = 0;
-    for (auto& slot : slots_) slot.second = row++;
-    fields_ = at::zeros({row, samples.points(), std::ssize(samples.variables())}, at::kDouble);
+    if (indices_within(samples.dataset().times(), options.period).empty()) {
+      throw DataError("climatology: the data have no time from " +
+                      format_period(options.period, calendar_));
+    }
+    times = climatology_times(samples.dataset(), options.period, options.times);
+    for (const int64_t time : options.times) rows_.emplace(slots_.of(time), 0);
+    int64_t next = 0;
+    for (auto& [slot, row] : rows_) row = next++;
+    fields_ = at::zeros({next, samples.points(), std::ssize(samples.variables())}, at::kDouble);
     weights = at::zeros(fields_.sizes(), at::kFloat);
   });
   const int64_t all = std::ssize(times) * grid.model().size();  // a rank reads its own points
@@ -53,41 +56,24 @@ Climatology::Climatology(const SampleSet& samples, const ClimatologyOptions& opt
       grid.world(),
       [&](const Advance& advance) {
         for (int64_t i = grid.data().rank(); i < std::ssize(times); i += grid.data().size()) {
-          const auto own = slot_of(times[i]);
-          const auto used = [&](const auto& slot) { return weight(slot.first, own) > 0; };
-          if (std::any_of(slots_.begin(), slots_.end(), used)) {
-            add(samples.field(times[i]), own, weights);
-          }
+          add(samples.field(times[i]), slots_.of(times[i]), weights);
           advance(1);
         }
       },
       [&](int64_t done) {
         if (options.progress) options.progress(done, all);
       });
+  // Sums over times, of which each replica has read its share; a rank's points are its own.
   grid.data().allreduce(fields_).wait();
   grid.data().allreduce(weights).wait();
   fields_.div_(weights);
 }
 
-Climatology::Slot Climatology::slot_of(int64_t time) const {
-  const auto second = to_date(time, calendar_).second_of_day;
-  return {seasonal_ ? static_cast<int64_t>(std::floor(day_of_year(time, calendar_))) : 0, second};
-}
-
-/// Whole numbers, so that their sums are exact in float32 and the same in any order.
-double Climatology::weight(const Slot& slot, const Slot& of) const {
-  if (slot.second != of.second) return 0;
-  if (!seasonal_) return 1;
-  const int64_t apart = std::abs(slot.first - of.first);
-  const int64_t days = std::min(apart, days_of_year(calendar_) - apart);
-  return static_cast<double>(std::max<int64_t>(0, kHalfWindow - days));
-}
-
-void Climatology::add(const at::Tensor& field, const Slot& of, at::Tensor& weights) {
+void Climatology::add(const at::Tensor& field, const ClimatologySlot& from, at::Tensor& weights) {
   const auto known = field.isnan().logical_not();
   const auto values = at::where(known, field.to(at::kDouble), 0.0);
-  for (const auto& [slot, row] : slots_) {
-    const double factor = weight(slot, of);
+  for (const auto& [slot, row] : rows_) {
+    const double factor = slots_.weight(slot, from);
     if (factor == 0) continue;
     fields_[row].add_(values, factor);
     weights[row].add_(known, factor);
@@ -95,19 +81,24 @@ void Climatology::add(const at::Tensor& field, const Slot& of, at::Tensor& weigh
 }
 
 at::Tensor Climatology::at(const std::vector<int64_t>& analyses,
-                           const std::vector<int64_t>& lead_hours) const {
-  std::vector<int64_t> rows;
-  for (const int64_t analysis : analyses) {
-    for (const int64_t hours : lead_hours) {
-      const int64_t time = analysis + hours * kHourSeconds;
-      const auto found = slots_.find(slot_of(time));
-      ISOBAR_CHECK(found != slots_.end(), "Climatology: it was not made for ",
+                           const std::vector<int64_t>& lead_hours, const at::Tensor& scored) const {
+  const auto sizes = std::vector{std::ssize(analyses), std::ssize(lead_hours)};
+  const auto wanted = scored.defined() ? scored : at::ones(sizes, at::kBool);
+  ISOBAR_CHECK(wanted.sizes() == at::IntArrayRef(sizes), "Climatology: scored is ", wanted.sizes(),
+               " for ", sizes[0], " analyses at ", sizes[1], " lead times");
+  auto fields = at::full({sizes[0], sizes[1], fields_.size(1), fields_.size(2)},
+                         std::numeric_limits<double>::quiet_NaN(), at::kDouble);
+  for (int64_t b = 0; b < sizes[0]; ++b) {
+    for (int64_t s = 0; s < sizes[1]; ++s) {
+      if (!wanted[b][s].item<bool>()) continue;
+      const int64_t time = analyses[b] + lead_hours[s] * kHourSeconds;
+      const auto found = rows_.find(slots_.of(time));
+      ISOBAR_CHECK(found != rows_.end(), "Climatology: it was not made for ",
                    format_time(time, calendar_));
-      rows.push_back(found->second);
+      fields[b][s].copy_(fields_[found->second]);
     }
   }
-  return fields_.index_select(0, at::tensor(rows, at::kLong))
-      .view({std::ssize(analyses), std::ssize(lead_hours), fields_.size(1), fields_.size(2)});
+  return fields;
 }
 
 }  // namespace isobar

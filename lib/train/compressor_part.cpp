@@ -1,4 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
+// collect() is called on every rank between steps, before rank 0 saves. It is collective over
+// data-parallel and model-parallel groups, parameter after parameter in the reducer's order. Which
+// parameters have a residual depends on a rank's share of the gradients: the ranks of a model agree
+// on that first (columns_of), so that none leaves out a sum that the others wait in.
+//
+// What is saved is whole and in units of the updates that it has yet to give, so that other numbers
+// of ranks, replicas and buckets load it and cut out their own parts.
 #include <isobar/train/compressor_part.hpp>
 
 #include <isobar/core/error.hpp>
@@ -25,7 +32,7 @@ int64_t first_of(const CompressorState& state, const std::string& parameter) {
 }
 
 template <typename State>  // const or not
-auto* find(State& state, const std::string& key) {
+auto* find_tensor_of(State& state, const std::string& key) {
   const auto found = std::find_if(state.tensors.begin(), state.tensors.end(),
                                   [&](const auto& named) { return named.first == key; });
   return found == state.tensors.end() ? nullptr : &found->second;
@@ -93,7 +100,7 @@ double CompressorPart::unit(const NamedParameter& parameter) const {
 at::Tensor CompressorPart::columns_of(const CompressorState& state) const {
   auto columns = at::zeros({static_cast<int64_t>(parameters().size())}, at::kLong);
   for (size_t p = 0; p < parameters().size(); ++p) {
-    const auto* own = find(state, parameters()[p].name + kResidual);
+    const auto* own = find_tensor_of(state, parameters()[p].name + kResidual);
     if (own) columns[static_cast<int64_t>(p)] = row_length(*own);
   }
   grid_.model().allreduce(columns, ReduceOp::maximum).wait();
@@ -104,7 +111,7 @@ at::Tensor CompressorPart::columns_of(const CompressorState& state) const {
 at::Tensor CompressorPart::joined_residual(const CompressorState& share,
                                            const NamedParameter& parameter, int64_t columns) const {
   auto residual = whole_residual(parameter.tensor, columns);
-  if (const auto* own = find(share, parameter.name + kResidual)) {
+  if (const auto* own = find_tensor_of(share, parameter.name + kResidual)) {
     const int64_t first = first_of(share, parameter.name);
     residual.view({-1}).narrow(0, first, own->numel()).copy_(own->reshape({-1}));
   }
@@ -143,8 +150,8 @@ CompressorState CompressorPart::joined(const CompressorState& share) const {
 void CompressorPart::cut(CompressorState& saved) const {
   const auto wanted = compressor_->state();
   for (const auto& parameter : parameters()) {
-    auto* residual = find(saved, parameter.name + kResidual);
-    const auto* like = find(wanted, parameter.name + kResidual);
+    auto* residual = find_tensor_of(saved, parameter.name + kResidual);
+    const auto* like = find_tensor_of(wanted, parameter.name + kResidual);
     if (!residual || !like || row_length(*residual) != row_length(*like)) continue;
     auto own = residual->reshape({-1});
     if (const auto sharded = rows_of(parameter)) {

@@ -10,6 +10,7 @@
 #include "train/folder_lock.hpp"
 
 #include <isobar/core/error.hpp>
+#include <isobar/core/machine.hpp>
 #include <fmt/chrono.h>
 #include <fmt/format.h>
 
@@ -26,7 +27,7 @@
 #include <string>
 #include <utility>
 
-namespace isobar::detail {
+namespace isobar {
 namespace {
 
 namespace fs = std::filesystem;
@@ -34,7 +35,7 @@ namespace fs = std::filesystem;
 constexpr const char* kLockName = "run.lock";
 constexpr int kTries = 100;
 
-[[noreturn]] void fail(const fs::path& path, const std::string& what) {
+[[noreturn]] void fail_to_make(const fs::path& path, const std::string& what) {
   throw Error(fmt::format("run folder '{}' cannot be made: {}", path.string(), what));
 }
 
@@ -74,7 +75,7 @@ class LockFile {
   void write(const std::string& text) {
     if (::ftruncate(descriptor_, 0) != 0 ||
         ::pwrite(descriptor_, text.data(), text.size(), 0) != static_cast<ssize_t>(text.size())) {
-      fail(path_, std::strerror(errno));
+      fail_to_make(path_, std::strerror(errno));
     }
   }
 
@@ -86,9 +87,7 @@ class LockFile {
 };
 
 std::string this_process() {
-  std::array<char, 256> host{};
-  ::gethostname(host.data(), host.size() - 1);
-  return fmt::format("process {} on {}, since {:%Y-%m-%dT%H:%M:%SZ}", ::getpid(), host.data(),
+  return fmt::format("process {} on {}, since {:%Y-%m-%dT%H:%M:%SZ}", ::getpid(), host_name(),
                      fmt::gmtime(std::time(nullptr)));
 }
 
@@ -108,7 +107,7 @@ fs::path clear_name(const fs::path& path) {
   LockFile old(path / kLockName);
   if (!old.is_open()) {
     if (errno == ENOENT) return {};
-    fail(path, fmt::format("{}: {}", kLockName, std::strerror(errno)));
+    fail_to_make(path, fmt::format("{}: {}", kLockName, std::strerror(errno)));
   }
   if (!old.lock()) {
     throw UsageError(fmt::format(
@@ -128,7 +127,7 @@ fs::path make_hidden(const fs::path& path, const fs::path& parent) {
   for (int n = 0;; ++n) {
     auto made = parent / fmt::format(".{}.{}.{}", path.filename().string(), ::getpid(), n);
     if (::mkdir(made.c_str(), 0777) == 0) return made;
-    if (errno != EEXIST) fail(path, std::strerror(errno));
+    if (errno != EEXIST) fail_to_make(path, std::strerror(errno));
   }
 }
 
@@ -141,18 +140,18 @@ FolderLock::FolderLock(const fs::path& path) : path_(path) {
     fs::create_directories(parent);
     made = make_hidden(path, parent);
     LockFile own(made / kLockName);
-    if (!own.is_open() || !own.lock()) fail(path, std::strerror(errno));
+    if (!own.is_open() || !own.lock()) fail_to_make(path, std::strerror(errno));
     own.write(this_process());
     for (int tries = 0; ::rename(made.c_str(), path.c_str()) != 0; ++tries) {
       const bool taken = errno == ENOTEMPTY || errno == EEXIST || errno == ENOTDIR;
-      if (!taken || tries == kTries) fail(path, std::strerror(errno));
+      if (!taken || tries == kTries) fail_to_make(path, std::strerror(errno));
       if (auto aside = clear_name(path); !aside.empty()) aside_ = std::move(aside);
     }
     descriptor_ = own.release();
   } catch (const fs::filesystem_error& error) {
     std::error_code none;
     fs::remove_all(made, none);
-    fail(path, error.code().message());
+    fail_to_make(path, error.code().message());
   } catch (...) {
     std::error_code none;
     if (!made.empty()) fs::remove_all(made, none);
@@ -167,4 +166,4 @@ FolderLock::~FolderLock() {
   ::close(descriptor_);
 }
 
-}  // namespace isobar::detail
+}  // namespace isobar

@@ -3,7 +3,7 @@
 
 #include <filesystem>
 
-namespace isobar::detail {
+namespace isobar {
 
 /// A new folder under its name, which is this process's alone until the lock is destroyed.
 ///
@@ -26,4 +26,4 @@ class FolderLock {
   int descriptor_ = -1;
 };
 
-}  // namespace isobar::detail
+}  // namespace isobar

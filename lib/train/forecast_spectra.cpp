@@ -28,13 +28,15 @@ ForecastSpectra::ForecastSpectra(SpectraOptions options) : options_(std::move(op
   samples_ = at::zeros({leads, variables}, at::kDouble);
 }
 
-void ForecastSpectra::add(const Batch& batch, const at::Tensor& forecast, Communicator& model) {
+void ForecastSpectra::add(const Batch& batch, const at::Tensor& forecast, Communicator& model,
+                          const at::Tensor& scored) {
   ISOBAR_CHECK(forecast.sizes() == batch.target.sizes(), "ForecastSpectra: forecast is ",
                forecast.sizes(), ", the batch's target ", batch.target.sizes());
   const auto variables =
       at::arange(model.rank(), std::ssize(options_.variables), model.size(), at::kLong);
   for (int64_t b = 0; b < forecast.size(0); ++b) {
     for (int64_t s = 0; s < forecast.size(1); ++s) {
+      if (scored.defined() && !scored[b][s].item<bool>()) continue;
       add_fields(s, gathered(batch.target[b][s], model), gathered(forecast[b][s], model),
                  variables);
     }

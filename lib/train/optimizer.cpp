@@ -1,4 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
+// Called by the trainer after each step's gradients, on the loop's thread; saved and loaded between
+// steps. Communicates only through finish().
+//
+// Its state has one form, by parameter and in the reducer's order, whether the update is fused or
+// LibTorch's: a checkpoint of the one is loaded by the other, and neither the plan of buckets nor
+// the addresses of tensors are in it. A parameter that was never updated has none, and begins anew.
 #include <isobar/train/optimizer.hpp>
 
 #include <isobar/core/error.hpp>

@@ -16,7 +16,7 @@ RunFolder::RunFolder(Communicator& world, const std::filesystem::path& parent,
                  "run.name must be a plain folder name, got '", name, "'");
     if (world.rank() != 0) return;
     makes_parent_ = !std::filesystem::exists(parent);
-    lock_ = std::make_unique<detail::FolderLock>(path_);
+    lock_ = std::make_unique<FolderLock>(path_);
   });
   try {
     run_agreed(world, [&] {

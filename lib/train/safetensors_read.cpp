@@ -1,4 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
+// Called by load_checkpoint() on every rank, and by whoever reads such a file; on one thread.
+//
+// The file may come from anywhere, so nothing in it is believed before it is checked: no product of
+// lengths may overflow, no memory is asked for that the file does not fill, and the tensors have to
+// cover its body without gap or overlap, so that no byte goes unread. Names are given once, and a
+// BOOL is 0 or 1.
 #include <isobar/core/error.hpp>
 #include <isobar/train/safetensors.hpp>
 

@@ -22,7 +22,7 @@ static_assert(std::endian::native == std::endian::little,
 
 using Named = std::pair<std::string, at::Tensor>;
 
-void check(const NamedTensors& tensors, const std::string& file) {
+void check_tensors(const NamedTensors& tensors, const std::string& file) {
   std::set<std::string> names{"__metadata__"};
   for (const auto& [name, tensor] : tensors) {
     ISOBAR_CHECK(names.insert(name).second, "write ", file, ": name '", name,
@@ -74,7 +74,7 @@ std::string header_length(std::uint64_t length) {
 
 FileHash write_and_hash_safetensors(const std::filesystem::path& path, const NamedTensors& tensors,
                                     const std::map<std::string, std::string>& metadata) {
-  check(tensors, path.string());
+  check_tensors(tensors, path.string());
   const std::vector<const Named*> order = body_order(tensors);
   const std::string text = header(order, metadata);
   AtomicFile file(path);

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <isobar/core/file_hash.hpp>
 #include <isobar/train/safetensors.hpp>
 
 #include <filesystem>
 #include <map>
 #include <string>
-
-#include "core/file_hash.hpp"
 
 namespace isobar {
 

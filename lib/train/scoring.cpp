@@ -1,4 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
+// Called on every rank, on the thread of the loop or of a command: validation, tests, evaluations.
+//
+// The ranks of a model have the same samples in the same order, and meet in each forecast and each
+// spectrum; so they agree that all have read a batch before they forecast it. Replicas may have
+// different numbers of batches, and meet only where a group of samples begins and ends and where
+// sums are reduced: in between nothing is collective over them.
 #include <isobar/comm/agreement.hpp>
 #include <isobar/data/sampler.hpp>
 #include <isobar/train/climatology.hpp>
@@ -16,12 +22,13 @@
 namespace isobar {
 namespace {
 
-/// The last target hour of a batch and its forecast alone.
+/// The last target hour of a batch, its forecast and its reference alone.
 void keep_last(Batch& batch, at::Tensor& forecast) {
   const int64_t last = forecast.size(1) - 1;
   forecast = forecast.narrow(1, last, 1);
   batch.target = batch.target.narrow(1, last, 1);
-  if (batch.reference.defined()) batch.reference = batch.reference.narrow(1, last, 1);
+  if (!batch.reference.defined()) return;
+  batch.reference = batch.reference.narrow(1, batch.reference.size(1) - 1, 1);
 }
 
 SpectraOptions spectra_options(const SampleSet& samples, const std::vector<int64_t>& leads,
@@ -49,53 +56,105 @@ struct Scoring {
   std::optional<ForecastSpectra> spectra;
 };
 
-/// One of all samples where there is no climatology.
+/// Ranks of a model differ in their points, and are to have the same groups.
+int64_t most_points(const SampleSet& samples, Communicator& model) {
+  auto points = at::full({1}, samples.points(), at::kLong);
+  model.allreduce(points, ReduceOp::maximum).wait();
+  return points.item<int64_t>();
+}
+
+/// One of all samples where there is no climatology. Collective over the model where there is one.
 std::vector<ClimatologyGroup> groups_of(const std::vector<ScoredSamples>& scored,
-                                        const EvaluationOptions& options) {
-  if (options.climatology) return group_by_climatology(scored, *options.climatology);
+                                        const EvaluationOptions& options, const ProcessGrid& grid) {
+  if (options.climatology) {
+    auto source = *options.climatology;
+    source.points = most_points(*scored.at(0).set, grid.model());
+    return group_by_climatology(scored, source);
+  }
   ClimatologyGroup all;
   for (const auto& [set, lead_hours] : scored) {
-    all.samples.emplace_back(set->size());
-    std::iota(all.samples.back().begin(), all.samples.back().end(), 0);
+    ScoredSample sample{.position = 0, .leads = std::vector<int64_t>(lead_hours.size())};
+    std::iota(sample.leads.begin(), sample.leads.end(), 0);
+    auto& samples = all.samples.emplace_back();
+    for (; sample.position < set->size(); ++sample.position) samples.push_back(sample);
   }
   return {all};
 }
 
-/// Of group number g. Collective over the world where there is one.
-std::optional<Climatology> climatology_of(const SampleSet& samples,
-                                          const std::vector<ClimatologyGroup>& groups, size_t g,
-                                          const EvaluationOptions& options,
-                                          const ProcessGrid& grid) {
-  if (!options.climatology) return std::nullopt;
-  const auto& progress = options.climatology->progress;
-  ClimatologyOptions wanted{.period = options.climatology->period, .times = groups[g].times};
-  if (progress) {
-    wanted.progress = [&](int64_t done, int64_t total) {
-      progress(static_cast<int64_t>(g) * total + done, std::ssize(groups) * total);
-    };
+/// The climatologies of the groups, one after the other.
+class Climatologies {
+ public:
+  Climatologies(const SampleSet& samples, const std::vector<ClimatologyGroup>& groups,
+                const std::optional<ClimatologySource>& source, const ProcessGrid& grid)
+      : samples_(samples), groups_(groups), source_(source), grid_(grid) {
+    if (!source_ || !source_->progress) return;
+    for (const auto& group : groups_) to_read_ += fields_of(group);
   }
-  return Climatology(samples, wanted, grid);
+
+  /// Of the next group; nothing where there is no climatology. Collective over the world where
+  /// there is one.
+  std::optional<Climatology> next() {
+    if (!source_) return std::nullopt;
+    const auto& group = groups_[next_++];
+    ClimatologyOptions options{.period = source_->period, .times = group.times};
+    if (source_->progress) {
+      options.progress = [this, read = read_](int64_t done, int64_t) {
+        source_->progress(read + done, to_read_);
+      };
+      read_ += fields_of(group);
+    }
+    return Climatology(samples_, options, grid_);
+  }
+
+ private:
+  int64_t fields_of(const ClimatologyGroup& group) const {
+    return grid_.model().size() *
+           std::ssize(climatology_times(samples_.dataset(), source_->period, group.times));
+  }
+
+  const SampleSet& samples_;
+  const std::vector<ClimatologyGroup>& groups_;
+  const std::optional<ClimatologySource>& source_;
+  const ProcessGrid& grid_;
+  size_t next_ = 0;
+  int64_t read_ = 0;
+  int64_t to_read_ = 0;
+};
+
+/// [B, S]: which of the samples are scored at which of S lead times.
+at::Tensor scored_of(const std::vector<ScoredSample>& samples, const std::vector<int64_t>& batch,
+                     int64_t leads) {
+  auto scored = at::zeros({std::ssize(batch), leads}, at::kBool);
+  for (size_t b = 0; b < batch.size(); ++b) {
+    for (const int64_t lead : samples[batch[b]].leads) {
+      scored[static_cast<int64_t>(b)][lead].fill_(true);
+    }
+  }
+  return scored;
 }
 
-/// Scores this rank's part of a set's samples at the given positions. The ranks of a model agree
-/// that all of them have read before they forecast together.
-void score(Scoring& scoring, const std::vector<int64_t>& positions, const Task& task,
+/// Scores this rank's part of some samples of a set. The ranks of a model agree that all of them
+/// have read before they forecast together: one that could not would leave the others waiting for
+/// its halo. This is inside an agreement over the world (evaluate_all): it communicates over the
+/// model alone.
+void score(Scoring& scoring, const std::vector<ScoredSample>& samples, const Task& task,
            const std::optional<Climatology>& climatology, const ProcessGrid& grid,
            const EvaluationOptions& options) {
   const auto& leads = scoring.leads;
   for (const auto& batch : every_sample(
-           std::ssize(positions),
+           std::ssize(samples),
            {.batch = options.batch, .rank = grid.data().rank(), .size = grid.data().size()})) {
     std::vector<int64_t> indices;
-    for (const int64_t i : batch) indices.push_back(positions[i]);
+    for (const int64_t i : batch) indices.push_back(samples[i].position);
     Batch moved;
     run_agreed(grid.model(),
                [&] { moved = to_device(scoring.samples.get(indices), options.device); });
     auto forecast = task.forecast(moved);
     if (std::ssize(leads) < forecast.size(1)) keep_last(moved, forecast);
-    scoring.scores.add(moved, forecast,
-                       climatology ? climatology->at(moved.times, leads) : at::Tensor());
-    if (scoring.spectra) scoring.spectra->add(moved, forecast, grid.model());
+    const auto scored = scored_of(samples, batch, std::ssize(leads));
+    const auto mean = climatology ? climatology->at(moved.times, leads, scored) : at::Tensor();
+    scoring.scores.add(moved, forecast, mean, scored);
+    if (scoring.spectra) scoring.spectra->add(moved, forecast, grid.model(), scored);
   }
 }
 
@@ -105,12 +164,13 @@ Evaluation evaluate_all(const std::vector<ScoredSamples>& scored, const Task& ta
   c10::NoGradGuard no_grad;
   std::vector<Scoring> scorings;
   for (const auto& one : scored) scorings.emplace_back(one, options);
-  const auto groups = groups_of(scored, options);
-  for (size_t g = 0; g < groups.size(); ++g) {
-    const auto climatology = climatology_of(*scored.at(0).set, groups, g, options, grid);
+  const auto groups = groups_of(scored, options, grid);
+  Climatologies climatologies(*scored.at(0).set, groups, options.climatology, grid);
+  for (const auto& group : groups) {
+    const auto climatology = climatologies.next();
     run_agreed(grid.world(), [&] {
       for (size_t s = 0; s < scorings.size(); ++s) {
-        score(scorings[s], groups[g].samples[s], task, climatology, grid, options);
+        score(scorings[s], group.samples[s], task, climatology, grid, options);
       }
     });
   }

@@ -63,7 +63,7 @@ void check_sharded_rows(const std::vector<NamedParameter>& parameters, const Row
       totals.push_back(detail::join(parameter.name, ": ", own->total));
     }
   });
-  require_equal(grid.world(), "rows of sharded parameters", totals);
+  require_equal(grid.world(), "number of rows of sharded parameters", totals);
   const auto owners = count_owners(sharded, grid);
   run_agreed(grid.world(), [&] {
     int64_t first = 0;

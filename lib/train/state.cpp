@@ -9,7 +9,7 @@
 namespace isobar {
 namespace {
 
-NamedTensors::const_iterator find(const NamedTensors& tensors, const std::string& key) {
+NamedTensors::const_iterator find_tensor(const NamedTensors& tensors, const std::string& key) {
   return std::find_if(tensors.begin(), tensors.end(),
                       [&](const auto& named) { return named.first == key; });
 }
@@ -33,11 +33,11 @@ void StateDict::put_scalar(const std::string& key, StateScalar value) {
 }
 
 bool StateDict::has(const std::string& key) const {
-  return scalars_.count(key) != 0 || find(tensors_, key) != tensors_.end();
+  return scalars_.count(key) != 0 || find_tensor(tensors_, key) != tensors_.end();
 }
 
 at::Tensor StateDict::tensor(const std::string& key) const {
-  const auto found = find(tensors_, key);
+  const auto found = find_tensor(tensors_, key);
   if (found != tensors_.end()) return found->second;
   std::vector<std::string> keys;
   for (const auto& [name, value] : tensors_) keys.push_back(name);

@@ -1,4 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
+// The loop of a training run, on one thread a rank; batches come from the loader's thread.
+// trainer_report.cpp has what a run leaves in its folder.
+//
+// All ranks call the same collectives in the same order, since what decides about one is equal on
+// all: options, the number of the step, how many batches there are, and whether a scaled step
+// counts, which unscale() agrees on. What fails on one rank only (a file that cannot be read,
+// memory) leaves run() in the middle of a step; the caller then has to fail the world
+// (run_or_abort), or the other ranks wait until their time limit.
 #include "train/trainer_impl.hpp"
 
 #include "train/training_batches.hpp"
@@ -10,17 +18,22 @@
 #include <ATen/ATen.h>
 #include <torch/nn/module.h>
 
+#include <limits>
+
 namespace isobar {
 namespace {
 
-void check(const TrainerOptions& options) {
+/// Null in JSON.
+constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();
+
+void check_options(const TrainerOptions& options) {
   ISOBAR_CHECK(options.steps > 0 && options.accumulate > 0 && options.log_every > 0,
                "train: steps, accumulate and log_every must be positive, got ", options.steps, ", ",
                options.accumulate, " and ", options.log_every);
   ISOBAR_CHECK(options.validate_every >= 0 && options.clip_norm >= 0 && options.clip_value >= 0,
                "train: validate_every, clip_norm and clip_value must not be negative");
   ISOBAR_CHECK(
-      !options.loss_scaling || !options.ddp.compressor,
+      !options.loss_scaling || !options.ddp.reducer.compressor,
       "train: gradients that are scaled for float16 cannot be compressed: what a step that "
       "overflows leaves in a compressor's memory would not be what the next one is owed");
   options.schedule.at(0);  // throws where the schedule makes no sense
@@ -38,14 +51,14 @@ Trainer::Impl::Impl(Task task_, TrainingData data_, const ProcessGrid& grid_,
   options.schedule.total_steps = options.steps;
   options.ddp.reduction = task.reduction;
   run_agreed(grid.world(), [&] {
-    check(options);
-    batches = detail::batches_of_run(*data.train, options, grid);
+    check_options(options);
+    batches = batches_of_run(*data.train, options, grid);
   });
   parallel = std::make_unique<DataParallel>(*task.module, grid, options.ddp);
   check_sharded_rows(parameters(), task.rows, grid);
   run_agreed(grid.world(), [&] {
-    if (options.ddp.compressor) {  // refuses now what could not be saved later
-      CompressorPart(options.ddp.compressor, parallel->reducer(), grid, task.rows);
+    if (options.ddp.reducer.compressor) {  // refuses now what could not be saved later
+      CompressorPart(options.ddp.reducer.compressor, parallel->reducer(), grid, task.rows);
     }
     optimizer = std::make_unique<Optimizer>(parallel->reducer(), options.optimizer);
     weights = std::make_unique<ModuleWeights>(task.module);
@@ -72,16 +85,19 @@ at::Tensor Trainer::Impl::backward_passes(Loader& loader) {
 }
 
 // The norm costs a pass over the gradients and waits for the device, so it is taken only where
-// it is used or shown.
+// it is used or shown, and never kept: a log line tells of its own step.
 double Trainer::Impl::clip() {
   if (options.clip_value > 0) clip_by_value(parameters(), options.clip_value);
-  const bool shown = (step + 1) % options.log_every == 0;
-  if (options.clip_norm <= 0 && !shown) return norm;
+  const bool shown = (step + 1) % options.log_every == 0 || step + 1 == options.steps;
+  if (options.clip_norm <= 0 && !shown) return kUnknown;
   const double found = gradient_norm(parameters(), grid);
   if (options.clip_norm > 0) clip_by_norm(parameters(), found, options.clip_norm);
   return found;
 }
 
+// A step's collectives, apart from the task's own, on each rank in this order: buckets, in that of
+// the plan, during the last backward pass and in finish(), which then compares what is due; the
+// scaler's; the norm's. Which of them there are follows from options and the step's number.
 void Trainer::Impl::update(Loader& loader) {
   parallel->zero_grad();
   parallel->begin_step(step);
@@ -106,9 +122,8 @@ void Trainer::Impl::update(Loader& loader) {
 void Trainer::Impl::finish_scaled(double rate) {
   parallel->finish();
   left_out = !scaler->unscale(parameters(), grid.world());
-  if (left_out) return;
-  norm = clip();
-  optimizer->step(rate);
+  norm = left_out ? kUnknown : clip();
+  if (!left_out) optimizer->step(rate);
 }
 
 Trainer::Trainer(Task task, TrainingData data, const ProcessGrid& grid, TrainerOptions options,
@@ -120,8 +135,7 @@ Trainer::~Trainer() = default;
 
 TrainingSummary Trainer::run(RunFolder& folder) {
   Impl& t = *impl_;
-  Loader loader(detail::batch_source(t.data.train, t.options), t.batches,
-                {.prefetch = t.options.prefetch});
+  Loader loader(batch_source(t.data.train, t.options), t.batches, {.prefetch = t.options.prefetch});
   Progress progress({.rank = t.grid.world().rank(), .label = "training", .total = t.options.steps});
   const Stopwatch clock;
   t.training.restart();

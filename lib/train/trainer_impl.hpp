@@ -51,8 +51,8 @@ struct Trainer::Impl {
   int64_t step = 0;
   // Since the last log line; on the device, which nobody waits for before they are asked for.
   at::Tensor loss_sum;
-  at::Tensor first_bad;  ///< the first step that counts and whose loss was not finite, int64
-  double norm = 0;
+  at::Tensor first_bad;   ///< the first step that counts and whose loss was not finite, int64
+  double norm = 0;        ///< of the last step's gradients; NaN where it was not taken
   bool left_out = false;  ///< the last step, by the scaler
   double trained_s = 0;   ///< since the last log line, up to the last validation
   Stopwatch training;     ///< since then

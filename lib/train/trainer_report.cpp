@@ -1,5 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a trainer leaves in its run's folder: metrics, scores, checkpoints.
+// What a trainer leaves in its run's folder: metrics, scores, checkpoints. Called by run() on every
+// rank, on the loop's thread. Metrics and checkpoints are written by rank 0, but all ranks take
+// part: losses are summed over them, scores too, and parts of a checkpoint are collected.
+//
+// Losses and weights are looked at before anything is told or saved of them, by all ranks together:
+// so all stop at the same step with the same error, and the newest checkpoint is one that training
+// can go on from.
 #include "train/trainer_impl.hpp"
 
 #include <isobar/comm/agreement.hpp>
@@ -185,8 +191,8 @@ void Trainer::Impl::save(RunFolder& folder) {
   std::deque<ShardedPart> whole;
   collect(whole);
   std::optional<CompressorPart> compressor;
-  if (options.ddp.compressor) {
-    compressor.emplace(options.ddp.compressor, parallel->reducer(), grid, task.rows);
+  if (options.ddp.reducer.compressor) {
+    compressor.emplace(options.ddp.reducer.compressor, parallel->reducer(), grid, task.rows);
     compressor->collect();
   }
   run_agreed(grid.world(), [&] {

@@ -6,8 +6,7 @@
 
 #include <utility>
 
-namespace isobar::detail {
-namespace {
+namespace isobar {
 
 SamplerOptions sampler_options(const TrainerOptions& options, const ProcessGrid& grid) {
   return {.batch = options.batch,
@@ -17,8 +16,6 @@ SamplerOptions sampler_options(const TrainerOptions& options, const ProcessGrid&
           .policy = options.sampler,
           .order = SampleOrder::shuffled};
 }
-
-}  // namespace
 
 Batches batches_of_run(const SampleSet& samples, const TrainerOptions& options,
                        const ProcessGrid& grid) {
@@ -51,5 +48,4 @@ BatchSource batch_source(std::shared_ptr<const SampleSet> samples, const Trainer
     return pinned(samples->get(indices, rollout.at(pass++ / accumulate)), device);
   };
 }
-
-}  // namespace isobar::detail
+}  // namespace isobar

@@ -7,7 +7,7 @@
 
 #include <memory>
 
-namespace isobar::detail {
+namespace isobar {
 
 /// This rank's batches of all backward passes of a run, epoch after epoch. Throws UsageError
 /// where a step takes more samples than there are, or forecasts reach further than they.
@@ -17,4 +17,4 @@ Batches batches_of_run(const SampleSet& samples, const TrainerOptions& options,
 /// Makes these batches, one after another, each with the target hours that its step needs.
 BatchSource batch_source(std::shared_ptr<const SampleSet> samples, const TrainerOptions& options);
 
-}  // namespace isobar::detail
+}  // namespace isobar

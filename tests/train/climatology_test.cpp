@@ -12,7 +12,9 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <cmath>
+#include <map>
 #include <memory>
 #include <random>
 #include <set>
@@ -40,7 +42,7 @@ std::vector<double> random_values(int64_t times, int64_t step, unsigned seed) {
 
 class Climatologies : public testing::Test {
  protected:
-  void write(int64_t times, int64_t step) {
+  void write(int64_t times, int64_t step, const std::string& calendar = "standard") {
     const auto size = static_cast<hsize_t>(times);
     test::NcWriter writer((folder_ / "a.nc").string(),
                           {{"time", size}, {"latitude", 2}, {"longitude", 3}});
@@ -48,6 +50,7 @@ class Climatologies : public testing::Test {
     for (int64_t t = 0; t < times; ++t) hours.push_back(static_cast<double>(t * step));
     writer.add({.name = "time", .dimensions = {"time"}, .values = hours, .type = H5T_STD_I64LE});
     writer.text("time", "units", "hours since 2019-03-01");
+    writer.text("time", "calendar", calendar);
     writer.add({.name = "latitude", .dimensions = {"latitude"}, .values = {50, 49}});
     writer.text("latitude", "units", "degrees_north");
     writer.add({.name = "longitude", .dimensions = {"longitude"}, .values = {-1, 0, 1}});
@@ -62,14 +65,15 @@ class Climatologies : public testing::Test {
   }
 
   /// With no cache, so that every field comes from the file.
-  std::shared_ptr<const SampleSet> samples(const at::Tensor& rows = {}) const {
+  std::shared_ptr<const SampleSet> samples(const at::Tensor& rows = {},
+                                           const std::vector<int64_t>& targets = {12}) const {
     const auto dataset = std::make_shared<Dataset>(DatasetOptions{.paths = {folder_ / "a.nc"},
                                                                   .variables = {"t", "u", "v"},
                                                                   .allow_missing = true,
                                                                   .cache_bytes = 0});
     const Normalizer normalizer({"t", "u", "v"}, std::vector<VariableStatistics>(3, {1, 2}));
     const SampleOptions options{
-        .input_hours = {0}, .target_hours = {12}, .forcing_variables = {"u"}, .rows = rows};
+        .input_hours = {0}, .target_hours = targets, .forcing_variables = {"u"}, .rows = rows};
     return std::make_shared<SampleSet>(dataset, normalizer, options,
                                        Period{hour(0), hour(1'000'000)});
   }
@@ -159,11 +163,15 @@ TEST_F(Climatologies, SayHowFarTheyAreAndKnowNoOtherTime) {
                                  .progress =
                                      [&](int64_t done, int64_t total) {
                                        seen.push_back(done);
-                                       EXPECT_EQ(total, 8);
+                                       EXPECT_EQ(total, 2) << "noons of two days";
                                      }},
                                 ProcessGrid(*comm, 1));
   ASSERT_FALSE(seen.empty());
-  EXPECT_EQ(seen.back(), 8);
+  EXPECT_EQ(seen.back(), 2);
+  const auto scored = at::tensor({0, 1}).to(at::kBool).view({1, 2});
+  const auto fields = climatology.at({hour(150)}, {6, 30}, scored);
+  EXPECT_TRUE(fields[0][0].isnan().all().item<bool>()) << "not asked for, and not known";
+  EXPECT_FALSE(fields[0][1].isnan().all().item<bool>());
   EXPECT_EQ(test::message_of<UsageError>([&] { climatology.at({hour(0)}, {6}); }),
             "Climatology: it was not made for 2019-03-01T06:00");
 }
@@ -180,61 +188,191 @@ TEST_F(Climatologies, RefuseAPeriodWithoutATimeOnEveryRank) {
   });
 }
 
+/// The groups of all samples of a set, as they were checked: each target of each sample in one of
+/// them, none with more slots than its memory holds, or 61, and no field read for three of them.
+struct Checked {
+  int64_t groups = 0;
+  int64_t samples = 0;     ///< in all groups together
+  int64_t largest = 0;     ///< slots
+  int64_t most_reads = 0;  ///< of a field
+  int64_t reads = 0;       ///< of all fields
+};
+
+Checked check_groups(const std::shared_ptr<const SampleSet>& set, const Period& period,
+                     int64_t fields) {
+  const auto& dataset = set->dataset();
+  const auto& leads = set->options().target_hours;
+  const ClimatologySlots slots(dataset.times(), dataset.calendar(), period);
+  Checked found;
+  std::set<std::pair<int64_t, int64_t>> scored;
+  std::map<int64_t, int64_t> reads;
+  for (const auto& group :
+       group_by_climatology({{set, leads}}, {period, climatology_bytes(fields, kPoints, 2)})) {
+    std::set<ClimatologySlot> own;
+    for (const int64_t time : group.times) own.insert(slots.of(time));
+    for (const auto& [position, of_leads] : group.samples.at(0)) {
+      for (const int64_t lead : of_leads) {
+        EXPECT_TRUE(scored.emplace(position, lead).second);
+        EXPECT_TRUE(own.contains(slots.of(set->times()[position] + leads[lead] * kHourSeconds)));
+      }
+    }
+    for (const int64_t time : climatology_times(dataset, period, group.times)) {
+      found.most_reads = std::max(found.most_reads, ++reads[time]);
+      ++found.reads;
+    }
+    found.largest = std::max(found.largest, std::ssize(own));
+    found.samples += std::ssize(group.samples.at(0));
+    ++found.groups;
+  }
+  EXPECT_EQ(std::ssize(scored), set->size() * std::ssize(leads));
+  return found;
+}
+
 TEST_F(Climatologies, AreDividedByTimeOfDayAndDayWhereMemoryIsShort) {
   write(2 * 900, 12);
-  const auto set = samples();
-  const Period year{parse_time("2019-03-01"), parse_time("2021-03-01")};
-  const auto count = [&](int64_t memory_bytes) {
-    const auto groups = group_by_climatology({{set, {12}}}, {year, memory_bytes});
-    std::set<int64_t> scored;
-    for (const auto& group : groups) {
-      std::set<std::pair<int64_t, int64_t>> slots;
-      for (const int64_t time : group.times) {
-        slots.emplace(static_cast<int64_t>(day_of_year(time)),
-                      to_date(time, Calendar::standard).second_of_day);
-      }
-      EXPECT_LE(climatology_bytes(std::ssize(slots), kPoints, 2),
-                std::max(memory_bytes, climatology_bytes(60, kPoints, 2)));
-      for (const int64_t sample : group.samples.at(0)) EXPECT_TRUE(scored.insert(sample).second);
-    }
-    EXPECT_EQ(std::ssize(scored), set->size());
-    return std::ssize(groups);
+  const Period years{parse_time("2019-03-01"), parse_time("2021-03-01")};
+  const auto count = [&](const Period& period, int64_t fields) {
+    const auto found = check_groups(samples(), period, fields);
+    EXPECT_LE(found.largest, std::max<int64_t>(fields, 61));
+    return found.groups;
   };
-  EXPECT_EQ(count(climatology_bytes(2 * 366, kPoints, 2)), 1);
-  EXPECT_EQ(count(climatology_bytes(366, kPoints, 2)), 2);
+  EXPECT_EQ(count(years, 2 * 366), 1);
+  EXPECT_EQ(count(years, 366), 2);
+  EXPECT_EQ(count(years, 1), 2 * 6) << "each time of day in six blocks of 61 days";
   const Period season{parse_time("2019-03-01"), parse_time("2019-09-01")};
-  EXPECT_EQ(group_by_climatology({{set, {12}}}, {season, 1}).size(), 1) << "two times of day";
-  // 366 days at midnight, then at noon: groups go on over the change from one to the other.
-  EXPECT_EQ(count(1), 13);
+  EXPECT_EQ(count(season, 1), 1) << "two times of day";
+}
+
+TEST_F(Climatologies, ReadAFieldTwiceAtMostWhateverTheLeadTimesAndTheMemory) {
+  std::vector<int64_t> leads;  // five days, which touch all times of day and two blocks
+  for (int64_t lead = 6; lead <= 120; lead += 6) leads.push_back(lead);
+  for (const std::string calendar : {"standard", "noleap", "360_day"}) {
+    write(4 * 800, 6, calendar);
+    const auto set = samples({}, leads);
+    const Period years{hour(0), hour(24 * 740)};
+    for (const int64_t fields : {1, 100, 3 * 61, 4 * 61, 5 * 61, 1000, 1463, 1464}) {
+      const auto found = check_groups(set, years, fields);
+      EXPECT_LE(found.largest, std::max<int64_t>(fields, 61)) << calendar << " " << fields;
+      EXPECT_LE(found.most_reads, 2) << calendar << " " << fields;
+      EXPECT_LE(found.reads, 2 * 4 * 740);
+      if (fields < 4 * 61) continue;
+      // All times of day are together, so that few samples are forecast again.
+      EXPECT_LT(found.samples, set->size() * 11 / 10) << calendar << " " << fields;
+    }
+    EXPECT_EQ(check_groups(set, years, 1464).groups, 1) << "of 4 x 366 fields";
+  }
+}
+
+/// A forecast that differs by lead time; counts what it is asked for.
+Task counting_task(std::atomic<int64_t>& forecasts) {
+  Task task;
+  task.forecast = [&forecasts](const Batch& b) {
+    forecasts += b.state.size(0);
+    std::vector<at::Tensor> steps;
+    for (int64_t s = 1; s <= b.target.size(1); ++s) {
+      steps.push_back(b.state.select(1, 0).nan_to_num() / static_cast<double>(s));
+    }
+    return at::stack(steps, 1);
+  };
+  return task;
+}
+
+/// Everything that is scored, in one row.
+std::vector<double> numbers_of(const Evaluation& evaluation) {
+  std::vector<double> numbers;
+  for (const auto& lead : evaluation.scores) {
+    numbers.push_back(static_cast<double>(lead.samples));
+    for (const auto& v : lead.variables) {
+      numbers.insert(numbers.end(), {v.rmse, v.bias, v.persistence, v.acc});
+    }
+  }
+  for (const auto& lead : evaluation.spectra) {
+    for (const auto& v : lead.variables) {
+      numbers.push_back(static_cast<double>(v.samples));
+      numbers.insert(numbers.end(), v.forecast.begin(), v.forecast.end());
+      numbers.insert(numbers.end(), v.truth.begin(), v.truth.end());
+    }
+  }
+  return numbers;
 }
 
 TEST_F(Climatologies, GiveTheSameScoresInPartsAsWhole) {
   write(2 * 400, 12);
-  const auto set = samples();
-  Task task;
-  task.forecast = [](const Batch& b) { return 0.5 * b.state.nan_to_num(); };
-  const auto scores = [&](Communicator& world, int64_t memory_bytes) {
-    const EvaluationOptions options{
-        .area = at::full({kPoints}, 1.0 / kPoints, at::kDouble),
-        .batch = 7,
-        .climatology =
-            ClimatologySource{.period = {hour(0), hour(24 * 400)}, .memory_bytes = memory_bytes}};
-    return evaluate_last_leads(task, {set, set}, ProcessGrid(world, 1), options).scores;
+  const auto one = samples(), all = samples({}, {12, 24, 36, 48});
+  struct Found {
+    std::vector<double> numbers;
+    int64_t forecasts = 0;
+    int64_t read = 0;
   };
-  for (const int ranks : {1, 2}) {
+  const auto evaluate = [&](int ranks, int64_t memory_bytes, bool every_lead) {
+    Found found;
+    std::atomic<int64_t> forecasts = 0;
+    const auto task = counting_task(forecasts);
     run_ranks(ranks, [&](Communicator& world) {
-      const auto whole = scores(world, int64_t{1} << 30), parts = scores(world, 1);
-      ASSERT_EQ(whole.size(), 2);
-      for (size_t s = 0; s < 2; ++s) {
-        EXPECT_EQ(parts[s].samples, whole[s].samples);
-        for (size_t v = 0; v < 2; ++v) {
-          EXPECT_NEAR(parts[s].variables[v].acc, whole[s].variables[v].acc, 1e-12);
-          EXPECT_NEAR(parts[s].variables[v].rmse, whole[s].variables[v].rmse, 1e-12);
-          EXPECT_TRUE(std::isfinite(whole[s].variables[v].acc));
-        }
-      }
+      int64_t last = 0;
+      const EvaluationOptions options{
+          .area = at::full({kPoints}, 1.0 / kPoints, at::kDouble),
+          .batch = 7,
+          .climatology = ClimatologySource{.period = {hour(0), hour(24 * 400)},
+                                           .memory_bytes = memory_bytes,
+                                           .progress =
+                                               [&](int64_t done, int64_t total) {
+                                                 EXPECT_GE(done, last);
+                                                 EXPECT_LE(done, total);
+                                                 last = done;
+                                               }},
+          .power = [](const at::Tensor& fields) { return fields.square(); }};
+      const ProcessGrid grid(world, 1);
+      const auto scored = every_lead ? evaluate_every_lead(task, all, grid, options)
+                                     : evaluate_last_leads(task, {one, all}, grid, options);
+      if (world.rank() == 0) found = {numbers_of(scored), 0, last};
     });
+    found.forecasts = forecasts;
+    return found;
+  };
+  for (const bool every_lead : {true, false}) {
+    const auto whole = evaluate(1, int64_t{1} << 30, every_lead);
+    EXPECT_EQ(whole.forecasts, every_lead ? all->size() : one->size() + all->size());
+    EXPECT_EQ(whole.read, 2 * 400) << "each field of the period once";
+    for (const int ranks : {1, 2}) {
+      const auto parts = evaluate(ranks, 1, every_lead);
+      EXPECT_GT(parts.read, whole.read);
+      EXPECT_LE(parts.read, 2 * whole.read);
+      ASSERT_EQ(parts.numbers.size(), whole.numbers.size());
+      for (size_t i = 0; i < whole.numbers.size(); ++i) {
+        EXPECT_NEAR(parts.numbers[i], whole.numbers[i], 1e-12) << i;
+        EXPECT_FALSE(std::isnan(whole.numbers[i])) << i;
+      }
+    }
   }
+}
+
+TEST_F(Climatologies, AreDividedAlikeOnRanksOfAModelThatDifferInTheirPoints) {
+  write(2 * 400, 12);
+  const std::vector<int64_t> leads{12, 24};
+  const auto score = [&](int ranks, int64_t memory_bytes) {
+    std::vector<double> numbers;
+    std::atomic<int64_t> forecasts = 0;
+    const auto task = counting_task(forecasts);
+    run_ranks(ranks, [&](Communicator& world) {
+      const ProcessGrid grid(world, ranks);
+      const auto rows = ranks == 1          ? at::arange(kPoints, at::kLong)
+                        : world.rank() == 0 ? at::arange(4, at::kLong)
+                                            : at::arange(4, kPoints, at::kLong);
+      const EvaluationOptions options{
+          .area = at::full({rows.size(0)}, 1.0 / kPoints, at::kDouble),
+          .batch = 7,
+          .climatology =
+              ClimatologySource{.period = {hour(0), hour(24 * 400)}, .memory_bytes = memory_bytes}};
+      const auto found = evaluate_every_lead(task, samples(rows, leads), grid, options);
+      if (world.rank() == 0) numbers = numbers_of(found);
+    });
+    return numbers;
+  };
+  // Blocks of 75 days of four points, of 150 days of two.
+  const auto whole = score(1, int64_t{1} << 30), parts = score(2, climatology_bytes(150, 4, 2));
+  ASSERT_EQ(parts.size(), whole.size());
+  for (size_t i = 0; i < whole.size(); ++i) EXPECT_NEAR(parts[i], whole[i], 1e-12) << i;
 }
 
 }  // namespace

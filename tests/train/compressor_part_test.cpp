@@ -55,8 +55,8 @@ struct Replica {
         compressor(make_compressor(method)),
         parallel(*module, grid,
                  // Two buckets; on a grid one a parameter, half of which ends with a row.
-                 {.bucket_cap_bytes = model_size == 1 ? 8000 : 1,
-                  .compressor = compressor,
+                 {.reducer = {.caps = {.cap_bytes = model_size == 1 ? 8000 : 1},
+                              .compressor = compressor},
                   .reduction = [reduction](const std::string&) { return reduction; }}),
         optimizer(parallel.reducer(), {}),
         weights(module),
@@ -217,7 +217,7 @@ struct Table {
         rows(at::arange(grid.model().rank(), 41, model_size, at::kLong)),
         compressor(std::move(method)),
         parallel(*module, grid,
-                 {.compressor = compressor,
+                 {.reducer = {.compressor = compressor},
                   .reduction =
                       [](const std::string& name) {
                         return name == "table" ? Reduction::sharded : Reduction::partial;

@@ -91,6 +91,42 @@ TEST(ForecastScores, AddsUpThePointsOfAModelsRanksAndCountsASampleOnce) {
   }
 }
 
+TEST(ForecastScores, CountsEachSampleAtTheLeadTimesItIsSaidToBeScoredAt) {
+  at::manual_seed(3);
+  Batch batch;
+  batch.state = at::randn({3, 1, 2, 1});
+  batch.target = at::randn({3, 2, 2, 1});
+  const auto forecast = at::randn({3, 2, 2, 1}), mean = at::randn({3, 2, 2, 1}, at::kDouble);
+  const auto some = at::tensor({1, 0, 0, 1, 0, 0}).to(at::kBool).view({3, 2});
+  auto comm = make_self_communicator();
+  const ProcessGrid grid(*comm, 1);
+  const auto options_of_both = [] {
+    auto both = options(2);
+    both.lead_hours = {6, 12};
+    return both;
+  };
+  ForecastScores all(options_of_both()), parts(options_of_both()), first(options_of_both());
+  all.add(batch, forecast, mean);
+  first.add(batch, forecast, mean, some);
+  parts.add(batch, forecast, mean, some);
+  parts.add(batch, forecast, mean, some.logical_not());
+  const auto wanted = all.reduce(grid), found = parts.reduce(grid), one = first.reduce(grid);
+  for (size_t s = 0; s < 2; ++s) {
+    EXPECT_EQ(found[s].samples, 3);
+    EXPECT_EQ(one[s].samples, 1);
+    const auto &a = found[s].variables[0], &b = wanted[s].variables[0];
+    EXPECT_NEAR(a.rmse, b.rmse, 1e-12);  // sums in another order
+    EXPECT_NEAR(a.bias, b.bias, 1e-12);
+    EXPECT_NEAR(a.persistence, b.persistence, 1e-12);
+    EXPECT_NEAR(a.acc, b.acc, 1e-12);
+    const auto lead = static_cast<int64_t>(s);  // the one sample that is scored there
+    const auto error = (forecast[lead][lead] - batch.target[lead][lead]).select(1, 0);
+    const auto square = (error.square().to(at::kDouble) * options().area).sum();
+    EXPECT_NEAR(one[s].variables[0].rmse, 2 * std::sqrt(square.item<double>()), 1e-12);
+  }
+  EXPECT_THROW(first.add(batch, forecast, mean, some.t()), UsageError);
+}
+
 TEST(ForecastScores, LeavesOutWhatIsMissing) {
   auto comm = make_self_communicator();
   const double nan = std::nan("");

@@ -30,7 +30,7 @@ struct Rank {
   Rank(Communicator& comm, OptimizerOptions options, bool scaled)
       : comm(comm),
         module(make_module()),
-        parallel(*module, comm, {.bucket_cap_bytes = 64, .first_bucket_cap_bytes = 64}),
+        parallel(*module, comm, {.reducer = {.caps = {.cap_bytes = 64, .first_cap_bytes = 64}}}),
         optimizer(parallel.reducer(), options),
         scaled(scaled) {}
 
@@ -185,6 +185,15 @@ TEST(GradScaler, GivesUpWhereNoScaleHelps) {
     EXPECT_FALSE(scaler.unscale({parameter}, comm));
     EXPECT_THROW(scaler.unscale({parameter}, comm), Error);
   });
+}
+
+TEST(GradScaler, StaysWithinFloat32) {
+  GradScaler scaler({.initial = 0x1p126, .growth_interval = 1});
+  Gradient gradient;
+  for (int step = 0; step < 3; ++step) {
+    EXPECT_TRUE(gradient.unscale(scaler, 1));
+    EXPECT_EQ(scaler.current(), 0x1p127);
+  }
 }
 
 TEST(GradScaler, RefusesOptionsThatMakeNoSense) {

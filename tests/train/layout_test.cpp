@@ -65,7 +65,8 @@ std::vector<at::Tensor> train(Communicator& comm, const Case& c) {
                    graph());
   leave_zero(model);
   model.to(c.type);
-  DataParallel parallel(model, comm, {.bucket_cap_bytes = 4096, .first_bucket_cap_bytes = 512});
+  DataParallel parallel(model, comm,
+                        {.reducer = {.caps = {.cap_bytes = 4096, .first_cap_bytes = 512}}});
   Optimizer optimizer(parallel.reducer().parameters(), {.method = c.method});
   const Sampler sampler(
       samples().size(),

@@ -63,7 +63,7 @@ struct Sharded {
 
   static DataParallelOptions data_parallel_options() {
     DataParallelOptions options;
-    options.bucket_cap_bytes = 32;
+    options.reducer.caps.cap_bytes = 32;
     options.reduction = reduction;
     options.single_replica = SingleReplica::allowed;
     return options;

@@ -218,7 +218,7 @@ TEST(GridTrainer, CompressesWhereRanksShareATableAndSavesWhatIsOwed) {
     RunFolder leaves(comm, folder.path(), "run");
     const Share share(grid);
     auto settings = options(2);
-    settings.ddp.compressor = make_block_int8();
+    settings.ddp.reducer.compressor = make_block_int8();
     const auto summary = Trainer(share.task, share.data(), grid, settings).run(leaves);
     EXPECT_EQ(summary.reducer.compressed_steps, summary.steps);
     const auto parts = load_checkpoint(summary.best_checkpoint, {}).unknown_parts;

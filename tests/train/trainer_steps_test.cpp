@@ -144,6 +144,25 @@ Trained train(const TrainerOptions& settings, const std::filesystem::path& folde
   return result;
 }
 
+// Steps that are no multiple of log_every have a last line of fewer steps.
+TEST(TrainerMetrics, TellTheGradientNormOfTheStepThatTheyAreOf) {
+  const test::TemporaryFolder folder;
+  for (const double clip_value : {0.0, 0.5}) {
+    auto settings = options();
+    settings.steps = 5;
+    settings.clip_value = clip_value;
+    settings.log_every = 1;
+    const auto every = train(settings, folder.path()).steps;
+    settings.log_every = 3;
+    const auto some = train(settings, folder.path()).steps;
+    ASSERT_EQ(some.size(), 2);
+    EXPECT_EQ(some[0]["gradient_norm"], every.at(2)["gradient_norm"]);
+    EXPECT_EQ(some[1]["step"], 5);
+    EXPECT_EQ(some[1]["gradient_norm"], every.at(4)["gradient_norm"]);
+    EXPECT_NE(some[1]["gradient_norm"], some[0]["gradient_norm"]);
+  }
+}
+
 TEST(TrainerScaling, ChangesNoBitOfWhatIsLearnt) {
   const test::TemporaryFolder folder;
   for (const auto fused : {FusedUpdate::on, FusedUpdate::off}) {
@@ -176,6 +195,7 @@ TEST(TrainerScaling, LeavesOutStepsThatOverflow) {
   EXPECT_EQ(result.parameters[0].item<float>(), 1);
   EXPECT_EQ(result.parameters[1].item<float>(), 0);
   EXPECT_EQ(result.steps.back()["skipped_steps"], 6);
+  EXPECT_TRUE(result.steps.back()["gradient_norm"].is_null()) << "of a step that overflowed";
   EXPECT_EQ(result.steps.back()["loss_scale"].get<double>(), std::ldexp(1.0, 194));
 
   WeightAverage average(line_task().module, 0.9);
@@ -196,6 +216,8 @@ TEST(TrainerScaling, GoesOnOnceTheScaleFits) {
   const auto result = train(settings, folder.path());
   EXPECT_GT(result.summary.skipped_steps, 2);
   EXPECT_LT(result.summary.skipped_steps, 6);
+  EXPECT_TRUE(result.steps.front()["gradient_norm"].is_null());
+  EXPECT_TRUE(result.steps.back()["gradient_norm"].is_number());
   EXPECT_NE(result.parameters[0].item<float>(), 1);
 }
 
@@ -204,7 +226,7 @@ TEST(TrainerScaling, RefusesToCompressScaledGradients) {
     const ProcessGrid grid(comm, 1);
     auto settings = options();
     settings.loss_scaling = GradScalerOptions{};
-    settings.ddp.compressor = make_acp_sgd({});
+    settings.ddp.reducer.compressor = make_acp_sgd({});
     EXPECT_NE(test::message_of<UsageError>([&] {
                 Trainer(line_task(), data(), grid, settings);
               }).find("cannot be compressed"),

@@ -19,6 +19,7 @@
 #include <atomic>
 #include <barrier>
 #include <fstream>
+#include <functional>
 #include <thread>
 #include <vector>
 
@@ -136,6 +137,7 @@ TEST(Trainer, GivesTheSameWeightsWithAccumulation) {
     auto settings = options(4);
     settings.batch = batch;
     settings.accumulate = accumulate;
+    settings.optimizer.method = "sgd";  // adamw would take gradients of any size
     const auto task = line_task();
     Trainer(task, data(), grid, settings).run(run);
     return task.module->named_parameters()["a"].item<double>();
@@ -215,7 +217,8 @@ TEST(Trainer, CompressesGradientsAndSaysWhatItSent) {
     ProcessGrid grid(comm, 1);
     RunFolder run(comm, folder.path(), "network");
     auto settings = options();
-    settings.ddp.compressor = make_acp_sgd({.matrix_approximation_rank = 2, .start_step = 2});
+    settings.ddp.reducer.compressor =
+        make_acp_sgd({.matrix_approximation_rank = 2, .start_step = 2});
     const auto summary = Trainer(network_task(), data(), grid, settings).run(run);
     EXPECT_EQ(summary.reducer.compressed_steps, 4);
     EXPECT_LT(summary.reducer.payload_bytes, summary.reducer.gradient_bytes);
@@ -237,7 +240,7 @@ TEST(Trainer, SavesTheMeanOfItsCompressorsResiduals) {
     RunFolder run(comm, folder.path(), "network");
     auto settings = options();
     const auto compressor = make_acp_sgd({.matrix_approximation_rank = 2, .start_step = 2});
-    settings.ddp.compressor = compressor;
+    settings.ddp.reducer.compressor = compressor;
     const auto checkpoint =
         Trainer(network_task(), data(), grid, settings).run(run).best_checkpoint;
     EXPECT_EQ(parts_of(checkpoint), (std::vector<std::string>{"model", "optimizer", "compressor"}));
@@ -263,12 +266,48 @@ TEST(Trainer, GivesTimesOfAStepThatAddUpToTheRuns) {
   double waited = 0, exposed = 0;
   for (const auto& event : events(folder.path() / "line")) {
     if (event["event"] != "step") continue;
+    // Two samples of a step on either rank.
+    EXPECT_NEAR(event["samples_per_s"].get<double>() * event["step_s"].get<double>(), 4, 1e-9);
     waited += 2 * event["data_wait_s"].get<double>();  // log_every is 2
     exposed += 2 * event["exposed_comm_s"].get<double>();
   }
   EXPECT_GT(summary.data_wait_seconds, 0);
   EXPECT_NEAR(waited, summary.data_wait_seconds, 1e-9);
   EXPECT_NEAR(exposed, summary.reducer.exposed_seconds, 1e-9);
+}
+
+TEST(Trainer, TellsTheMeanLossOfAllRanks) {
+  const test::TemporaryFolder folder;
+  run_ranks(2, [&](Communicator& comm) {
+    ProcessGrid grid(comm, 1);
+    RunFolder run(comm, folder.path(), "line");
+    auto task = line_task();
+    const auto loss = task.loss;
+    task.loss = [=, rank = comm.rank()](const Batch& b) { return 0 * loss(b) + 1 + 2 * rank; };
+    Trainer(task, data(), grid, options()).run(run);
+  });
+  const auto all = events(folder.path() / "line");
+  EXPECT_EQ(count(all, "step"), 3);
+  for (const auto& event : all) {
+    if (event["event"] == "step") EXPECT_EQ(event["loss"], 2.0);
+  }
+}
+
+TEST(Trainer, RefusesOptionsThatMakeNoSense) {
+  auto comm = make_self_communicator();
+  ProcessGrid grid(*comm, 1);
+  const auto refuses = [&](const std::function<void(TrainerOptions&)>& change) {
+    auto settings = options();
+    change(settings);
+    EXPECT_THROW(Trainer(line_task(), data(), grid, settings), UsageError);
+  };
+  refuses([](TrainerOptions& o) { o.steps = 0; });
+  refuses([](TrainerOptions& o) { o.accumulate = 0; });
+  refuses([](TrainerOptions& o) { o.log_every = 0; });
+  refuses([](TrainerOptions& o) { o.validate_every = -1; });
+  refuses([](TrainerOptions& o) { o.clip_norm = -1; });
+  refuses([](TrainerOptions& o) { o.clip_value = -1; });
+  refuses([](TrainerOptions& o) { o.schedule.warmup_steps = o.steps + 1; });
 }
 
 TEST(Trainer, LeavesNoFolderOfARunWithoutAStep) {

@@ -4,12 +4,12 @@
 #include <isobar/comm/process_grid.hpp>
 #include <isobar/data/period.hpp>
 #include <isobar/data/samples.hpp>
+#include <isobar/train/climatology_slot.hpp>
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
 #include <functional>
 #include <map>
-#include <utility>
 #include <vector>
 
 namespace isobar {
@@ -19,9 +19,15 @@ struct ClimatologyOptions {
   Period period;
   /// The times it will be asked for, in seconds: only what these need is computed and kept.
   std::vector<int64_t> times;
-  /// Called on every rank while they read: (fields that all have looked at, all fields).
+  /// Called on every rank while they read: (fields that all have read, fields to read). A field
+  /// counts once for each rank of a model, which read their own points of it.
   std::function<void(int64_t done, int64_t total)> progress = nullptr;
 };
+
+/// The data's times in the period whose fields the climatology of `wanted` times is a mean of: what
+/// is read for it, once each.
+std::vector<int64_t> climatology_times(const Dataset& dataset, const Period& period,
+                                       const std::vector<int64_t>& wanted);
 
 /// The mean field by time of day and, where the period is long enough, by season.
 ///
@@ -42,20 +48,19 @@ class Climatology {
   /// Throws on every rank what reading throws on one, and DataError where the period has no time.
   Climatology(const SampleSet& samples, const ClimatologyOptions& options, const ProcessGrid& grid);
 
-  /// [B, S, N, P] float64: at the target times of B analyses, `lead_hours` after each. Throws
-  /// UsageError for a time it was not made for.
-  at::Tensor at(const std::vector<int64_t>& analyses, const std::vector<int64_t>& lead_hours) const;
+  /// [B, S, N, P] float64: at the target times of B analyses, `lead_hours` after each; of those
+  /// that `scored`, [B, S] bool, says where it is defined, NaN at others. Throws UsageError for a
+  /// time it was not made for.
+  at::Tensor at(const std::vector<int64_t>& analyses, const std::vector<int64_t>& lead_hours,
+                const at::Tensor& scored = {}) const;
 
  private:
-  using Slot = std::pair<int64_t, int64_t>;  ///< day of the year (0 without seasons), second of day
-  Slot slot_of(int64_t time) const;
-  void add(const at::Tensor& field, const Slot& of, at::Tensor& weights);
-  double weight(const Slot& slot, const Slot& of) const;
+  void add(const at::Tensor& field, const ClimatologySlot& from, at::Tensor& weights);
 
   Calendar calendar_;
-  bool seasonal_ = false;
-  std::map<Slot, int64_t> slots_;  ///< their row in fields_
-  at::Tensor fields_;              ///< [slots, N, P] float64
+  ClimatologySlots slots_;
+  std::map<ClimatologySlot, int64_t> rows_;  ///< in fields_
+  at::Tensor fields_;                        ///< [slots, N, P] float64
 };
 
 }  // namespace isobar

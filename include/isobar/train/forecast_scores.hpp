@@ -25,6 +25,7 @@ struct VariableScore {
   double previous_day = 0;  ///< RMSE of the batch's reference, see add(); NaN where not known
   /// Anomaly correlation, see ForecastScores; NaN where the climatology is not known.
   double acc = std::numeric_limits<double>::quiet_NaN();
+  double known = 1;  ///< share of the truth, over area and samples, that is not missing
 
   /// Whether rmse / persistence says anything: not where nothing changes, or nothing is known.
   bool has_ratio() const;
@@ -66,8 +67,10 @@ class ForecastScores {
   /// input hour is the analysis; its reference hours, where it has them, are one for each
   /// target: the last known one of the same time of day. `climatology` is what to expect at the
   /// targets, [B, S, N, P] and normalised as the batch is; undefined, here or in any other call,
-  /// there is no ACC.
-  void add(const Batch& batch, const at::Tensor& forecast, const at::Tensor& climatology = {});
+  /// there is no ACC. `scored`, [B, S] bool, says which samples count at which lead time;
+  /// undefined, all do.
+  void add(const Batch& batch, const at::Tensor& forecast, const at::Tensor& climatology = {},
+           const at::Tensor& scored = {});
 
   /// The scores over all replicas' samples, by lead time; the ranks of a model have added
   /// the same samples, each at its own points. Collective over the world; blocks.
@@ -76,7 +79,7 @@ class ForecastScores {
 
  private:
   void add_anomalies(const at::Tensor& truth, const at::Tensor& forecast,
-                     const at::Tensor& climatology);
+                     const at::Tensor& climatology, const at::Tensor& counted);
   at::Tensor correlations(const ProcessGrid& grid) const;
 
   ScoreOptions options_;
@@ -86,7 +89,7 @@ class ForecastScores {
   /// Kept by sample, since the ranks of a model first have to add theirs up.
   std::vector<at::Tensor> anomalies_;
   bool climatology_known_ = true;
-  double samples_ = 0;
+  at::Tensor samples_;  ///< [S, 1]
 };
 
 }  // namespace isobar

@@ -46,8 +46,10 @@ class ForecastSpectra {
 
   /// `forecast` is [B, S, n, P], normalised as the batch is, at this rank's n points. A field's
   /// points are gathered, one lead time at a time, and a rank transforms every M-th variable.
-  /// Collective over `model`, the M ranks that share the points; blocks.
-  void add(const Batch& batch, const at::Tensor& forecast, Communicator& model);
+  /// `scored`, [B, S] bool and the same on all of them, says which samples count at which lead
+  /// time; undefined, all do. Collective over `model`, the M ranks that share the points; blocks.
+  void add(const Batch& batch, const at::Tensor& forecast, Communicator& model,
+           const at::Tensor& scored = {});
 
   /// The means over all replicas' samples, by lead time. Collective over the world; blocks.
   std::vector<LeadSpectra> reduce(const ProcessGrid& grid) const;

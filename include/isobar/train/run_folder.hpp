@@ -12,9 +12,7 @@
 
 namespace isobar {
 
-namespace detail {
 class FolderLock;
-}
 
 /// Where a run leaves what it has to say: `<parent>/<name>/` with
 /// metrics.jsonl, record.json, checkpoints/ and log/. A run that ends before its first step leaves
@@ -46,7 +44,7 @@ class RunFolder {
   void discard() noexcept;
 
   std::filesystem::path path_;
-  std::unique_ptr<detail::FolderLock> lock_;  ///< on rank 0, which made the folder
+  std::unique_ptr<FolderLock> lock_;  ///< on rank 0, which made the folder
   bool makes_parent_ = false;
   bool is_kept_ = false;
   std::unique_ptr<Logger> log_;

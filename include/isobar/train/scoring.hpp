@@ -34,10 +34,11 @@ struct Evaluation {
 };
 
 /// The scores of a task's forecasts: of all samples of a set at every target hour, or of those of
-/// several sets each at its last one.
+/// several sets each at its last one, compared with its last reference.
 /// Samples are shared over the data-parallel group, the points of each over the model-parallel
-/// group. With a climatology, samples are scored in the order of group_by_climatology(), and each
-/// group's is computed before it is scored and dropped afterwards. Collective over the world;
+/// group. With a climatology, samples are scored in the groups of group_by_climatology(), and each
+/// group's is computed before it is scored and dropped afterwards. Where memory makes several
+/// groups, a sample is forecast for each that a target of it is in. Collective over the world;
 /// blocks. What one rank throws in reading or forecasting, every rank throws.
 Evaluation evaluate_every_lead(const Task& task, std::shared_ptr<const SampleSet> samples,
                                const ProcessGrid& grid, const EvaluationOptions& options);

@@ -46,6 +46,11 @@ struct TrainerOptions {
   DataParallelOptions ddp;
 };
 
+/// How this rank's batches are drawn from the training samples, by the ranks of its data-parallel
+/// group together. A Sampler of these throws UsageError where a step takes more samples than there
+/// are.
+SamplerOptions sampler_options(const TrainerOptions& options, const ProcessGrid& grid);
+
 /// What a run came to.
 struct TrainingSummary {
   int64_t steps = 0;
