@@ -6,7 +6,14 @@
 //   mpirun -n 4 buffer_broadcast --model batch_norm --steps 1000
 // "gnn" has the mesh in its buffers, equal on all ranks for ever. "batch_norm" is the control: its
 // running statistics are each rank's own, so that the broadcast must change its validation score.
+#include <isobar/bench/communicator_subject.hpp>
+#include <isobar/bench/measure.hpp>
+#include <isobar/bench/random_values.hpp>
+#include <isobar/bench/step_check.hpp>
+#include <isobar/bench/workload.hpp>
 #include <isobar/comm/make_communicator.hpp>
+#include <isobar/core/option_check.hpp>
+#include <isobar/core/report.hpp>
 #include <isobar/core/stopwatch.hpp>
 #include <isobar/model/loss.hpp>
 #include <isobar/model/weather_gnn.hpp>
@@ -23,13 +30,6 @@
 #include <cstdio>
 
 #include "bench/baselines/launch.hpp"
-#include "bench/harness/measure.hpp"
-#include "bench/harness/option_check.hpp"
-#include "bench/harness/random_values.hpp"
-#include "bench/harness/step_check.hpp"
-#include "bench/harness/workload.hpp"
-#include "cli/bench_subject.hpp"
-#include "cli/report.hpp"
 
 namespace isobar::bench {
 namespace {

@@ -3,8 +3,12 @@
 // library under it, alternated in one process over the same ranks.
 //   mpirun -n 4 queue_cost --backend mpi --op allreduce
 //   mpirun -n 4 queue_cost --backend gloo --op barrier --address 10.0.0.1
+#include <isobar/bench/communicator_subject.hpp>
+#include <isobar/bench/measure.hpp>
 #include <isobar/comm/make_communicator.hpp>
 #include <isobar/core/error.hpp>
+#include <isobar/core/option_check.hpp>
+#include <isobar/core/report.hpp>
 #include <isobar/core/stopwatch.hpp>
 #include <ATen/Parallel.h>
 #include <CLI/CLI.hpp>
@@ -20,10 +24,6 @@
 
 #include "bench/baselines/gloo_subject.hpp"
 #include "bench/baselines/mpi_subject.hpp"
-#include "bench/harness/measure.hpp"
-#include "bench/harness/option_check.hpp"
-#include "cli/bench_subject.hpp"
-#include "cli/report.hpp"
 
 namespace isobar::bench {
 namespace {
@@ -181,7 +181,7 @@ int main(int argc, char** argv) {
   app.add_option("--op", arguments.op, "which collective, of 4 bytes")
       ->check(CLI::IsMember({"allreduce", "barrier"}));
   app.add_option("--address", arguments.address, "where rank 0 is found, for bare Gloo");
-  app.add_option("--repeats", arguments.repeats, "pairs")->check(isobar::bench::check_positive);
+  app.add_option("--repeats", arguments.repeats, "pairs")->check(isobar::check_positive);
   app.add_option("--json", arguments.json, "write the row there; - is standard output");
   try {
     app.parse(argc, argv);

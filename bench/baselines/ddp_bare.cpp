@@ -15,7 +15,7 @@
 #include "bench/baselines/ddp_sync.hpp"
 #include "bench/baselines/gloo_place.hpp"
 #include "bench/baselines/launch.hpp"
-#include "bench/harness/run_step.hpp"
+#include "bench/programs/step_program.hpp"
 
 namespace {
 
@@ -52,7 +52,8 @@ int measure(const StepArguments& arguments, const std::string& address) {
             make_torch_optimizer(arguments, module);
         return [optimizer] { optimizer->step(); };
       }};
-  return run_step(*ranks, step_case, arguments, nlohmann::json::object(), step_options(arguments));
+  return isobar::run_step(*ranks, step_case, arguments, nlohmann::json::object(),
+                          step_options(arguments));
 }
 
 }  // namespace
@@ -64,7 +65,7 @@ int main(int argc, char** argv) {
   return run_program(
       argc, argv, "PyTorch's reducer over Gloo, from C++",
       [&](CLI::App& app) {
-        add_step_options(app, arguments);
+        isobar::add_step_options(app, arguments);
         app.add_option(
             "--address", address,
             "HOST[:PORT] at which rank 0 is found; MASTER_ADDR and MASTER_PORT otherwise");

@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "bench/baselines/ddp_sync.hpp"
 
+#include <isobar/bench/ready_times.hpp>
+#include <isobar/bench/workload.hpp>
 #include <torch/csrc/distributed/c10d/reducer.hpp>
 #include <torch/nn/module.h>
 
 #include <algorithm>
 #include <limits>
-
-#include "bench/harness/ready_times.hpp"
-#include "bench/harness/workload.hpp"
 
 namespace isobar::bench {
 namespace {

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <isobar/bench/step_sync.hpp>
 #include <c10/util/intrusive_ptr.h>
 
 #include <cstdint>
 #include <memory>
-
-#include "bench/harness/step_sync.hpp"
 
 namespace c10d {
 class ProcessGroup;

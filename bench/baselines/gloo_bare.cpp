@@ -17,7 +17,7 @@ int main(int argc, char** argv) {
             "--address", address,
             "HOST[:PORT] at which rank 0 is found; MASTER_ADDR and MASTER_PORT otherwise");
       },
-      [&](const Arguments& arguments) {
+      [&](const CollectiveArguments& arguments) {
         auto options = gloo_place(address);
         options.op = parse_collective(arguments.op);
         return make_gloo_subject(options);

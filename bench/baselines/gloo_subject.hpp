@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <isobar/bench/subject.hpp>
 #include <c10/util/intrusive_ptr.h>
 
 #include <memory>
 #include <string>
-
-#include "bench/harness/subject.hpp"
 
 namespace c10d {
 class ProcessGroup;

@@ -8,7 +8,7 @@
 #include <cstdlib>
 #include <initializer_list>
 
-#include "bench/harness/run_bench.hpp"
+#include "bench/programs/collective_program.hpp"
 
 namespace isobar::bench {
 namespace {
@@ -55,18 +55,18 @@ int run_program(int argc, char** argv, const std::string& description,
 
 int run_peer(int argc, char** argv, const std::string& description,
              const std::function<void(CLI::App&)>& add_own_options,
-             const std::function<std::unique_ptr<Subject>(const Arguments&)>& make) {
-  Arguments arguments;
+             const std::function<std::unique_ptr<Subject>(const CollectiveArguments&)>& make) {
+  CollectiveArguments arguments;
   arguments.command.assign(argv, argv + argc);
   return run_program(
       argc, argv, description,
       [&](CLI::App& app) {
-        add_options(app, arguments);
+        add_collective_options(app, arguments);
         add_own_options(app);
       },
       [&] {
         const auto subject = make(arguments);
-        return run_bench(*subject, arguments);
+        return run_collective(*subject, arguments);
       });
 }
 

@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <isobar/bench/collective_arguments.hpp>
+#include <isobar/bench/subject.hpp>
+
 #include <functional>
 #include <memory>
 #include <string>
 
-#include "bench/harness/arguments.hpp"
-#include "bench/harness/subject.hpp"
+namespace CLI {
+class App;
+}
 
 namespace isobar::bench {
 
@@ -31,6 +35,6 @@ int run_program(int argc, char** argv, const std::string& description,
 /// Returns the exit code: 0 for right results, 2 for wrong usage, 1 otherwise.
 int run_peer(int argc, char** argv, const std::string& description,
              const std::function<void(CLI::App&)>& add_own_options,
-             const std::function<std::unique_ptr<Subject>(const Arguments&)>& make);
+             const std::function<std::unique_ptr<Subject>(const CollectiveArguments&)>& make);
 
 }  // namespace isobar::bench

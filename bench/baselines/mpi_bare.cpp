@@ -16,7 +16,7 @@ int main(int argc, char** argv) {
       [&](CLI::App& app) {
         app.add_flag("--nonblocking", options.nonblocking, "MPI_Iallreduce and MPI_Wait, ...");
       },
-      [&](const Arguments& arguments) {
+      [&](const CollectiveArguments& arguments) {
         options.op = parse_collective(arguments.op);
         options.type = parse_type(arguments.type);
         return make_mpi_subject(options);

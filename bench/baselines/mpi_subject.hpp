@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <memory>
+#include <isobar/bench/subject.hpp>
 
-#include "bench/harness/subject.hpp"
+#include <memory>
 
 namespace isobar::bench {
 

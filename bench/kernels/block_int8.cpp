@@ -18,7 +18,7 @@ constexpr int64_t kParts = 4, kBlock = 256;
 struct Message {
   explicit Message(Place place) {
     const int64_t count = rows_of(place) * kWidth;
-    layout = detail::block_layout(count, kParts, kBlock);
+    layout = isobar::block_layout(count, kParts, kBlock);
     values = bench::values({count}, at::kFloat, 1);
     residual = bench::values({count}, at::kFloat, 2);
     message = zeros({layout.message_bytes()}, at::kByte);
@@ -37,7 +37,7 @@ struct Message {
     return result;
   }
 
-  detail::BlockLayout layout;
+  isobar::BlockLayout layout;
   at::Tensor values, residual, message;
   std::vector<double> before;
 };
@@ -83,7 +83,7 @@ Kernel kernel_of(const Message& m, double bytes, double operations) {
 Kernel quantise(Place place) {
   const auto m = std::make_shared<Message>(place);
   auto kernel = kernel_of(*m, 4 + 8 + 1 + 4.0 / kBlock, 6);
-  kernel.call = [=] { detail::quantise(m->layout, m->values, m->residual, m->message); };
+  kernel.call = [=] { isobar::quantise(m->layout, m->values, m->residual, m->message); };
   kernel.error = [=] {
     auto x = plain(m->values);
     for (size_t i = 0; i < x.size(); ++i) x[i] += m->before[i];
@@ -99,13 +99,13 @@ Kernel quantise(Place place) {
 
 Kernel quantise_sum(Place place) {
   const auto m = std::make_shared<Message>(place);
-  detail::quantise(m->layout, m->values, m->residual, m->message);
+  isobar::quantise(m->layout, m->values, m->residual, m->message);
   m->before = plain(m->residual);
   const auto own = zeros({m->layout.part_bytes()}, at::kByte);
   const auto sum = zeros({m->layout.part_values()}, at::kFloat);
   // Of all values: a byte is read; of a part's, the sum is written and the residual changed.
   auto kernel = kernel_of(*m, 1 + 4.0 / kBlock + (1 + 4 + 8.0) / kParts, 2 + 6.0 / kParts);
-  kernel.call = [=] { detail::quantise_sum(m->layout, 1, m->message, sum, m->residual, own); };
+  kernel.call = [=] { isobar::quantise_sum(m->layout, 1, m->message, sum, m->residual, own); };
   kernel.error = [=] {
     std::vector<double> total(m->layout.part_values());
     for (int64_t part = 0; part < kParts; ++part) {
@@ -125,9 +125,9 @@ Kernel quantise_sum(Place place) {
 
 Kernel dequantise(Place place) {
   const auto m = std::make_shared<Message>(place);
-  detail::quantise(m->layout, m->values, m->residual, m->message);
+  isobar::quantise(m->layout, m->values, m->residual, m->message);
   auto kernel = kernel_of(*m, 1 + 4.0 / kBlock + 4, 1);
-  kernel.call = [=] { detail::dequantise(m->layout, m->message, 2, m->values); };
+  kernel.call = [=] { isobar::dequantise(m->layout, m->message, 2, m->values); };
   kernel.error = [=] {
     std::vector<double> wanted;
     for (int64_t part = 0; part < kParts; ++part) {

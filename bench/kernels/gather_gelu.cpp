@@ -43,7 +43,7 @@ Kernel gather_gelu(c10::ScalarType type, Place place) {
   const auto row_values = static_cast<double>(count * kWidth);
   const auto call = [=] {
     at::Tensor from = rows, to = activated;
-    detail::gather_gelu(from, near, near_row, 0, far, far_row, to, detail::GeluLeaves::slope);
+    isobar::gather_gelu(from, near, near_row, 0, far, far_row, to, isobar::GeluLeaves::slope);
   };
   const auto error = [=] {
     const auto a = plain(near), b = plain(far);
@@ -70,14 +70,14 @@ Kernel linear_gelu(Place place) {
   const int64_t count = rows_of(place);
   const auto x = values({count, kWidth}, at::kFloat, 1);
   const auto matrix = values({kWidth, kWidth}, at::kFloat, 2);
-  const auto packed = std::make_shared<detail::Matrix>(matrix);
+  const auto packed = std::make_shared<isobar::Matrix>(matrix);
   const auto bias = values({kWidth}, at::kFloat, 3);
   const auto rows = zeros({count, kWidth}, at::kFloat),
              activated = zeros({count, kWidth}, at::kFloat);
   const auto row_values = static_cast<double>(count * kWidth);
   const auto call = [=] {
     at::Tensor before = rows, after = activated;
-    detail::linear_gelu({{x, *packed}}, bias, before, after, detail::GeluLeaves::slope);
+    isobar::linear_gelu({{x, *packed}}, bias, before, after, isobar::GeluLeaves::slope);
   };
   const auto error = [=] {
     const auto b = plain(bias);

@@ -33,7 +33,7 @@ Kernel forward(c10::ScalarType type, Place place) {
   const auto row_values = static_cast<double>(count * kWidth);
   const auto call = [=] {
     at::Tensor to = out;
-    detail::layer_norm(rows, weight, shift, residual, to);
+    isobar::layer_norm(rows, weight, shift, residual, to);
   };
   const auto error = [=] {
     const auto x = plain(rows), w = plain(weight), b = plain(shift);
@@ -59,12 +59,12 @@ Kernel backward(c10::ScalarType type, Place place) {
   const auto weight = values({kWidth}, at::kFloat, 3);
   const auto out = zeros({count, kWidth}, type);
   const auto sums = [] { return zeros({kWidth}, at::kDouble); };
-  const detail::NormSums total{sums(), sums(), sums()};
+  const isobar::NormSums total{sums(), sums(), sums()};
   const auto row_values = static_cast<double>(count * kWidth);
   const auto call = [=] {
     at::Tensor to = out;
     auto added = total;
-    detail::layer_norm_backward(rows, weight, gradient, to, added);
+    isobar::layer_norm_backward(rows, weight, gradient, to, added);
   };
   const auto error = [=] {
     const auto x = plain(rows), w = plain(weight), g = plain(gradient);

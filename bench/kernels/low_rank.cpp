@@ -67,7 +67,7 @@ struct Passes {
   }
 
   int64_t side;
-  detail::LowRankMatrix matrix;
+  isobar::LowRankMatrix matrix;
   at::Tensor left, right;
   std::vector<double> residual, sum;  ///< before the first call; the sum is with the gradient
 };
@@ -95,14 +95,14 @@ void add_pass(Kernels& kernels, const std::string& name, double bytes, double op
 void add_low_rank(Kernels& kernels) {
   add_pass(
       kernels, "project_rows", 12, 1 + 2 * kRank,
-      [](Passes& p) { detail::project_rows(p.matrix, p.left, p.right, detail::Keep::all); },
+      [](Passes& p) { isobar::project_rows(p.matrix, p.left, p.right, isobar::Keep::all); },
       [](Passes& p) {
         return std::max(deviation(p.left, p.onto_right(p.sum, plain(p.right))),
                         deviation(p.matrix.residual, p.sum));
       });
   add_pass(
       kernels, "project_rows_keeping_the_rest", 12, 1 + 4 * kRank,
-      [](Passes& p) { detail::project_rows(p.matrix, p.left, p.right, detail::Keep::projection); },
+      [](Passes& p) { isobar::project_rows(p.matrix, p.left, p.right, isobar::Keep::projection); },
       [](Passes& p) {
         const auto right = plain(p.right), left = p.onto_right(p.sum, right);
         return std::max(deviation(p.left, left),
@@ -110,17 +110,17 @@ void add_low_rank(Kernels& kernels) {
       });
   add_pass(
       kernels, "project_columns", 12, 1 + 2 * kRank,
-      [](Passes& p) { detail::project_columns(p.matrix, p.left, p.right); },
+      [](Passes& p) { isobar::project_columns(p.matrix, p.left, p.right); },
       [](Passes& p) {
         return std::max(deviation(p.right, p.onto_left(p.sum, plain(p.left))),
                         deviation(p.matrix.residual, p.sum));
       });
   add_pass(
       kernels, "project_residual", 4, 2 * kRank,
-      [](Passes& p) { detail::project_residual(p.matrix, p.left, p.right); },
+      [](Passes& p) { isobar::project_residual(p.matrix, p.left, p.right); },
       [](Passes& p) { return deviation(p.right, p.onto_left(p.residual, plain(p.left))); });
   add_pass(
-      kernels, "expand", 4, 2 * kRank, [](Passes& p) { detail::expand(p.matrix, p.left, p.right); },
+      kernels, "expand", 4, 2 * kRank, [](Passes& p) { isobar::expand(p.matrix, p.left, p.right); },
       [](Passes& p) {
         const std::vector<double> none(p.side * p.side);
         return deviation(p.matrix.gradient, p.with_product(none, 1, plain(p.left), plain(p.right)));
@@ -130,7 +130,7 @@ void add_low_rank(Kernels& kernels) {
       [](Passes& p) {
         p.matrix.pending_left = p.left;
         p.matrix.pending_right = p.right;
-        detail::settle(p.matrix);
+        isobar::settle(p.matrix);
       },
       [](Passes& p) {
         return deviation(p.matrix.residual,

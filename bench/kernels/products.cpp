@@ -14,12 +14,12 @@ Kernel linear(Place place) {
   const int64_t count = rows_of(place);
   const auto x = values({count, kWidth}, at::kFloat, 1);
   const auto matrix = values({kWidth, kWidth}, at::kFloat, 2);
-  const auto packed = std::make_shared<detail::Matrix>(matrix);
+  const auto packed = std::make_shared<isobar::Matrix>(matrix);
   const auto out = zeros({count, kWidth}, at::kFloat);
   const auto row_values = static_cast<double>(count * kWidth);
   const auto call = [=] {
     at::Tensor to = out;
-    detail::linear({x, *packed}, {}, to);
+    isobar::linear({x, *packed}, {}, to);
   };
   return {.bytes = 8 * row_values,
           .operations = 2 * kWidth * row_values,
@@ -33,7 +33,7 @@ Kernel add_products(Place place) {
   const auto a = values({count, kWidth}, at::kFloat, 1), b = values({count, kWidth}, at::kFloat, 2);
   const auto sum = zeros({kWidth, kWidth}, at::kDouble);
   const auto row_values = static_cast<double>(count * kWidth);
-  const auto call = [=] { detail::add_products({{sum, a, b}}); };
+  const auto call = [=] { isobar::add_products({{sum, a, b}}); };
   return {.bytes = 8 * row_values,
           .operations = 2 * kWidth * row_values,
           .call = call,

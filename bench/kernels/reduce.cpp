@@ -3,7 +3,7 @@
 #include <ATen/core/Tensor.h>
 
 #include "bench/kernels/kernels.hpp"
-#include "comm/reduce_kernels.hpp"
+#include "comm/backend/reduce_kernels.hpp"
 
 namespace isobar::bench {
 namespace {

@@ -62,7 +62,7 @@ Kernel sum_segments(c10::ScalarType type, Place place) {
   const auto sums = zeros({e->nodes, kWidth}, type);
   kernel.call = [=] {
     at::Tensor to = sums;
-    detail::sum_segments(e->rows, e->offsets, to);
+    isobar::sum_segments(e->rows, e->offsets, to);
   };
   kernel.error = [=] {
     const auto rows = plain(e->rows);
@@ -86,7 +86,7 @@ Kernel add_to_segments(c10::ScalarType type, Place place) {
   const auto sums = zeros({e->nodes, kWidth}, at::kFloat);
   kernel.call = [=] {
     at::Tensor to = sums;
-    detail::add_segments(e->rows, e->order, 0, e->offsets, e->node, to);
+    isobar::add_segments(e->rows, e->order, 0, e->offsets, e->node, to);
   };
   kernel.error = [=] {
     const auto rows = plain(e->rows);
@@ -110,7 +110,7 @@ Kernel add_gathered(c10::ScalarType type, Place place) {
   const auto row_values = static_cast<double>(count * kWidth);
   const auto call = [=] {
     at::Tensor to = out;
-    detail::add_gathered(rows, table, row, 0, to);
+    isobar::add_gathered(rows, table, row, 0, to);
   };
   const auto error = [=] {
     const auto node = plain(table);

@@ -34,10 +34,10 @@ Kernel unpack(Place place) {
   variable.attributes = {{"_FillValue", std::vector<double>{kMissing}},
                          {"scale_factor", std::vector<double>{kScale}},
                          {"add_offset", std::vector<double>{kOffset}}};
-  const auto decoding = detail::decoding_of(variable, "kernel_bench");
+  const auto decoding = isobar::decoding_of(variable, "kernel_bench");
   const auto stored = stored_values(count);
   const auto out = std::make_shared<at::Tensor>();
-  const auto call = [=] { *out = detail::decode(stored.to(at::kDouble), decoding); };
+  const auto call = [=] { *out = isobar::decode(stored.to(at::kDouble), decoding); };
   const auto error = [=] {
     auto wanted = plain(stored);
     for (double& value : wanted) {

@@ -1,32 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/bench_step.hpp"
 
+#include "bench/programs/step_program.hpp"
+#include "cli/command.hpp"
+
+#include <isobar/bench/communicator_subject.hpp>
+#include <isobar/bench/gnn_workload.hpp>
 #include <isobar/comm/agreement.hpp>
 #include <isobar/comm/make_communicator.hpp>
 #include <isobar/core/error.hpp>
+#include <isobar/core/option_check.hpp>
 #include <isobar/train/safetensors.hpp>
+#include <isobar/weather/parity_case.hpp>
 #include <ATen/Parallel.h>
 #include <torch/nn/module.h>
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
-#include "bench/harness/gnn_workload.hpp"
-#include "bench/harness/run_step.hpp"
-#include "cli/bench_subject.hpp"
-#include "cli/parity_case.hpp"
-#include "cli/trainable.hpp"
-
 namespace isobar {
 namespace {
-
-std::function<void()> make_update(const BenchStepArguments& arguments,
-                                  const torch::nn::Module& module) {
-  const auto& common = arguments.common;
-  if (common.sync == "ddp" && arguments.parallel.update == "fused") return [] {};
-  const auto optimizer =
-      std::make_shared<Optimizer>(trainable(module), optimizer_options(common, FusedUpdate::off));
-  return [optimizer, rate = common.learning_rate] { optimizer->step(rate); };
-}
 
 void dump_gradients(const std::string& file, const torch::nn::Module& module) {
   NamedTensors gradients;
@@ -55,32 +47,46 @@ bench::StepOptions step_options(const BenchStepArguments& arguments, int rank) {
   return options;
 }
 
+void add_parallel_options(CLI::App& app, bench::ParallelArguments& arguments) {
+  app.add_option("--model-ranks", arguments.model_ranks, "ranks that share a model, as model.ranks")
+      ->check(check_positive);
+  app.add_option("--levels", arguments.levels,
+                 "with --model-ranks: over all ranks at once, or inside each model first")
+      ->check(CLI::IsMember({"flat", "two"}));
+  app.add_option("--launch", arguments.launch, "when a bucket of gradients is sent, as ddp.launch")
+      ->check(CLI::IsMember({"at_finish", "counted", "first_gradient"}));
+  app.add_option("--last-bucket-cap", arguments.last_bucket_cap,
+                 "the most that the last bucket holds; none: as the others")
+      ->check(checked_by(bench::parse_last_cap));
+  app.add_option("--update", arguments.update,
+                 "fused: weights are updated as each bucket arrives, counted as backward")
+      ->check(CLI::IsMember({"separate", "fused"}));
+  app.add_option("--buffers", arguments.buffers,
+                 "what each step does with the module's buffers, as ddp.buffers")
+      ->check(CLI::IsMember({"broadcast", "compare", "none"}));
+  app.add_option("--compress", arguments.compress.method,
+                 "how gradients are compressed, as compress.method")
+      ->check(CLI::IsMember(compression_methods()));
+  app.add_option("--matrix-approximation-rank",
+                 arguments.compress.low_rank.matrix_approximation_rank,
+                 "rank of the factors of acp_sgd and power_sgd")
+      ->check(check_positive);
+}
+
 }  // namespace
 
 void add_bench_step_options(CLI::App& app, BenchStepArguments& arguments) {
-  bench::add_step_options(app, arguments.common);
+  add_step_options(app, arguments.common);
   add_parallel_options(app, arguments.parallel);
-  app.add_option("--backend", arguments.backend, "a backend of comm.backend; auto chooses");
+  app.add_option("--backend", arguments.backend,
+                 "auto, nccl, mpi, gloo, shm or self; auto chooses");
   app.add_option("--transport-levels", arguments.transport_levels,
-                 "how each allreduce goes over nodes, as comm.levels")
+                 "an allreduce goes over all ranks at once, inside nodes first, or as measured")
       ->check(CLI::IsMember({"auto", "flat", "node"}));
   app.add_option("--dump-graph", arguments.dump_graph,
-                 "write the gnn's graph there, as verify-parity reads it");
+                 "write the graph of gnn to this file, as verify-parity reads it");
   app.add_option("--dump-gradients", arguments.dump_gradients,
-                 "write rank 0's gradients of the first step there, as safetensors");
-}
-
-bench::StepCase make_step_case(const BenchStepArguments& arguments,
-                               bench::MakeWorkload make_workload, Communicator& comm,
-                               const ProcessGrid* grid) {
-  return {.make_workload = std::move(make_workload),
-          .make_sync = [&arguments, &comm,
-                        grid](torch::nn::Module& module) -> std::unique_ptr<bench::StepSync> {
-            if (arguments.common.sync == "none") return bench::make_no_sync(module);
-            return make_parallel_sync(module, comm, grid, arguments.common, arguments.parallel);
-          },
-          .make_optimizer =
-              [&arguments](torch::nn::Module& module) { return make_update(arguments, module); }};
+                 "write rank 0's gradients of the first step to this safetensors file");
 }
 
 int run_bench_step(const BenchStepArguments& arguments) {
@@ -89,7 +95,7 @@ int run_bench_step(const BenchStepArguments& arguments) {
   const auto comm = make_communicator({.backend = arguments.backend,
                                        .device = common.device,
                                        .levels = arguments.transport_levels});
-  const auto subject = make_communicator_subject(*comm, bench::Collective::all_gather);
+  const auto subject = bench::make_communicator_subject(*comm, bench::Collective::all_gather);
   std::unique_ptr<ProcessGrid> grid;
   if (arguments.parallel.model_ranks > 1) {
     grid = std::make_unique<ProcessGrid>(*comm, arguments.parallel.model_ranks);
@@ -104,11 +110,24 @@ int run_bench_step(const BenchStepArguments& arguments) {
                         ? bench::choose_workload(common, comm->rank())
                         : bench::make_sharded_gnn_workload(common, grid ? grid->model() : *comm);
   });
-  const auto step_case = make_step_case(arguments, make_workload, *comm, grid.get());
+  const auto step_case =
+      bench::make_step_case(common, arguments.parallel, make_workload, *comm, grid.get());
   auto parallel = arguments.parallel;
   if (common.sync == "none") parallel.compress.method = "none";
-  return bench::run_step(*subject, step_case, common, parallel_fields(parallel),
-                         step_options(arguments, comm->rank()));
+  return run_step(*subject, step_case, common, bench::parallel_fields(parallel),
+                  step_options(arguments, comm->rank()));
 }
+
+namespace {
+
+const RegisteredCommand kBenchStep{
+    {.place = 51,
+     .group = "bench",
+     .name = "step",
+     .description = "Time a training step, and check its gradients",
+     .example = "mpirun -n 4 isobar bench step --model mlp --sync ddp --bucket-cap 25MiB",
+     .add = with_arguments(add_bench_step_options, run_bench_step)}};
+
+}  // namespace
 
 }  // namespace isobar

@@ -1,25 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "cli/data_inspect.hpp"
+#include "cli/command.hpp"
 
-#include "cli/report.hpp"
-#include "data/file_summary.hpp"
-
-#include <isobar/comm/environment.hpp>
-#include <isobar/core/error.hpp>
 #include <isobar/core/progress.hpp>
-#include <isobar/data/cf_time.hpp>
-#include <isobar/data/netcdf.hpp>
+#include <isobar/core/report.hpp>
+#include <isobar/data/file_summary.hpp>
+#include <isobar/launch/environment.hpp>
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 #include <cmath>
 #include <cstdio>
+#include <string>
+#include <vector>
 
 namespace isobar {
 namespace {
 
-using detail::VariableSummary;
+struct DataInspectArguments {
+  std::string file;
+  std::string json;  ///< file, "-" for standard output, empty for none
+  std::vector<std::string> command;
+};
 
 std::string dims_of(const VariableInfo& variable) {
   std::string dims;
@@ -29,28 +31,12 @@ std::string dims_of(const VariableInfo& variable) {
   return dims;
 }
 
-/// A number, or the moment that it stands for where the units say so.
-std::string value_text(const VariableInfo& variable, double value) {
-  if (std::isnan(value)) return "-";
-  const std::string units = text_attribute(variable, "units");
-  try {
-    const std::string name = text_attribute(variable, "calendar");
-    const Calendar calendar = name.empty() ? Calendar::standard : parse_calendar(name);
-    if (units.find(" since ") != std::string::npos && std::isfinite(value)) {
-      return format_time(decode_cf_time({value}, units, calendar).front(), calendar);
-    }
-  } catch (const DataError&) {
-    // The number says more than units that cannot be read.
-  }
-  return fmt::format("{:.7g}", value);
-}
-
 nlohmann::json row_of(const VariableInfo& variable, const VariableSummary& summary) {
   nlohmann::json row{{"variable", variable.name}, {"dims", dims_of(variable)},
                      {"type", variable.type},     {"units", text_attribute(variable, "units")},
                      {"minimum", nullptr},        {"maximum", nullptr},
                      {"missing", nullptr}};
-  if (detail::has_numbers(variable) && summary.error.empty()) {
+  if (has_numbers(variable) && summary.error.empty()) {
     row["missing"] = summary.missing;
     // JSON has no word for what is not finite.
     if (std::isfinite(summary.minimum)) row["minimum"] = summary.minimum;
@@ -66,44 +52,34 @@ std::string line_of(const VariableInfo& variable, const VariableSummary& summary
       fmt::format("{:<20} {:<8} ({})", variable.name, variable.type, dims_of(variable));
   if (!units.empty()) line += fmt::format(" [{}]", units);
   if (!summary.error.empty()) return line + fmt::format("\n    PROBLEM: {}\n", summary.error);
-  if (!detail::has_numbers(variable)) return line + "\n";
+  if (!has_numbers(variable)) return line + "\n";
   return line + fmt::format("\n    {} to {}, {} of {} missing\n",
                             value_text(variable, summary.minimum),
                             value_text(variable, summary.maximum), summary.missing, summary.values);
 }
 
-int64_t values_of(const NetcdfFile& file) {
-  int64_t total = 0;
-  for (const auto& [name, variable] : file.variables()) {
-    if (!detail::has_numbers(variable) || variable.shape.empty()) continue;
-    int64_t values = 1;
-    for (const int64_t length : variable.shape) values *= length;
-    total += values;
-  }
-  return total;
-}
-
-}  // namespace
-
 void add_data_inspect_options(CLI::App& app, DataInspectArguments& arguments) {
   app.add_option("file", arguments.file, "a netCDF-4 file")->required();
-  app.add_option("--json", arguments.json, "write the rows there; - is standard output");
+  app.add_option("--json", arguments.json,
+                 "write the result as JSON to this file; - is standard output");
 }
 
+/// Prints what a netCDF file holds, by variable: dimensions, type, units, and of all values the
+/// least, the greatest and how many are missing. Returns 0 if all could be read.
 int run_data_inspect(const DataInspectArguments& arguments) {
   // Under a launcher one rank speaks and works for all.
   if (read_launch_environment().rank != 0) return 0;
   const NetcdfFile file(arguments.file);
-  Progress progress({.label = "reading", .total = values_of(file), .unit = "value"});
+  Progress progress({.label = "reading", .total = count_numbers(file), .unit = "value"});
   auto rows = nlohmann::json::array();
   std::string text;
   bool well = true;
   int64_t done = 0;
   for (const auto& [name, variable] : file.variables()) {
     VariableSummary summary;
-    if (detail::has_numbers(variable)) {
-      summary = detail::summarize(file, variable,
-                                  [&](int64_t values) { progress.update(done += values); });
+    if (has_numbers(variable)) {
+      summary = summarize_variable(file, variable,
+                                   [&](int64_t values) { progress.update(done += values); });
     }
     rows.push_back(row_of(variable, summary));
     text += line_of(variable, summary);
@@ -115,4 +91,13 @@ int run_data_inspect(const DataInspectArguments& arguments) {
   return well ? 0 : 1;
 }
 
+const RegisteredCommand kDataInspect{
+    {.place = 80,
+     .group = "data",
+     .name = "inspect",
+     .description = "List what a netCDF file holds, by variable",
+     .example = "isobar data inspect era5.nc",
+     .add = with_arguments(add_data_inspect_options, run_data_inspect)}};
+
+}  // namespace
 }  // namespace isobar

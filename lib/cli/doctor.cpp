@@ -1,18 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "cli/commands.hpp"
-#include "cli/machine.hpp"
-#include "cli/report.hpp"
+// `isobar doctor`, on every rank of a launch or without one: looks for what isobar needs, and says
+// what a user can do about what is absent. It makes no world, since what keeps ranks from meeting
+// is a thing that it is asked about; rank 0 of the launcher's numbering speaks. With --cluster and
+// --binding it does, in doctor_cluster.cpp.
+#include "cli/doctor.hpp"
 
-#include <isobar/comm/environment.hpp>
+#include "cli/command.hpp"
+
 #include <isobar/comm/make_communicator.hpp>
 #include <isobar/core/error.hpp>
+#include <isobar/core/machine.hpp>
+#include <isobar/core/report.hpp>
 #include <isobar/core/text.hpp>
 #include <isobar/core/version.hpp>
-#include <isobar/data/hdf5_info.hpp>
 #include <isobar/graph/grid.hpp>
+#include <isobar/hdf5/info.hpp>
+#include <isobar/launch/environment.hpp>
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/detail/CUDAHooksInterface.h>
+#include <CLI/CLI.hpp>
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
@@ -42,9 +49,10 @@ Finding find_mpi() {
 
 Finding find_launcher() {
   const auto launch = read_launch_environment();
-  return {"launcher", launch.launcher == "none" ? "none (one rank)"
-                                                : fmt::format("{}, rank {} of {}", launch.launcher,
-                                                              launch.rank, launch.size)};
+  const auto found = launch.launcher == "none" ? std::string("none (one rank)")
+                                               : fmt::format("{}, rank {} of {}", launch.launcher,
+                                                             launch.rank, launch.size);
+  return {"launcher", found, true, lone_rank_doubt(launch)};
 }
 
 Finding find_gpus() {
@@ -102,17 +110,33 @@ Finding find_cores() {
   return finding;
 }
 
-}  // namespace
-
-std::string version_text() {
-  const auto mpi = mpi_library_version();
-  const auto nccl = nccl_library_version();
-  return fmt::format("isobar {} (commit {})\nLibTorch {}\nMPI {}\nNCCL {}\nHDF5 {}\ncompiler {}\n",
-                     version(), commit(), torch_version(), mpi.empty() ? "none" : mpi,
-                     nccl.empty() ? "none" : nccl, hdf5_info().version, compiler());
+void add_doctor_options(CLI::App& app, DoctorArguments& arguments) {
+  app.add_option("--json", arguments.json,
+                 "write the result as JSON to this file; - is standard output");
+  const auto take_cluster = [&arguments](const std::string& name) {
+    arguments.whole_cluster = true;
+    arguments.cluster = name;
+  };
+  app.add_option_function<std::string>("--cluster", take_cluster,
+                                       "look at all nodes and links of the allocation; NAME is the "
+                                       "machine's profile, if it is not to be detected")
+      ->expected(0, 1)
+      ->default_str("")
+      ->type_name("[NAME]");
+  app.add_flag("--binding", arguments.binding,
+               "say on which cores, GPU and NIC each rank runs, and whether that is right");
+  app.add_option("--folder", arguments.folders, "with --cluster: where each node writes a file");
+  app.add_option(
+         "--device", arguments.device,
+         "with --cluster: whose tensors the nodes exchange; auto: the GPUs', if all have one")
+      ->check(CLI::IsMember({"auto", "cpu", "cuda"}));
+  app.add_option("--backend", arguments.backend,
+                 "with --cluster: auto, nccl, mpi or gloo; auto chooses");
 }
 
-int run_doctor(const std::string& json, const std::vector<std::string>& command) {
+/// Prints what was found on this machine, with a verdict. Returns 0 if isobar can train here.
+int run_doctor(const DoctorArguments& arguments) {
+  if (arguments.whole_cluster || arguments.binding) return run_cluster_doctor(arguments);
   const std::vector<Finding> findings{
       {"isobar", fmt::format("{} (commit {})", version(), commit())},
       {"LibTorch", torch_version()},
@@ -135,9 +159,26 @@ int run_doctor(const std::string& json, const std::vector<std::string>& command)
   text += well ? "verdict      isobar can train here\n"
                : "verdict      isobar cannot train here; see PROBLEM above\n";
   if (read_launch_environment().rank != 0) return well ? 0 : 1;  // one rank speaks
-  if (json != "-") std::fputs(text.c_str(), stdout);
-  write_report(json, "isobar.doctor.1", command, rows);
+  if (arguments.json != "-") std::fputs(text.c_str(), stdout);
+  write_report(arguments.json, "isobar.doctor.1", arguments.command, rows);
   return well ? 0 : 1;
+}
+
+const RegisteredCommand kDoctor{{.place = 90,
+                                 .group = "",
+                                 .name = "doctor",
+                                 .description = "Say whether isobar can train on this machine",
+                                 .example = "mpirun -n 2 isobar doctor",
+                                 .add = with_arguments(add_doctor_options, run_doctor)}};
+
+}  // namespace
+
+std::string version_text() {
+  const auto mpi = mpi_library_version();
+  const auto nccl = nccl_library_version();
+  return fmt::format("isobar {} (commit {})\nLibTorch {}\nMPI {}\nNCCL {}\nHDF5 {}\ncompiler {}\n",
+                     version(), commit(), torch_version(), mpi.empty() ? "none" : mpi,
+                     nccl.empty() ? "none" : nccl, hdf5_info().version, compiler());
 }
 
 }  // namespace isobar

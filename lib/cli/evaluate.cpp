@@ -1,72 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "cli/commands.hpp"
-#include "cli/report.hpp"
-#include "cli/weather_setup.hpp"
+// `isobar evaluate`: scores as tables and rows, which rank 0 prints and writes.
+#include "cli/command.hpp"
+#include "cli/scores_table.hpp"
 
 #include <isobar/comm/agreement.hpp>
-#include <isobar/core/error.hpp>
-#include <isobar/core/progress.hpp>
-#include <isobar/graph/spectrum.hpp>
-#include <isobar/train/checkpoint.hpp>
-#include <isobar/train/scoring.hpp>
-#include <isobar/train/sharded_part.hpp>
-#include <isobar/train/weights.hpp>
+#include <isobar/core/option_check.hpp>
+#include <isobar/core/report.hpp>
+#include <isobar/launch/environment.hpp>
+#include <isobar/weather/checkpoint_scores.hpp>
+#include <CLI/CLI.hpp>
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 #include <cstdio>
-#include <exception>
-#include <filesystem>
-#include <fstream>
-#include <optional>
 
 namespace isobar {
 namespace {
 
-namespace fs = std::filesystem;
-
-/// The checkpoint that a run's record calls its best, or the path itself if it is a checkpoint.
-fs::path find_checkpoint(const fs::path& path) {
-  if (fs::exists(path / "manifest.json")) return path;
-  std::ifstream file(path / "record.json");
-  const auto record = nlohmann::json::parse(file, nullptr, /*allow_exceptions=*/false);
-  for (const std::string section : {"refit", "training"}) {
-    if (record.is_object() && record.contains(section)) {
-      return path / record[section].value("best_checkpoint", std::string{});
-    }
-  }
-  if (const auto latest = find_latest(path / "checkpoints")) return *latest;
-  throw DataError(detail::join("evaluate: '", path.string(),
-                               "' is neither a checkpoint nor a run's folder with one"));
-}
-
-Experiment experiment_of(const fs::path& checkpoint, const std::vector<std::string>& overrides) {
-  const auto loaded = load_checkpoint(checkpoint, {});
-  const auto text = loaded.metadata.find("experiment");
-  if (text == loaded.metadata.end()) {
-    throw DataError(detail::join("evaluate: checkpoint '", checkpoint.string(),
-                                 "' does not say which experiment it belongs to"));
-  }
-  return read_experiment(Config::parse(text->second, checkpoint.string(), overrides));
-}
-
-/// What to score, read before there is a world to agree in: the experiment names the backend and
-/// the device. What went wrong is kept until every rank can be told.
-struct Scored {
-  fs::path checkpoint;
-  std::optional<Experiment> experiment;
-  std::exception_ptr error;
+struct EvaluateArguments {
+  CheckpointScoring scoring;
+  std::string json;  ///< file, "-" for standard output, empty for none
+  std::vector<std::string> command;
 };
-
-Scored find_scored(const EvaluateArguments& arguments) {
-  try {
-    auto checkpoint = find_checkpoint(arguments.path);
-    auto experiment = experiment_of(checkpoint, arguments.overrides);
-    return {std::move(checkpoint), std::move(experiment), nullptr};
-  } catch (const std::exception&) {
-    return {{}, std::nullopt, std::current_exception()};
-  }
-}
 
 nlohmann::json rows_of(const std::vector<LeadScore>& scores, const std::string& split) {
   auto rows = nlohmann::json::array();
@@ -84,27 +39,6 @@ nlohmann::json rows_of(const std::vector<LeadScore>& scores, const std::string& 
     }
   }
   return rows;
-}
-
-/// The mean of the training period, or nothing where none is wanted. Rank 0 shows progress.
-std::optional<ClimatologySource> climatology_of(const EvaluateArguments& arguments,
-                                                const WeatherSetup& setup,
-                                                const Experiment& experiment,
-                                                std::optional<Progress>& progress, int rank) {
-  if (arguments.climatology == "none") return std::nullopt;
-  return ClimatologySource{
-      .period = setup.training_period(),
-      .memory_bytes = experiment.data.cache_bytes,
-      .progress = [&progress, rank](int64_t done, int64_t total) {
-        if (!progress) {
-          progress.emplace(ProgressOptions{
-              .rank = rank, .label = "climatology", .total = total, .unit = "field"});
-        }
-        progress->update(done);
-        if (done < total) return;
-        progress->finish();
-        progress.reset();
-      }};
 }
 
 nlohmann::json spectra_rows_of(const std::vector<LeadSpectra>& spectra, const std::string& split) {
@@ -126,61 +60,57 @@ nlohmann::json spectra_rows_of(const std::vector<LeadSpectra>& spectra, const st
   return rows;
 }
 
-void report(const Evaluation& found, const EvaluateArguments& arguments) {
+void report(const CheckpointScores& scores, const EvaluateArguments& arguments) {
+  const auto& found = scores.found;
   if (arguments.json != "-") {
     fmt::print("{}{}", scores_table(found.scores), spectra_table(found.spectra));
   }
-  auto more = nlohmann::json::object();
-  if (arguments.spectra) more["spectra"] = spectra_rows_of(found.spectra, arguments.split);
+  nlohmann::json more{{"warnings", scores.warnings}};
+  if (arguments.scoring.spectra) {
+    more["spectra"] = spectra_rows_of(found.spectra, arguments.scoring.split);
+  }
   write_report(arguments.json, "isobar.evaluate.1", arguments.command,
-               rows_of(found.scores, arguments.split), more);
+               rows_of(found.scores, arguments.scoring.split), more);
   std::fflush(stdout);
 }
 
-}  // namespace
+void add_evaluate_options(CLI::App& app, EvaluateArguments& arguments) {
+  app.add_option("path", arguments.scoring.path, "the folder of a run, or of a checkpoint")
+      ->required();
+  app.add_option("overrides", arguments.scoring.overrides, "keys to change, such as model.ranks=2");
+  app.add_option("--split", arguments.scoring.split, "the period whose forecasts are scored")
+      ->check(CLI::IsMember({"validation", "test"}));
+  app.add_option("--rollout", arguments.scoring.rollout,
+                 "score each step of forecasts of so many steps, not the experiment's lead times")
+      ->check(check_positive)
+      ->default_str("");
+  app.add_option("--climatology", arguments.scoring.climatology,
+                 "for the anomaly correlation: the mean of the training period; none leaves it out")
+      ->check(CLI::IsMember({"training", "none"}));
+  app.add_flag("--spectra", arguments.scoring.spectra,
+               "compare the scales of forecast and truth: what is blurred");
+  app.add_option("--json", arguments.json,
+                 "write the result as JSON to this file; - is standard output");
+}
 
+/// Scores a checkpoint and prints a table.
 int run_evaluate(const EvaluateArguments& arguments) {
-  const auto scored = find_scored(arguments);
-  const auto& checkpoint = scored.checkpoint;
-  const auto& experiment = scored.experiment;
-  const auto world = make_communicator(experiment ? experiment->comm : CommunicatorOptions{});
-  run_agreed(*world, [&] {
-    if (scored.error) std::rethrow_exception(scored.error);
+  const auto scores = score_checkpoint(arguments.scoring, [](const std::string& line) {
+    if (read_launch_environment().rank == 0) fmt::print(stderr, "isobar: warning: {}\n", line);
   });
-  require_equal(*world, "configuration", experiment->lines);
-  const auto grid = make_process_grid(*world, *experiment);
-  std::optional<WeatherSetup> setup;
-  std::optional<Spectrum> spectrum;
-  std::vector<std::shared_ptr<const SampleSet>> sets;
-  run_agreed(*world, [&] {
-    setup.emplace(*experiment, grid, checkpoint.string());
-    const bool averaged = experiment->trainer.average_decay > 0;
-    ModuleWeights weights(setup->task().module, averaged ? "average" : "model");
-    ShardedPart own(weights, setup->task().rows, grid);
-    load_checkpoint(checkpoint, {&own});
-    if (arguments.spectra) spectrum.emplace(setup->graph().data);
-    if (arguments.rollout > 0) {
-      sets = {setup->rollout_samples(arguments.split, arguments.rollout)};
-    } else {
-      sets = setup->scoring_samples(arguments.split);
-    }
-  });
-  std::optional<Progress> progress;
-  EvaluationOptions options{
-      .area = setup->area(),
-      .batch = experiment->trainer.batch,
-      .device = setup->device(),
-      .climatology = climatology_of(arguments, *setup, *experiment, progress, world->rank())};
-  if (spectrum) {
-    options.power = [&](const at::Tensor& fields) { return spectrum->power(fields); };
-  }
-  const auto found = arguments.rollout > 0
-                         ? evaluate_every_lead(setup->task(), sets.at(0), grid, options)
-                         : evaluate_last_leads(setup->task(), sets, grid, options);
-  run_agreed(*world, [&] {
-    if (world->rank() == 0) report(found, arguments);
+  run_agreed(*scores.world, [&] {
+    if (scores.world->rank() == 0) report(scores, arguments);
   });
   return 0;
 }
 
+const RegisteredCommand kEvaluate{
+    {.place = 30,
+     .group = "",
+     .name = "evaluate",
+     .description = "Score the forecasts of a trained model",
+     .example = "isobar evaluate runs/quickstart --split validation --json scores.json",
+     .add = with_arguments(add_evaluate_options, run_evaluate)}};
+
+}  // namespace
 }  // namespace isobar

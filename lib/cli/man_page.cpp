@@ -37,13 +37,13 @@ std::string option_entry(const CLI::Option& option) {
   return fmt::format(".TP\n.B {}\n{}\n", plain(head), plain(option.get_description()));
 }
 
-void add_command(const CLI::App& command, std::string& page) {
+void add_section(const CLI::App& command, std::string& page) {
   page += fmt::format(".SS {}\n{}.\n", plain(full_name(command)), plain(command.get_description()));
   for (const CLI::Option* option : command.get_options()) page += option_entry(*option);
   if (!command.get_footer().empty()) {
     page += fmt::format(".PP\n.nf\n{}\n.fi\n", plain(command.get_footer()));
   }
-  for (const CLI::App* each : command.get_subcommands({})) add_command(*each, page);
+  for (const CLI::App* each : command.get_subcommands({})) add_section(*each, page);
 }
 
 }  // namespace
@@ -57,7 +57,7 @@ std::string man_page(const CLI::App& app, const std::string& version) {
     page += fmt::format(".SH DESCRIPTION\n.nf\n{}\n.fi\n", plain(app.get_footer()));
   }
   page += ".SH COMMANDS\n";
-  for (const CLI::App* each : app.get_subcommands({})) add_command(*each, page);
+  for (const CLI::App* each : app.get_subcommands({})) add_section(*each, page);
   return page +
          ".SH EXIT STATUS\n0 if every check of the command held, 2 for wrong usage, 1 otherwise.\n"
          ".SH FILES\n.TP\n.I runs/NAME/\nwhat a run leaves: metrics.jsonl, record.json, "

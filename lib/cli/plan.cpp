@@ -1,60 +1,47 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "cli/plan.hpp"
-
-#include "cli/experiment.hpp"
-#include "cli/network_plan.hpp"
-#include "cli/report.hpp"
+// `isobar plan`, on one rank and without the data unless they are the grid: what a training step
+// takes for each length of forecast, what scores keep of the climatology, and, for nodes that are
+// described, what sums of gradients do to a step. The numbers are weather's; options, table and
+// rows are here.
+#include "cli/command.hpp"
+#include "cli/experiment_file.hpp"
 
 #include <isobar/core/error.hpp>
+#include <isobar/core/option_check.hpp>
+#include <isobar/core/report.hpp>
 #include <isobar/core/text.hpp>
-#include <isobar/data/period.hpp>
+#include <isobar/launch/environment.hpp>
 #include <isobar/model/memory_plan.hpp>
-#include <isobar/train/climatology_groups.hpp>
+#include <isobar/weather/climatology_plan.hpp>
+#include <isobar/weather/experiment.hpp>
+#include <isobar/weather/network_plan.hpp>
+#include <isobar/weather/plan_sums.hpp>
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <cstdio>
+#include <string>
+#include <utility>
+#include <vector>
 
 namespace isobar {
 namespace {
 
-/// What is planned: the rank of a model that needs most.
-struct Planned {
-  WeatherGnnOptions network;
-  int64_t rollout = 1;
-  MemoryPlan plan;
+struct PlanArguments {
+  std::string experiment;              ///< a YAML file
+  std::vector<std::string> overrides;  ///< key=value
+  std::string device_memory;           ///< such as 64GiB; empty: no limit
+  PlannedMachines machines;
+  std::string json;  ///< file, "-" for standard output, empty for none
+  std::vector<std::string> command;
 };
 
 double gib(int64_t bytes) { return static_cast<double>(bytes) / (1 << 30); }
 
-std::vector<int64_t> rollouts(const Experiment& experiment) {
-  std::vector<int64_t> lengths;
-  const int64_t longest = experiment.longest_rollout();
-  for (int64_t length = 1; length < longest; length *= 2) lengths.push_back(length);
-  lengths.push_back(longest);
-  return lengths;
-}
-
-Planned plan_largest(const Experiment& experiment, const std::vector<GraphSizes>& ranks,
-                     int64_t rollout, int64_t memory_bytes) {
-  Planned largest;
-  largest.rollout = rollout;
-  for (const GraphSizes& sizes : ranks) {
-    const auto options = plan_options(experiment, rollout);
-    auto network = network_options(experiment);
-    if (memory_bytes > 0 && network.device_memory_bytes > 0) {
-      network.device_memory_bytes = memory_bytes;
-    }
-    if (memory_bytes > 0) network = fit_memory(network, sizes, options, memory_bytes);
-    const auto plan = plan_memory(network, sizes, options);
-    if (plan.peak_bytes > largest.plan.peak_bytes) largest = {network, rollout, plan};
-  }
-  return largest;
-}
-
-void print_table(const std::vector<Planned>& all, int ranks) {
-  const auto& first = all.front().plan;
+void print_plan(const std::vector<PlannedStep>& all, int ranks) {
+  const auto& first = all.front().memory;
   fmt::print("{} parameters of the network and {} in tables,\non the largest of {} ranks a model\n",
              first.network_parameters, first.table_parameters, ranks);
   fmt::print("{:>5} {:>9} {:>6} | {:>7} {:>6} {:>7} {:>9} {:>7} {:>7} {:>6}\n", "steps", "passes",
@@ -69,8 +56,8 @@ void print_table(const std::vector<Planned>& all, int ranks) {
   fmt::print("weights to peak: GiB on a rank; steps: of the forecast that a loss covers\n");
 }
 
-nlohmann::json json_of(const Planned& planned, int64_t memory_bytes) {
-  const auto& p = planned.plan;
+nlohmann::json plan_row(const PlannedStep& planned, int64_t memory_bytes) {
+  const auto& p = planned.memory;
   return {{"kind", "step"},
           {"rollout", planned.rollout},
           {"activations", name_of(planned.network.activations)},
@@ -87,47 +74,106 @@ nlohmann::json json_of(const Planned& planned, int64_t memory_bytes) {
           {"fits", memory_bytes == 0 || p.peak_bytes <= memory_bytes}};
 }
 
-/// What the climatology of `isobar evaluate` takes on the largest rank: of each time of day and day
-/// of the year that a step of forecasts from the test period can have as its target, as many at
-/// once as group_by_climatology() takes.
-nlohmann::json plan_climatology(const Experiment& experiment, const std::vector<GraphSizes>& ranks,
-                                bool prints) {
+/// Of the largest rank.
+nlohmann::json climatology_row(const Experiment& experiment, const std::vector<GraphSizes>& ranks,
+                               bool prints) {
   int64_t points = 0;
   for (const GraphSizes& sizes : ranks) points = std::max(points, sizes.data_nodes);
-  const auto days = [](const PeriodText& text) {
-    const auto period = parse_period(text.begin, text.end);
-    return (period.end - period.begin + kDaySeconds - 1) / kDaySeconds;
-  };
-  const int64_t hours = 24 % experiment.step_hours == 0 ? 24 / experiment.step_hours : 24;
-  const bool seasonal = days(experiment.train) >= 360;
-  const int64_t all = hours * (seasonal ? std::min<int64_t>(366, days(experiment.test)) : 1);
-  const auto variables = static_cast<int64_t>(experiment.outputs().size());
-  const int64_t each = climatology_bytes(1, points, variables);
-  const int64_t most = std::max<int64_t>(60, experiment.data.cache_bytes / each);
-  const int64_t fields = std::min(all, most);
+  const auto plan = plan_climatology(experiment, points);
   if (prints) {
-    fmt::print(
-        "scoring against the climatology: {:.2f} GiB a rank for {} of {} mean fields at once\n",
-        gib(climatology_bytes(fields, points, variables)), fields, all);
+    fmt::print("climatology for scores: {:.2f} GiB a rank for {} of {} mean fields at once\n",
+               gib(plan.peak_bytes), plan.fields_at_once, plan.fields);
+    if (!plan.assumed.empty()) {
+      fmt::print("assumed without data.path: {}\n", plan.assumed);
+    }
   }
   return {{"kind", "climatology"},
-          {"fields", all},
-          {"fields_at_once", fields},
-          {"peak_bytes", climatology_bytes(fields, points, variables)}};
+          {"fields", plan.fields},
+          {"fields_at_once", plan.fields_at_once},
+          {"peak_bytes", plan.peak_bytes},
+          {"assumed", plan.assumed}};
 }
 
-}  // namespace
+/// Of one link and all ways to compress.
+nlohmann::json link_rows(const PlannedLink& link, double compute_s,
+                         const PlannedMachines& machines) {
+  auto rows = nlohmann::json::array();
+  for (const auto& choice : link.choices) {
+    rows.push_back({{"kind", "sums"},
+                    {"method", choice.name},
+                    {"nodes", machines.nodes},
+                    {"node_gbit_s", link.gbit_s},
+                    {"payload_bytes", choice.cost.traffic.payload_bytes},
+                    {"sent_bytes", choice.cost.traffic.sent_bytes},
+                    {"exposed_comm_s", choice.step.exposed_comm_s},
+                    {"step_s", choice.step.step_s},
+                    {"compute_s", compute_s},
+                    {"efficiency", compute_s / choice.step.step_s},
+                    {"of_none", choice.step.step_s / link.choices.front().step.step_s},
+                    {"advice", link.advice}});
+  }
+  return rows;
+}
+
+nlohmann::json sum_rows(const PlannedSums& sums, const PlannedMachines& machines) {
+  auto rows = nlohmann::json::array();
+  for (const auto& link : sums.links) {
+    for (auto& row : link_rows(link, sums.compute_s, machines)) rows.push_back(std::move(row));
+  }
+  return rows;
+}
+
+void print_sums(const PlannedSums& sums, const PlannedMachines& machines) {
+  fmt::print("\n{} buckets over {} nodes of {} ranks; passes of {:.1f} ms\n", sums.buckets,
+             machines.nodes, machines.node_ranks, 1e3 * sums.compute_s);
+  fmt::print("rates of a rank, as given or else a large GPU's: {:g} TFLOP/s, {:g} GB/s\n",
+             machines.rank_tflop_s, machines.rank_gbyte_s);
+  fmt::print("{:>7} {:<17} {:>10} {:>9} {:>10} {:>9} {:>10}\n", "Gbit/s", "", "payload MB",
+             "sent MB", "exposed ms", "step ms", "efficiency");
+  for (const auto& link : sums.links) {
+    for (const auto& [name, cost, step] : link.choices) {
+      fmt::print("{:>7} {:<17} {:>10.1f} {:>9.1f} {:>10.2f} {:>9.1f} {:>10.3f}\n", link.gbit_s,
+                 name, 1e-6 * static_cast<double>(cost.traffic.payload_bytes),
+                 1e-6 * static_cast<double>(cost.traffic.sent_bytes), 1e3 * step.exposed_comm_s,
+                 1e3 * step.step_s, sums.compute_s / step.step_s);
+    }
+    fmt::print("{}\n", link.advice);
+  }
+}
+
+void add_machine_options(CLI::App& app, PlannedMachines& machines) {
+  const auto add = [&](const char* name, auto& value, const char* text) {
+    return app.add_option(name, value, text)->check(check_positive);
+  };
+  auto* nodes =
+      add("--nodes", machines.nodes, "also predict how gradients are summed over so many nodes");
+  add("--node-ranks", machines.node_ranks, "ranks on each node");
+  auto* links = add("--node-gbit-s", machines.node_gbit_s,
+                    "Gbit/s that leave a node; one number, or several by comma")
+                    ->delimiter(',');
+  nodes->needs(links);
+  links->needs(nodes);
+  add("--latency-us", machines.latency_us,
+      "microseconds of a collective over nodes, whatever its size");
+  add("--rank-tflop-s", machines.rank_tflop_s,
+      "TFLOP/s that a rank reaches in forward and backward passes");
+  add("--rank-gbyte-s", machines.rank_gbyte_s, "GB/s that a rank's memory moves");
+}
 
 void add_plan_options(CLI::App& app, PlanArguments& arguments) {
-  app.add_option("experiment", arguments.experiment, "a YAML file")->required();
-  app.add_option("overrides", arguments.overrides, "section.key=value, over the file's");
+  app.add_option("experiment", arguments.experiment, "the experiment, a YAML file")->required();
+  app.add_option("overrides", arguments.overrides, "keys to change, such as train.steps=100");
   app.add_option("--device-memory", arguments.device_memory,
-                 "such as 64GiB: chooses what is kept for the backward pass so that a step fits");
+                 "such as 64GiB: choose what is kept for the backward pass so that a step fits");
   add_machine_options(app, arguments.machines);
-  app.add_option("--json", arguments.json, "write the rows there; - is standard output");
+  app.add_option("--json", arguments.json,
+                 "write the result as JSON to this file; - is standard output");
 }
 
+/// Predicts what a training step of an experiment takes on each rank of a model, for each length of
+/// forecast. Needs the data only where they are the grid. Returns 1 where it does not fit.
 int run_plan(const PlanArguments& arguments) {
+  if (read_launch_environment().rank != 0) return 0;  // one rank speaks and works for all
   int64_t memory_bytes = 0;
   if (!arguments.device_memory.empty()) {
     const auto bytes = parse_bytes(arguments.device_memory);
@@ -135,27 +181,27 @@ int run_plan(const PlanArguments& arguments) {
                  "' is no size; write 64GiB");
     memory_bytes = *bytes;
   }
-  const auto experiment = read_experiment(load_config(arguments.experiment, arguments.overrides));
+  const auto experiment = read_experiment_file(arguments.experiment, arguments.overrides);
   if (arguments.machines.nodes > 0) check_machines(arguments.machines, experiment);
   const auto graph = make_graph(experiment);
   const auto ranks = model_sizes(experiment, graph);
-  std::vector<Planned> all;
+  const auto all = plan_steps(experiment, ranks, memory_bytes);
   auto rows = nlohmann::json::array();
-  for (const int64_t rollout : rollouts(experiment)) {
-    all.push_back(plan_largest(experiment, ranks, rollout, memory_bytes));
-    rows.push_back(json_of(all.back(), memory_bytes));
-  }
+  for (const PlannedStep& step : all) rows.push_back(plan_row(step, memory_bytes));
   const bool prints = arguments.json != "-";
-  if (prints) print_table(all, static_cast<int>(ranks.size()));
-  rows.push_back(plan_climatology(experiment, ranks, prints));
+  if (prints) print_plan(all, static_cast<int>(ranks.size()));
+  rows.push_back(climatology_row(experiment, ranks, prints));
   if (arguments.machines.nodes > 0) {
     const WeatherGnn network(network_options(experiment), graph);
-    for (auto& row : plan_sums(experiment, network, all.front().plan, arguments.machines, prints)) {
-      rows.push_back(std::move(row));
-    }
+    const auto sums = plan_sums(
+        experiment, network, all.front().memory, arguments.machines, [](const std::string& method) {
+          std::fprintf(stderr, "plan: counting what %s sends ...\n", method.c_str());
+        });
+    if (prints) print_sums(sums, arguments.machines);
+    for (auto& row : sum_rows(sums, arguments.machines)) rows.push_back(std::move(row));
   }
   write_report(arguments.json, "isobar.plan.1", arguments.command, rows);
-  const bool fits = memory_bytes == 0 || all.back().plan.peak_bytes <= memory_bytes;
+  const bool fits = memory_bytes == 0 || all.back().memory.peak_bytes <= memory_bytes;
   if (!fits && prints) {
     fmt::print("does not fit into {}: take more ranks a model (model.ranks), or fewer channels\n",
                arguments.device_memory);
@@ -163,4 +209,12 @@ int run_plan(const PlanArguments& arguments) {
   return fits ? 0 : 1;
 }
 
+const RegisteredCommand kPlan{{.place = 40,
+                               .group = "",
+                               .name = "plan",
+                               .description = "Predict memory and time of a training step",
+                               .example = "isobar plan experiment.yaml --nodes 8 --node-gbit-s 200",
+                               .add = with_arguments(add_plan_options, run_plan)}};
+
+}  // namespace
 }  // namespace isobar

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "cli/commands.hpp"
+#include "cli/scores_table.hpp"
 
 #include <fmt/format.h>
 
@@ -19,6 +19,11 @@ std::string figure(double value) {
   if (std::isnan(value)) return "-";
   const bool is_small = value != 0 && std::abs(value) < 0.0995;
   return is_small ? fmt::format("{:.3g}", value) : fmt::format("{:.3f}", value);
+}
+
+/// Of a forecast: one that is no number is not as one that is not known.
+std::string forecast_figure(const VariableScore& score, double value) {
+  return score.known > 0 && std::isnan(value) ? "nan" : figure(value);  // whatever its sign
 }
 
 std::string ratio_text(const VariableScore& score) {
@@ -70,10 +75,12 @@ std::string scores_table(const std::vector<LeadScore>& scores) {
                                  "ratio", acc ? "    ACC " : "", "samples");
   for (const auto& lead : scores) {
     for (const auto& s : lead.variables) {
-      text += fmt::format("{:>3} h  {:<8}{:>8} {:>8} {:>11} {:>12} {:>6} {}{:>7}\n",
-                          lead.lead_hours, s.variable, figure(s.rmse), figure(s.bias),
-                          figure(s.persistence), figure(s.previous_day), ratio_text(s),
-                          acc ? fmt::format("{:>7.3f} ", s.acc) : "", lead.samples);
+      text += fmt::format(
+          "{:>3} h  {:<8}{:>8} {:>8} {:>11} {:>12} {:>6} {}{:>7}\n", lead.lead_hours, s.variable,
+          forecast_figure(s, s.rmse), forecast_figure(s, s.bias), figure(s.persistence),
+          figure(s.previous_day), ratio_text(s),
+          acc ? fmt::format("{:>7} ", std::isnan(s.acc) ? "-" : fmt::format("{:.3f}", s.acc)) : "",
+          lead.samples);
     }
   }
   text += "RMSE, bias: weighted by area, in own units; ratio: RMSE to persistence's.\n";

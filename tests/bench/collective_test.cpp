@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "bench/harness/collective.hpp"
+#include <isobar/bench/collective.hpp>
 
 #include <isobar/core/error.hpp>
 #include <gtest/gtest.h>

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "bench/harness/measure_step.hpp"
+#include <isobar/bench/measure_step.hpp>
 
+#include <isobar/bench/communicator_subject.hpp>
 #include <isobar/comm/thread_world.hpp>
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
@@ -8,8 +9,6 @@
 #include <gtest/gtest.h>
 
 #include <limits>
-
-#include "cli/bench_subject.hpp"
 
 namespace isobar::bench::measure_step_test {
 namespace {

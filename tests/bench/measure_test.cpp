@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "bench/harness/measure.hpp"
+#include <isobar/bench/measure.hpp>
 
+#include <isobar/bench/communicator_subject.hpp>
 #include <isobar/comm/thread_world.hpp>
 #include <isobar/core/stopwatch.hpp>
 #include <gtest/gtest.h>
@@ -9,8 +10,7 @@
 #include <functional>
 #include <thread>
 
-#include "bench/harness/cpu_meter.hpp"
-#include "cli/bench_subject.hpp"
+#include "bench/cpu_meter.hpp"
 
 namespace isobar::bench::measure_test {
 namespace {

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "bench/harness/plain_stream.hpp"
+#include <isobar/bench/plain_stream.hpp>
 
+#include <isobar/bench/communicator_subject.hpp>
 #include <isobar/comm/thread_world.hpp>
 #include <gtest/gtest.h>
-
-#include "cli/bench_subject.hpp"
 
 namespace isobar::bench::plain_stream_test {
 namespace {

@@ -83,6 +83,13 @@ class Peers(Case):
                                    f"127.0.0.1:{free_port()}")
                 self.assertEqual(row["backend"], "gloo_bare")
 
+    def test_hold_nothing_of_isobars_communication(self):
+        for name in ("mpi_bare", "gloo_bare"):
+            with self.subTest(name):
+                program = self.need(name)
+                self.assertNotIn("isobar::Communicator", run(["nm", "-C", program]).stdout)
+        self.assertNotIn("libmpi", run(["readelf", "--dynamic", self.need("gloo_bare")]).stdout)
+
     def test_the_queue_is_compared_with_the_bare_call(self):
         program = self.need("queue_cost")
         for op in ("allreduce", "barrier"):

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "bench/harness/random_values.hpp"
+#include <isobar/bench/random_values.hpp>
 
+#include <isobar/bench/workload.hpp>
 #include <ATen/ATen.h>
 #include <torch/nn/module.h>
 #include <gtest/gtest.h>
-
-#include "bench/harness/workload.hpp"
 
 namespace isobar::bench::random_values_test {
 namespace {

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "bench/harness/ready_times.hpp"
+#include <isobar/bench/ready_times.hpp>
 
+#include <isobar/bench/communicator_subject.hpp>
 #include <isobar/comm/thread_world.hpp>
 #include <ATen/ATen.h>
 #include <torch/nn/module.h>
 #include <gtest/gtest.h>
-
-#include "cli/bench_subject.hpp"
 
 namespace isobar::bench::ready_times_test {
 namespace {

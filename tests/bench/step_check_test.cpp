@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "bench/harness/step_check.hpp"
+#include <isobar/bench/step_check.hpp>
 
+#include <isobar/bench/communicator_subject.hpp>
 #include <isobar/comm/thread_world.hpp>
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
 #include <limits>
-
-#include "cli/bench_subject.hpp"
 
 namespace isobar::bench::step_check_test {
 namespace {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "bench/harness/values.hpp"
+#include <isobar/bench/values.hpp>
 
+#include <isobar/bench/communicator_subject.hpp>
 #include <isobar/comm/thread_world.hpp>
 #include <isobar/core/error.hpp>
 #include <gtest/gtest.h>
@@ -9,8 +10,6 @@
 #include <cmath>
 #include <functional>
 #include <limits>
-
-#include "cli/bench_subject.hpp"
 
 namespace isobar::bench::values_test {
 namespace {

@@ -21,7 +21,9 @@ class ProgramsTest(Case):
         self.assertLessEqual(max(map(len, text.splitlines())), 80, text)
 
     def test_shares_a_model_without_changing_what_is_learnt(self):
-        result = run([PROGRAM, "verify-layout", EXPERIMENT, "--steps", "2", "--json", "-", "model.edge_table=4"])
+        """In threads of one rank, whatever the launcher starts: the others would print it again."""
+        result = run([*mpirun(2), PROGRAM, "verify-layout", EXPERIMENT, "--steps", "2", "--json", "-",
+                      "model.edge_table=4", "train.batch=100000"])
         self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
         rows = json.loads(result.stdout)["rows"]
         self.assertEqual({row["layout"] for row in rows}, {"1x4", "2x2", "4x1"})
@@ -53,7 +55,7 @@ class ProgramsTest(Case):
         self.assertIn("--select levl: no variable has such a dimension", result.stderr)
 
     def test_plans_a_step_and_says_where_it_does_not_fit(self):
-        result = run([PROGRAM, "plan", EXPERIMENT, "--device-memory", "1GiB", "--json", "-"])
+        result = run([*mpirun(2), PROGRAM, "plan", EXPERIMENT, "--device-memory", "1GiB", "--json", "-"])
         self.assertEqual(result.returncode, 0, result.stderr)
         row = json.loads(result.stdout)["rows"][0]
         self.assertTrue(row["fits"] and row["activations"] == "keep" and row["flops"] > 0, row)
@@ -149,10 +151,20 @@ class ProgramsTest(Case):
         self.assertEqual(record["refit"]["steps"], record["training"]["best_step"])
         self.assertTrue(record["refit"]["best_checkpoint"].startswith("checkpoints/refit/"))
 
+    def test_refits_for_fewer_steps_than_the_warm_up(self):
+        # Nothing is learnt, and the first of equal checkpoints is the best.
+        result = self.train("train.refit=true", "optimizer.warmup_steps=4", "optimizer.learning_rate=0",
+                            "optimizer.average_decay=0", ranks=1)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertEqual((self.record()["training"]["best_step"], self.record()["refit"]["steps"]), (2, 2))
+        self.assertIn("optimizer.warmup_steps, 4, is more than the 2 steps of this training", self.log())
+
     def test_forecasts_several_steps_ahead(self):
         self.assertEqual(self.train("data.input_hours=[-12,-6,0]", "test.lead_hours=[6,12,24]").returncode, 0)
         leads = [e["lead_hours"] for e in self.events() if e.get("split") == "test"]
         self.assertEqual(leads, [24, 12, 6])
+        samples = {e["samples"] for e in self.events() if e.get("split") == "test"}
+        self.assertEqual(len(samples), 1, "all on the same target times")
 
     def test_scales_the_learning_rate_by_the_models_that_train_together(self):
         rates = {}
@@ -166,6 +178,26 @@ class ProgramsTest(Case):
         self.assertEqual(self.record("two")["learning_rate"], {"peak": 8e-3, "final": 2e-3, "scaled_by_replicas": 2})
         self.assertNotIn("learning_rate", self.record("plain"))
         self.assertIn("learning rate 0.008 (final 0.002): the experiment's times 2 replicas", self.log("two"))
+
+    def test_the_doctor_of_a_cluster_says_a_verdict_a_line(self):
+        arguments = ["--cluster", "local", "--folder", self.folder, "--backend", "gloo"]
+        result = run([*mpirun(2), PROGRAM, "doctor", *arguments])
+        self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
+        lines = result.stdout.splitlines()
+        self.assertTrue(all(line.startswith(("ok ", "warn ")) for line in lines[:-1]), result.stdout)
+        self.assertTrue({"profile", "link", "all-reduce", "folder", "cores"} <= {line.split()[1] for line in lines})
+        self.assertEqual(list(self.folder.iterdir()), [])
+
+    def test_the_doctor_of_a_cluster_fails_with_one_line(self):
+        result = run([*mpirun(2), PROGRAM, "doctor", "--cluster", "local", "--folder", self.folder / "missing"])
+        self.assertEqual(result.returncode, 1)
+        self.assertRegex(result.stdout, r"FAIL  folder .*missing: open: No such file or directory; wanted")
+
+    def test_the_doctor_says_where_ranks_run(self):
+        result = run([*mpirun(2), PROGRAM, "doctor", "--binding", "--cluster", "local", "--json", "-"])
+        report = json.loads(result.stdout)
+        self.assertEqual([place["rank"] for place in report["found"]["ranks"]], [0, 1])
+        self.assertEqual(report["rows"][1]["what"], "cores")
 
     def test_the_doctor_gives_a_verdict(self):
         result = run([PROGRAM, "doctor"])
@@ -210,8 +242,9 @@ class ProgramsTest(Case):
         for section in sections:
             if section not in groups:
                 self.assertIn("Example:", section)
-        for line in run([PROGRAM, "bench", "step", "--help"]).stdout.splitlines():
-            self.assertLessEqual(len(line), 80, line)
+        for words in [[], *(section.splitlines()[0].replace("\\-", "-").split()[1:] for section in sections)]:
+            for line in run([PROGRAM, *words, "--help"]).stdout.splitlines():
+                self.assertLessEqual(len(line), 80, (words, line))
 
     def test_completes_commands_options_and_their_words_in_bash(self):
         script = run([PROGRAM, "completion"]).stdout

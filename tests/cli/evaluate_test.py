@@ -21,7 +21,10 @@ class EvaluateTest(Case):
             reports.append(report["rows"])
             spectra.append(report["spectra"])
         self.assertEqual([row["lead_hours"] for row in reports[0]], [6, 12])
-        self.assertAlmostEqual(reports[0][1]["rmse"], self.events()[-1]["rmse"]["t2m"], places=4)
+        result = run([PROGRAM, "evaluate", str(self.folder / "quickstart"), "--climatology", "none", "--json", "-"])
+        scored = json.loads(result.stdout)["rows"][0]
+        self.assertAlmostEqual(scored["rmse"], self.events()[-1]["rmse"]["t2m"], places=4)
+        self.assertEqual(reports[0][1]["samples"], scored["samples"] - 6, "all steps of a rollout lie in the period")
         for rows in reports:
             for row, first in zip(rows, reports[0]):
                 self.assertTrue(-1 <= row["acc"] <= 1, row)
@@ -59,6 +62,33 @@ class EvaluateTest(Case):
         self.assertEqual(result.stdout, "")
         self.assertRegex(result.stderr, "isobar: error: .*self")
         self.assertEqual(run([*command, "comm.backend=mpi"]).returncode, 0)
+
+    def test_says_what_its_scores_are_of(self):
+        self.assertEqual(self.train(ranks=1).returncode, 0)
+        command = [PROGRAM, "evaluate", str(self.folder / "quickstart"), "--climatology", "none", "--json", "-"]
+        result = run(command)
+        self.assertNotIn("warning", result.stderr)
+        self.assertEqual(json.loads(result.stdout)["warnings"], [])
+        result = run(mpirun(2) + [*command, "train.steps=9", "data.test={begin: 2019-03-23, end: 2019-03-25}"])
+        self.assertEqual(result.returncode, 0, result.stderr)
+        warnings = json.loads(result.stdout)["warnings"]
+        self.assertEqual(len(warnings), 2, warnings)
+        self.assertEqual(warnings[0], "train.steps=9 plays no part in these scores")
+        self.assertIn("data.test at 6 h: 24 of 48 target times are of the period that the model was trained on",
+                      warnings[1])
+        for warning in warnings:
+            self.assertEqual(result.stderr.count(f"isobar: warning: {warning}\n"), 1, result.stderr)
+        result = run(mpirun(2) + [*command, "data.step_hours=12"])
+        self.assertEqual((result.returncode, result.stdout), (2, ""))
+        self.assertRegex(result.stderr, "isobar: error: evaluate: data.step_hours=12: the model was trained with 6")
+
+    def test_scores_a_refit_as_trained_on_the_validation_period(self):
+        self.assertEqual(self.train("train.refit=true", ranks=1).returncode, 0)
+        command = [PROGRAM, "evaluate", str(self.folder / "quickstart"), "--climatology", "none"]
+        self.assertNotIn("warning", run(command).stderr)
+        result = run([*command, "--split", "validation"])
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertIn("target times are of the period that the model was trained on, 2019-03-01 to", result.stderr)
 
     def test_shows_spectra_by_scale(self):
         self.assertEqual(self.train(ranks=1).returncode, 0)

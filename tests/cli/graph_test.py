@@ -42,7 +42,16 @@ class GraphTest(Case):
         self.assertIn("warning: 16 of 1688 data nodes have no encoder edge", result.stdout)
         warning = self.rows("info", "--grid", "N16", "--hidden", 2, kind="warning")[0]["text"]
         self.assertIn("cutoff_factor", warning)
-        self.assertIn("nothing is amiss", self.run_graph("info", *O32).stdout)
+        result = self.run_graph("info", *O32)
+        self.assertIn("nothing is amiss", result.stdout)
+        self.assertNotIn("warning", result.stderr)
+
+    def test_a_mesh_finer_than_the_grid_is_a_warning(self):
+        for command in ["info", "build"]:
+            result = self.run_graph(command, "--grid", "N16", "--hidden", 4)
+            self.assertEqual(result.returncode, 0, result.stderr)
+            self.assertIn("isobar: warning: graph.hidden_level: 4: about 2562 hidden nodes, more than the 1688 data points",
+                          result.stderr)
 
     def test_info_reads_what_build_wrote(self):
         built = self.run_graph("build", *O32, "--max-neighbours", 7, "--output", "mesh.h5")

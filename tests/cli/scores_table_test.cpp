@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "cli/commands.hpp"
+#include "cli/scores_table.hpp"
 
 #include <gtest/gtest.h>
 
@@ -32,6 +32,17 @@ TEST(ScoresTable, ShowsSmallScoresByTheirDigits) {
 TEST(ScoresTable, ShowsADashForWhatIsNotKnown) {
   const auto text = table(6, {.rmse = 0.5, .bias = 0, .persistence = 0, .previous_day = kNan});
   EXPECT_TRUE(holds(text, "0.500    0.000       0.000            -      -")) << text;
+}
+
+TEST(ScoresTable, ShowsAForecastThatIsNoNumberAsThat) {
+  const auto text =
+      table(6, {.rmse = kNan, .bias = kNan, .persistence = 2, .previous_day = 1, .known = 0.5});
+  EXPECT_TRUE(holds(text, " nan      nan       2.000        1.000")) << text;
+  const auto negative = table(6, {.rmse = -kNan, .bias = -kNan, .persistence = 2, .known = 0.5});
+  EXPECT_TRUE(holds(negative, " nan ") && !holds(negative, "-nan")) << negative;
+  const auto missing =
+      table(6, {.rmse = kNan, .bias = kNan, .persistence = kNan, .previous_day = 1, .known = 0});
+  EXPECT_TRUE(holds(missing, "  -        -           -        1.000")) << missing;
 }
 
 TEST(ScoresTable, NamesTheDayThatAForecastIsComparedWith) {

@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: Apache-2.0
+// `isobar cluster status` and `logs`: the jobs of a run, found by its experiment, its folder or
+// theirs. What Slurm says of them stands beside what the run itself has written, with the time at
+// which it began: the folder may still be that of a run before.
+#include "cli/cluster_job.hpp"
+#include "cli/command.hpp"
+#include "cli/experiment_file.hpp"
+
+#include <isobar/cluster/job_output.hpp>
+#include <isobar/cluster/submit.hpp>
+#include <isobar/core/error.hpp>
+#include <isobar/core/option_check.hpp>
+#include <isobar/core/report.hpp>
+#include <isobar/core/text.hpp>
+#include <isobar/launch/environment.hpp>
+#include <isobar/train/run_progress.hpp>
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+namespace isobar {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct StatusArguments {
+  std::string path;                    ///< an experiment, a run's folder or that of its jobs
+  std::vector<std::string> overrides;  ///< key=value of the experiment
+  std::string json;                    ///< file, "-" for standard output, empty for none
+  int lines = 40;                      ///< of logs
+  std::string job;                     ///< of logs; empty: the last
+  bool follow = false;                 ///< of logs
+  std::vector<std::string> command;
+};
+
+void add_path_options(CLI::App& app, StatusArguments& arguments) {
+  app.add_option("path", arguments.path, "the experiment, or the folder of its run")->required();
+  app.add_option("overrides", arguments.overrides, "keys to change, such as run.name=second");
+}
+
+fs::path find_jobs(const StatusArguments& arguments) {
+  if (!fs::is_regular_file(arguments.path)) return jobs_folder(arguments.path);
+  const auto experiment = read_experiment_file(arguments.path, arguments.overrides);
+  return jobs_folder(fs::path(experiment.run_folder) / experiment.run_name);
+}
+
+std::vector<SubmittedJob> known_jobs(const fs::path& folder) {
+  auto jobs = read_jobs(folder);
+  ISOBAR_CHECK(!jobs.empty(), "cluster: no job was submitted by isobar cluster submit, looked in ",
+               folder.string(), "; name the experiment or the run's folder, from where it was");
+  return jobs;
+}
+
+nlohmann::json progress_json(const std::optional<RunProgress>& progress) {
+  if (!progress) return nullptr;
+  nlohmann::json json{{"began", progress->began}};
+  if (progress->step) json.update({{"step", *progress->step}, {"loss", progress->loss}});
+  if (progress->checkpoint) json["checkpoint"] = *progress->checkpoint;
+  return json;
+}
+
+void print_progress(const fs::path& run, const std::optional<RunProgress>& progress,
+                    const SubmittedJob& last) {
+  if (!progress) {
+    fmt::print("{}: no run has begun there\n", run.string());
+    return;
+  }
+  std::string text = "no step yet";
+  if (progress->step) text = fmt::format("step {}, loss {:.4g}", *progress->step, progress->loss);
+  if (progress->checkpoint) text += fmt::format(", checkpoint of step {}", *progress->checkpoint);
+  fmt::print("{}: {}\n  began {}{}\n", run.string(), text, progress->began,
+             progress->began < last.submitted_at ? ", before the last job was submitted" : "");
+}
+
+nlohmann::json status_row(const SubmittedJob& job, const JobState& state) {
+  return {{"id", job.id},
+          {"link", job.link},
+          {"links", job.links},
+          {"state", state.state},
+          {"reason", state.reason},
+          {"nodes", state.nodes},
+          {"elapsed", state.elapsed},
+          {"exit_code", state.exit_code},
+          {"restarts", state.restarts},
+          {"submitted_at", job.submitted_at},
+          {"script", job.script},
+          {"output", job.output}};
+}
+
+/// Shows the jobs of a run and how far it has come.
+int run_cluster_status(const StatusArguments& arguments) {
+  if (launch_rank_or_zero() != 0) return 0;
+  const auto folder = find_jobs(arguments);
+  const auto jobs = known_jobs(folder);
+  const bool prints = arguments.json != "-";
+  auto rows = nlohmann::json::array();
+  constexpr const char* kLine = "{:>5} {:<9} {:<10} {:<20} {:<12} {:>11} {:>8}\n";
+  if (prints) fmt::print(kLine, "link", "job", "state", "reason", "nodes", "elapsed", "restarts");
+  for (const auto& job : jobs) {
+    const auto state = job_state(job.id);
+    rows.push_back(status_row(job, state));
+    if (!prints) continue;
+    fmt::print(kLine, fmt::format("{}/{}", job.link, job.links), job.id, state.state, state.reason,
+               state.nodes, state.elapsed, state.restarts);
+  }
+  const auto run = folder.parent_path() / folder.stem();
+  const auto progress = read_progress(run);
+  if (prints) print_progress(run, progress, jobs.back());
+  write_report(arguments.json, "isobar.cluster.status.1", arguments.command, rows,
+               {{"run", progress_json(progress)}});
+  return 0;
+}
+
+void add_status_options(CLI::App& app, StatusArguments& arguments) {
+  add_path_options(app, arguments);
+  app.add_option("--json", arguments.json,
+                 "write the result as JSON to this file; - is standard output");
+}
+
+/// The named job; else the last that has said something, or the last.
+SubmittedJob job_to_show(const std::vector<SubmittedJob>& jobs, const std::string& id) {
+  const auto wanted = [&](const SubmittedJob& job) {
+    return id.empty() ? fs::exists(job.output) : job.id == id;
+  };
+  const auto found = std::find_if(jobs.rbegin(), jobs.rend(), wanted);
+  if (found != jobs.rend()) return *found;
+  std::vector<std::string> known;
+  for (const auto& job : jobs) known.push_back(job.id);
+  ISOBAR_CHECK(id.empty(), "logs: --job ", id, " is none of this run's, which are ",
+               join_words(known));
+  return jobs.back();
+}
+
+/// Prints what has come; false where there is no file yet.
+bool print_more(JobOutput& output) {
+  const auto text = output.read();
+  if (text) std::fwrite(text->data(), 1, text->size(), stdout);
+  std::fflush(stdout);
+  return text.has_value();
+}
+
+/// Until the job has ended. Returns 0 where it has completed.
+int follow_job(const SubmittedJob& job, JobOutput& output) {
+  constexpr auto kLook = std::chrono::seconds(1);
+  constexpr int kLooksAQuestion = 10;  // Slurm is asked less often than the file
+  for (int look = 0;; ++look) {
+    const auto state = look % kLooksAQuestion == 0 ? job_state(job.id) : JobState{};
+    print_more(output);
+    if (!state.id.empty() && has_ended(state)) {
+      fmt::print(stderr, "job {}: {}\n", job.id, state.state);
+      return state.state == "COMPLETED" ? 0 : 1;
+    }
+    std::this_thread::sleep_for(kLook);
+  }
+}
+
+/// Prints what a job has said. Returns 1 where it has said nothing yet.
+int run_cluster_logs(const StatusArguments& arguments) {
+  if (launch_rank_or_zero() != 0) return 0;
+  const auto job = job_to_show(known_jobs(find_jobs(arguments)), arguments.job);
+  JobOutput output(job.output, arguments.lines);
+  if (arguments.follow) return follow_job(job, output);
+  if (print_more(output)) return 0;
+  const auto state = job_state(job.id);
+  fmt::print(stderr, "job {} has said nothing yet: {}{}\n", job.id, state.state,
+             state.reason.empty() ? "" : ", " + state.reason);
+  return 1;
+}
+
+void add_logs_options(CLI::App& app, StatusArguments& arguments) {
+  add_path_options(app, arguments);
+  app.add_option("--lines", arguments.lines, "how many of the last lines")->check(check_positive);
+  app.add_option("--job", arguments.job, "a job's number; by default the last that said something");
+  app.add_flag("--follow", arguments.follow, "go on until the job has ended");
+}
+
+const RegisteredCommand kStatus{{.place = 86,
+                                 .group = "cluster",
+                                 .name = "status",
+                                 .description = "Show the jobs of a run, and how far it has come",
+                                 .example = "isobar cluster status experiment.yaml",
+                                 .add = with_arguments(add_status_options, run_cluster_status)}};
+
+const RegisteredCommand kLogs{{.place = 87,
+                               .group = "cluster",
+                               .name = "logs",
+                               .description = "Print what a job of a run has said",
+                               .example = "isobar cluster logs experiment.yaml --follow",
+                               .add = with_arguments(add_logs_options, run_cluster_logs)}};
+
+}  // namespace
+}  // namespace isobar

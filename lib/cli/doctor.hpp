@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace isobar {
+
+/// What `isobar doctor` is asked for.
+struct DoctorArguments {
+  std::string json;  ///< file, "-" for standard output, empty for none
+  bool whole_cluster = false;
+  std::string cluster;  ///< the profile's name; empty: this machine's
+  bool binding = false;
+  std::vector<std::string> folders{"."};
+  std::string device = "auto";
+  std::string backend = "auto";
+  std::vector<std::string> command;
+};
+
+/// Looks at all nodes of the allocation, or with `binding` alone at where its ranks run, and prints
+/// a verdict a line on rank 0. Returns 0 if nothing failed.
+int run_cluster_doctor(const DoctorArguments& arguments);
+
+/// What `isobar --version` prints.
+std::string version_text();
+
+}  // namespace isobar

@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`isobar cluster` as users start it, before commands that stand in for Slurm's."""
+
+import json
+import os
+import subprocess
+import unittest
+
+from cli_case import DATA, EXPERIMENT, PROGRAM, SHORT, Case, run
+
+# Jobs are 101, 102, ...; `refuse` is the number of one that is not taken.
+SBATCH = """#!/bin/bash
+echo "$*" >> {folder}/sbatch.calls
+if [[ $* == *--test-only* ]]; then echo "sbatch: Job 9 to start at 2026-12-01T00:00:00" >&2; exit; fi
+id=$((100 + $(wc -l < {folder}/sbatch.calls)))
+if [ "$id" = "$(cat {folder}/refuse 2>/dev/null)" ]; then
+  echo "sbatch: error: Batch job submission failed: Invalid qos specification" >&2
+  exit 1
+fi
+echo "$id"
+"""
+SCONTROL = """#!/bin/bash
+cat {folder}/states | sed -n "s/^JobId=$4 .*/&/p" | grep . || {{ echo "Invalid job id specified" >&2; exit 1; }}
+"""
+SCANCEL = """#!/bin/bash
+echo $* > {folder}/cancelled
+"""
+SACCT = """#!/bin/bash
+exit 1
+"""
+# Detection sees no machine but the one that a test names.
+MACHINE_VARIABLES = ("ISOBAR_CLUSTER", "ISOBAR_CLUSTER_CONFIG", "HPC_SYSTEM", "BSC_MACHINE", "SLURM_CLUSTER_NAME")
+
+
+class ClusterTest(Case):
+    def setUp(self):
+        super().setUp()
+        self.folder = self.folder.resolve()
+        for name, text in {"sbatch": SBATCH, "scontrol": SCONTROL, "scancel": SCANCEL, "sacct": SACCT}.items():
+            command = self.folder / "bin" / name
+            command.parent.mkdir(exist_ok=True)
+            command.write_text(text.format(folder=self.folder))
+            command.chmod(0o755)
+        self.variables = dict.fromkeys(MACHINE_VARIABLES, "") | {
+            "PATH": f"{self.folder}/bin:{os.environ['PATH']}", "ISOBAR_CLUSTER": "leonardo"}
+
+    def cluster(self, *words, code=0, cwd=None, **variables):
+        result = run([PROGRAM, "cluster", *words], cwd=cwd, **self.variables | variables)
+        self.assertEqual(result.returncode, code, f"{words}\n{result.stdout}{result.stderr}")
+        return result
+
+    def refused(self, *words, **variables):
+        """The error's line."""
+        result = self.cluster(*words, code=2, **variables)
+        self.assertEqual(result.stdout, "")
+        line = result.stderr.splitlines()[-1]
+        self.assertTrue(line.startswith("isobar: error: "), result.stderr)
+        return line
+
+    def job(self, *words):
+        return ["--nodes", "2", "--time", "1:00:00", "--account", "EUHPC_D00_000", *words]
+
+    def experiment(self, *keys):
+        return [EXPERIMENT, f"run.folder={self.folder}/runs", *SHORT, *keys]
+
+    def rows(self, *words):
+        return json.loads(self.cluster(*words, "--json", "-").stdout)["rows"]
+
+    def say(self, **states):
+        """What scontrol knows, by job: its state and more of its line."""
+        lines = [f"JobId={job[1:]} JobState={text}\n" for job, text in states.items()]
+        (self.folder / "states").write_text("".join(lines))
+
+    # Machines.
+
+    def test_lists_machines_and_marks_those_that_the_user_has_changed(self):
+        names = [row["name"] for row in self.rows("list")]
+        self.assertTrue({"leonardo", "marenostrum5", "lumi", "local"} <= set(names), names)
+        own = self.folder / "own.yaml"
+        own.write_text("clusters: {lumi: {account: project_465000001}}\n")
+        listed = self.cluster("list", ISOBAR_CLUSTER_CONFIG=str(own)).stdout
+        self.assertRegex(listed, r"(?m)^lumi\* +LUMI-G .* 800  8 x MI250X")
+        self.assertRegex(listed, r"(?m)^leonardo  ")
+
+    def test_says_how_to_name_a_machine_that_is_not_known(self):
+        self.assertEqual(self.cluster("detect").stdout, "leonardo (ISOBAR_CLUSTER=leonardo)\n")
+        unknown = self.cluster("detect", code=1, ISOBAR_CLUSTER="")
+        self.assertEqual(unknown.stdout, "")
+        self.assertIn("name the machine by ISOBAR_CLUSTER or --cluster", unknown.stderr)
+        self.assertIn("did you mean 'leonardo'?", self.refused("detect", ISOBAR_CLUSTER="leonado"))
+
+    def test_shows_what_is_not_certain(self):
+        shown = self.cluster("show", "leonardo").stdout
+        self.assertRegex(shown, r"(?m)^  network.cell_nodes +180\n +not certain: ")
+        rows = {row["key"]: row for row in self.rows("show", "leonardo")}
+        self.assertEqual(rows["node.gpus"]["value"], "4")
+        self.assertTrue(rows["network.cell_nodes"]["unverified"])
+        self.assertFalse(rows["node.gpus"]["overlaid"])
+        self.assertIn("title: Leonardo", self.cluster("show", "--yaml").stdout)
+
+    def test_gives_a_shell_the_environment(self):
+        lines = self.cluster("env", "leonardo", "--shell").stdout
+        said = subprocess.run(["bash", "-c", f"{lines}\necho $ISOBAR_CLUSTER $NCCL_IB_SL"], capture_output=True,
+                              text=True, check=True)
+        self.assertEqual(said.stdout, "leonardo 1\n")
+        self.assertIn("NCCL_IB_SL=1\n", self.cluster("env").stdout)
+
+    # Scripts.
+
+    def test_a_script_runs_this_program_on_the_experiment(self):
+        script = self.cluster("script", *self.experiment(), *self.job()).stdout
+        self.assertTrue(script.startswith("#!/bin/bash\n"))
+        for line in ("#SBATCH --nodes=2", "#SBATCH --time=01:00:00", "#SBATCH --account=EUHPC_D00_000",
+                     "#SBATCH --job-name=quickstart", "export ISOBAR_CLUSTER=leonardo"):
+            self.assertIn(f"\n{line}\n", script)
+        self.assertIn(f" train {os.path.abspath(EXPERIMENT)} run.folder={self.folder}/runs train.steps=4", script)
+        self.assertEqual(subprocess.run(["bash", "-n"], input=script, text=True, check=False).returncode, 0)
+        self.assertFalse((self.folder / "runs").exists(), "nothing is written")
+
+    def test_a_script_takes_a_program_of_ones_own_and_its_options(self):
+        options = self.job("--env", "A=b c", "--name", "mine")
+        script = self.cluster("script", *options, "--", "./prog", "-n", "--x=1").stdout
+        self.assertIn("#SBATCH --job-name=mine\n", script)
+        self.assertIn("export A='b c'\n", script)
+        self.assertIn("./prog -n --x=1", script)
+        self.assertIn("--name '../a' is no plain name",
+                      self.refused("script", *self.job("--name", "../a"), "--", "./prog"))
+        self.assertIn("a job runs one of them", self.refused("script", EXPERIMENT, *self.job(), "--", "./prog"))
+
+    def test_what_the_machine_forbids_is_refused(self):
+        self.assertIn("--account", self.refused("script", *self.experiment(), "--nodes", "2", "--time", "1:00:00"))
+        self.assertIn("--time", self.refused("script", *self.experiment(), "--nodes", "2", "--time", "soon"))
+        self.assertIn("wants NAME=VALUE", self.refused("script", *self.experiment(), *self.job("--env", "A")))
+
+    # Jobs.
+
+    def test_a_job_is_submitted_and_written_down(self):
+        said = self.cluster("submit", *self.experiment(), *self.job()).stdout
+        self.assertIn("job 101 on leonardo: 2 nodes, 01:00:00, queue normal\n", said)
+        jobs = self.folder / "runs" / "quickstart.jobs"
+        self.assertEqual((self.folder / "sbatch.calls").read_text(), f"--parsable {jobs}/job-1.sh\n")
+        self.assertIn(f"#SBATCH --output={jobs}/%j.out\n", (jobs / "job-1.sh").read_text())
+        job, = [json.loads(line) for line in (jobs / "jobs.jsonl").read_text().splitlines()]
+        self.assertEqual((job["id"], job["cluster"], job["output"]), ("101", "leonardo", f"{jobs}/101.out"))
+
+    def test_what_would_end_a_run_is_refused_before_it_is_queued(self):
+        def refused(*words):
+            return self.refused("submit", *self.experiment(*words), *self.job())
+        self.assertIn("data.path: 'absent.nc' is not there", refused("data.path=absent.nc"))
+        self.assertIn("do not divide into models of 3", refused("model.ranks=3"))
+        self.assertIn("is predicted to take", refused("model.channels=4096", "model.layers=64"))
+        self.assertIn("device: cuda", self.refused("submit", *self.experiment("device=cuda"), *self.job(), "--cluster",
+                                                   "local"))
+        long = ["--step-seconds", "10", "train.steps=1000", "train.validate_every=0"]
+        self.assertIn("set train.validate_every=180 or less",
+                      self.refused("submit", *self.experiment(), *self.job(), *long))
+        self.assertFalse((self.folder / "sbatch.calls").exists())
+
+    def test_a_chain_is_for_programs_that_go_on_from_their_checkpoints(self):
+        self.assertIn("does not go on from a checkpoint",
+                      self.refused("submit", *self.experiment(), *self.job("--chain", "2")))
+        self.cluster("submit", *self.job("--chain", "2"), "--", "./prog", "-x", cwd=self.folder)
+        lines = (self.folder / "runs" / "prog.jobs" / "jobs.jsonl").read_text().splitlines()
+        self.assertEqual([json.loads(line)["id"] for line in lines], ["101", "102"])
+        self.assertIn("--dependency=afterany:101", (self.folder / "sbatch.calls").read_text().splitlines()[1])
+
+    def test_a_chain_is_taken_back_where_a_link_is_refused(self):
+        (self.folder / "refuse").write_text("103")
+        line = self.refused("submit", *self.job("--chain", "3"), "--", "./prog", cwd=self.folder)
+        self.assertIn("Invalid qos specification; cancelled what was queued by then: jobs 101, 102", line)
+        self.assertEqual((self.folder / "cancelled").read_text(), "101 102\n")
+
+    def test_sbatch_is_asked_without_queueing(self):
+        said = self.cluster("submit", *self.experiment(), *self.job("--test-only")).stdout
+        self.assertEqual(said, "Job 9 to start at 2026-12-01T00:00:00\n")
+        self.assertFalse((self.folder / "runs").exists())
+
+    def test_status_shows_slurms_word_and_the_runs_progress(self):
+        for _ in range(2):
+            self.cluster("submit", *self.experiment(), *self.job())
+        self.say(_101="FAILED Reason=NonZeroExitCode NodeList=lrdn[0001-0002] RunTime=00:10:00 Restarts=1 ExitCode=2:0",
+                 _102="PENDING Reason=Priority NodeList=(null) RunTime=00:00:00 Restarts=0 ExitCode=0:0")
+        run_folder = self.folder / "runs" / "quickstart"
+        waiting = self.cluster("status", *self.experiment()).stdout
+        self.assertIn("no run has begun there", waiting)
+        self.assertRegex(waiting, r"1/1 102 +PENDING +Priority")
+        run_folder.mkdir()
+        (run_folder / "record.json").write_text('{"start_time": "2020-01-01T00:00:00Z"}')
+        (run_folder / "metrics.jsonl").write_text('{"event": "step", "step": 20, "loss": 0.5}\n')
+        for path in (run_folder, f"{run_folder}/", f"{run_folder}.jobs"):
+            self.assertIn("step 20, loss 0.5\n  began 2020-01-01T00:00:00Z, before the last job was submitted\n",
+                          self.cluster("status", path).stdout)
+        report = json.loads(self.cluster("status", run_folder, "--json", "-").stdout)
+        self.assertEqual(report["run"]["step"], 20)
+        self.assertEqual([(row["state"], row["exit_code"], row["restarts"]) for row in report["rows"]],
+                         [("FAILED", "2:0", 1), ("PENDING", "", 0)])
+        self.assertIn("no job was submitted", self.refused("status", self.folder / "other"))
+
+    def test_logs_are_those_of_the_last_job_that_said_something(self):
+        for _ in range(2):
+            self.cluster("submit", *self.experiment(), *self.job())
+        jobs = self.folder / "runs" / "quickstart.jobs"
+        self.say(_101="COMPLETED ExitCode=0:0", _102="PENDING Reason=Priority ExitCode=0:0")
+        quiet = self.cluster("logs", jobs, code=1)
+        self.assertEqual(quiet.stderr, "job 102 has said nothing yet: PENDING, Priority\n")
+        (jobs / "101.out").write_text("one\ntwo\nthree\n")
+        self.assertEqual(self.cluster("logs", jobs, "--lines", "2").stdout, "two\nthree\n")
+        self.assertEqual(self.cluster("logs", jobs, "--follow").stdout, "one\ntwo\nthree\n")
+        self.assertIn("--job 7 is none of this run's, which are 101, 102", self.refused("logs", jobs, "--job", "7"))
+
+    # Data.
+
+    def test_data_may_lie_in_a_folder_that_the_machine_names(self):
+        own = self.folder / "own.yaml"
+        own.write_text(f"clusters: {{leonardo: {{data_roots: {{era5: {os.path.abspath(os.path.dirname(DATA))}}}}}}}\n")
+        keys = [f"data.path='{{era5}}/{os.path.basename(DATA)}'"]
+        self.cluster("submit", *self.experiment(*keys), *self.job(), ISOBAR_CLUSTER_CONFIG=str(own))
+        self.assertIn("leonardo has no data root 'era5'", self.refused("submit", *self.experiment(*keys), *self.job()))
+        variables = self.variables | {"ISOBAR_CLUSTER_CONFIG": str(own)}
+        planned = run([PROGRAM, "plan", *self.experiment(*keys)], **variables)
+        self.assertEqual(planned.returncode, 0, planned.stderr)
+
+    def test_a_run_records_the_machine_that_its_job_names(self):
+        result = run([PROGRAM, "train", EXPERIMENT, f"run.folder={self.folder}", *SHORT, "train.steps=2"],
+                     **self.variables)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertEqual(self.record()["cluster"], {"name": "leonardo", "overlaid": []})
+
+
+if __name__ == "__main__":
+    unittest.main()
