@@ -8,7 +8,6 @@ from .common import Failure, checked
 
 TOOLS = {"slurmctld": "slurm-wlm", "slurmd": "slurm-wlm", "srun": "slurm-wlm", "munged": "munge"}
 
-CPUS = 16  # more than there are, so that ranks are never short of a place
 MEMORY_MB = 16000
 
 # proctrack and task do without control groups of their own; TmpFS keeps the nodes' PMIx servers apart, which
@@ -37,7 +36,7 @@ SchedulerParameters=sched_interval=1,batch_sched_delay=0
 KillWait=5
 {gpus}
 NodeName={nodes} CPUs={cpus} RealMemory={memory}{gres} State=UNKNOWN
-PartitionName=main Nodes={nodes} Default=YES MaxTime=INFINITE OverSubscribe=YES State=UP
+PartitionName={partition} Nodes={nodes} Default=YES MaxTime=INFINITE OverSubscribe=YES State=UP
 """
 
 
@@ -53,7 +52,8 @@ def write_configuration(testbed):
     for part in ("munge", "state", *(f"{kind}.{node}" for kind in ("spool", "tmp") for node in testbed.node_names())):
         (folder / part).mkdir(parents=True)
     (folder / "slurm.conf").write_text(CONFIGURATION.format(
-        cluster=shape.cluster, folder=folder, nodes=nodes, cpus=CPUS, memory=MEMORY_MB,
+        cluster=shape.cluster, folder=folder, nodes=nodes, partition=shape.partition, cpus=shape.slurm_cpus,
+        memory=MEMORY_MB,
         gpus="GresTypes=gpu" if shape.gpus else "", gres=f" Gres=gpu:{shape.gpus}" if shape.gpus else ""))
     if shape.gpus:
         write_gpus(folder, nodes, shape.gpus)

@@ -34,6 +34,10 @@ class Shape:
     gpus: int = 0
     # The shortest message, in bytes, whose time is that of such a link.
     fair_from: int = 256 * 2**10
+    # What Slurm calls its partition, and the processors that it believes a node to have: more than there are, so that
+    # ranks are never short of a place.
+    partition: str = "main"
+    slurm_cpus: int = 16
 
 
 class Testbed:
