@@ -5,16 +5,20 @@ import tree
 # Which layers each one may include. Private headers of lib/<layer> belong to the layer.
 MAY_INCLUDE = {
     "core": set(),
-    "comm": {"core"},
-    "ddp": {"core", "comm"},
-    "compress": {"core", "comm", "ddp"},
-    "scaling": {"core", "comm", "ddp"},
-    "graph": {"core", "comm"},
+    "launch": {"core"},  # what the launcher and the node say, before any communication
+    "hdf5": {"core"},  # the one lock around HDF5, and how files lie in it
+    "comm": {"core", "launch"},
+    "ddp": {"core", "launch", "comm"},
+    "compress": {"core", "launch", "comm", "ddp"},
+    "scaling": {"core", "launch", "comm", "ddp"},
+    "graph": {"core", "launch", "hdf5", "comm"},
     "model": {"core", "graph"},  # halo exchange is graph's: model never communicates itself
-    "data": {"core"},  # samplers take (rank, size) and row indices
-    "train": {"core", "comm", "ddp", "data"},  # knows a Task, no weather
-    "cluster": {"core"},
-    "track": {"core", "cluster"},
+    "data": {"core", "hdf5"},  # samplers take (rank, size) and row indices
+    "train": {"core", "launch", "comm", "ddp", "data"},  # knows a Task, no weather
+    "weather": {"core", "launch", "hdf5", "comm", "ddp", "compress", "graph", "data", "model", "train"},  # what C++ users link
+    "bench": {"core", "launch", "comm", "ddp", "compress", "graph", "model", "train"},  # train: the optimizer of a step
+    "cluster": {"core", "launch"},
+    "track": {"core", "launch", "cluster"},
 }
 MEETING_PLACES = {"cli", "cmake"}  # the command line uses every layer
 
