@@ -26,7 +26,7 @@ int main() {
   auto comm = isobar::make_communicator();
   Line line;
   // Small buckets, so that this small model has more than one.
-  isobar::DataParallel parallel(line, *comm, {.bucket_cap_bytes = 4});
+  isobar::DataParallel parallel(line, *comm, {.reducer = {.caps = {.cap_bytes = 4}}});
   torch::optim::SGD optimizer(line.parameters(), 0.1);
 
   for (int step = 0; step < 200; ++step) {

@@ -13,7 +13,7 @@ int main() try {
   torch::manual_seed(comm->rank());         // each rank sees other samples
   torch::nn::Linear module(8, 1);
   torch::optim::SGD optimizer(module->parameters(), 0.1);
-  isobar::DataParallel ddp(*module, *comm, {.bucket_cap_bytes = 1 << 20});
+  isobar::DataParallel ddp(*module, *comm, {.reducer = {.caps = {.cap_bytes = 1 << 20}}});
   for (int step = 1; step <= 100; ++step) {
     auto x = torch::randn({16, 8});
     auto loss = (module->forward(x) - x.sum(1, true)).square().mean();
