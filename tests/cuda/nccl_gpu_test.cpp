@@ -104,7 +104,7 @@ TEST_P(GpuScenarios, Behave) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Nccl, GpuScenarios, testing::ValuesIn(scenarios()),
+INSTANTIATE_TEST_SUITE_P(Nccl, GpuScenarios, testing::ValuesIn(collective_scenarios()),
                          [](const auto& info) { return std::string(info.param.name); });
 
 /// Keeps the current stream busy for a good while.
