@@ -15,6 +15,8 @@
 #include <isobar/core/error.hpp>
 #include <isobar/core/log.hpp>
 
+#include <algorithm>
+#include <cstring>
 #include <exception>
 #include <utility>
 
@@ -32,6 +34,24 @@ class Finishing {
  private:
   GradOwner& owner_;
 };
+
+/// Some elements' bytes tell of updates that the version does not: torch::optim::SGD writes to
+/// p.data(), which has a version of its own. Values on a device are not fetched for it.
+ValueMark mark_value(const at::Tensor& tensor) {
+  ValueMark mark{.version = static_cast<uint32_t>(tensor._version())};
+  if (!tensor.is_cpu() || tensor.layout() != at::kStrided || tensor.numel() == 0 ||
+      !tensor.is_non_overlapping_and_dense()) {
+    return mark;
+  }
+  const auto* values = static_cast<const char*>(tensor.const_data_ptr());
+  const auto size = tensor.element_size();
+  const auto length = std::min<int64_t>(sizeof(uint64_t), size);
+  const auto last = tensor.numel() - 1;
+  for (size_t i = 0; i < mark.bytes.size(); ++i) {
+    std::memcpy(&mark.bytes[i], values + last * static_cast<int64_t>(i) / 2 * size, length);
+  }
+  return mark;
+}
 
 }  // namespace
 
@@ -54,10 +74,10 @@ void Reducer::Impl::open_step() {
   if (is_open) return;
   is_open = true;
   if (frozen.settle()) arrivals.set_frozen(frozen.frozen());
-  versions.resize(parameters.size());
+  marks.resize(parameters.size());
   for (int64_t p = 0; p < count(); ++p) {
     buffers->notice_lent(p);
-    versions[p] = parameters[p].tensor._version();
+    marks[p] = mark_value(parameters[p].tensor);
   }
   find_unusable();
 }
@@ -68,7 +88,7 @@ void Reducer::Impl::open_step() {
 void Reducer::Impl::notice_update() {
   if (!is_open || has_warned_of_update || groups.world.size() == 1) return;
   for (int64_t p = 0; p < count(); ++p) {
-    if (parameters[p].tensor._version() == versions[p]) continue;
+    if (mark_value(parameters[p].tensor) == marks[p]) continue;
     has_warned_of_update = true;
     Logger log({.rank = groups.world.rank(), .size = groups.world.size()});
     log.warn(

@@ -10,11 +10,20 @@
 
 #include <isobar/ddp/reducer.hpp>
 
+#include <array>
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <vector>
 
 namespace isobar {
+
+/// What shows that a parameter's values have been written to.
+struct ValueMark {
+  uint32_t version = 0;
+  std::array<uint64_t, 3> bytes = {};  ///< of its first, middle and last element, on the CPU
+  bool operator==(const ValueMark&) const = default;
+};
 
 /// A reducer's plan, the memory of its gradients, and the step under way.
 struct Reducer::Impl {
@@ -67,11 +76,11 @@ struct Reducer::Impl {
   // The step under way.
   bool is_open = false;
   FrozenParameters frozen;
-  std::vector<bool> unusable;      ///< by parameter: it is not any more what was wrapped
-  std::vector<uint32_t> versions;  ///< by parameter, when the step opened
+  std::vector<bool> unusable;    ///< by parameter: it is not any more what was wrapped
+  std::vector<ValueMark> marks;  ///< by parameter, when the step opened
   bool has_warned_of_update = false;
   StepErrors errors;
-  int64_t step = 0;
+  int64_t step = 1;
 
   ReducerCounters counters;
   bool is_looked_at = false;  ///< the caller has seen the counters of the last step

@@ -6,6 +6,7 @@
 
 #include <c10/core/InferenceMode.h>
 #include <torch/nn/module.h>
+#include <torch/optim/sgd.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -249,7 +250,7 @@ TEST(InferenceMode, IsNamedWhereParametersWereMadeInIt) {
 }
 
 /// What two ranks say that pass, update by themselves and throw the gradients away, twice.
-std::string said_of_updates(bool finishes, bool zeroes_by_wrapper) {
+std::string said_of_updates(bool finishes, bool zeroes_by_wrapper, bool by_optimizer = false) {
   testing::internal::CaptureStderr();
   run_ranks(2, [&](Communicator& comm) {
     TwoParameters net;
@@ -257,7 +258,9 @@ std::string said_of_updates(bool finishes, bool zeroes_by_wrapper) {
     for (int step = 0; step < 2; ++step) {
       pass(net, comm.rank());
       if (finishes) parallel.finish();
-      {
+      if (by_optimizer) {
+        torch::optim::SGD(net.parameters(), 0.1).step();
+      } else {
         const at::NoGradGuard no_grad;
         for (auto& parameter : net.parameters()) parameter.mul_(0.5);
       }
@@ -272,8 +275,8 @@ std::string said_of_updates(bool finishes, bool zeroes_by_wrapper) {
 }
 
 TEST(UpdateWithoutFinish, IsSaidOnceByRank0) {
-  for (const bool by_wrapper : {true, false}) {
-    const auto said = said_of_updates(/*finishes=*/false, by_wrapper);
+  for (const int way : {0, 1, 2, 3}) {
+    const auto said = said_of_updates(/*finishes=*/false, way % 2 == 0, way / 2 == 0);
     expect_contains(said,
                     "warning: Reducer: parameter 'weight' was changed after a backward pass "
                     "without finish(): if an optimizer did that");
@@ -282,8 +285,8 @@ TEST(UpdateWithoutFinish, IsSaidOnceByRank0) {
 }
 
 TEST(UpdateAfterFinish, IsNothingToSay) {
-  for (const bool by_wrapper : {true, false}) {
-    EXPECT_EQ(said_of_updates(/*finishes=*/true, by_wrapper), "");
+  for (const int way : {0, 1, 2, 3}) {
+    EXPECT_EQ(said_of_updates(/*finishes=*/true, way % 2 == 0, way / 2 == 0), "");
   }
 }
 
