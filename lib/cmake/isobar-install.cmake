@@ -58,6 +58,8 @@ _isobar_find_calls("${layers}" "${providers}" ISOBAR_FIND_DEPENDENCIES)
 
 set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/isobar)
 set(build_package_dir ${PROJECT_BINARY_DIR}/${package_dir})
+list(TRANSFORM layers REPLACE "^isobar_" "" OUTPUT_VARIABLE components)
+list(JOIN components " " components)
 configure_package_config_file(${CMAKE_CURRENT_LIST_DIR}/isobar-config.cmake.in ${build_package_dir}/isobar-config.cmake
   INSTALL_DESTINATION ${package_dir} NO_SET_AND_CHECK_MACRO)
 write_basic_package_version_file(${build_package_dir}/isobar-config-version.cmake COMPATIBILITY SameMajorVersion)

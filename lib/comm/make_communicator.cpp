@@ -92,8 +92,8 @@ int agree_on_gpu(const Rendezvous& meeting) {
   int index = 0;
   try {
     index = rank_device("cuda").index();
-  } catch (const UsageError& error) {
-    problem = error.what();
+  } catch (const UsageError&) {
+    problem = "backend nccl, but no GPU is usable here; `isobar doctor` says what was found";
   }
   const auto problems = meeting.control->gather(problem);
   const auto first = std::find_if(problems.begin(), problems.end(),

@@ -31,7 +31,7 @@ class ThreadCommunicator final : public Communicator {
       return;
     }
     const bool unwinding = std::uncaught_exceptions() > 0;
-    group_->leave(rank(), unwinding ? "an exception ended it" : "its communicator was destroyed");
+    group_->leave(rank(), unwinding ? "an exception ended it" : kDestroyed);
   }
 
  private:

@@ -9,6 +9,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 namespace isobar::control_start_test {
 namespace {
 
@@ -59,6 +61,19 @@ TEST(ControlStart, NamesTheRanksThatHaveNotComeOnEveryRank) {
   const auto text = rank_0.get();
   expect_contains(text, "control connection on rank 0 of 5: ranks 1, 3, 4 have not come in 500 ms");
   EXPECT_EQ(rank_2.get(), text);
+}
+
+TEST(ControlStart, SaysForWhomItWaits) {
+  auto listener = std::make_unique<ControlListener>();
+  auto options = control_options(0, 3, listener->port());
+  options.notice = 100ms;
+  options.start_timeout = 700ms;
+  testing::internal::CaptureStderr();
+  auto rank_0 = refusal<CommError>(options, std::move(listener));
+  rank_0.get();
+  const auto said = testing::internal::GetCapturedStderr();
+  expect_contains(said, "waiting for ranks 1, 2, ");
+  EXPECT_LT(std::count(said.begin(), said.end(), '\n'), 7) << said;
 }
 
 TEST(ControlStart, NamesBothProcessesThatCallThemselvesTheSame) {

@@ -30,6 +30,17 @@ run(${CMAKE_COMMAND} -S ${work}/source -B ${work}/build -G Ninja
   -D CMAKE_PREFIX_PATH=${prefix} -D Torch_DIR=${torch} -D CMAKE_CXX_COMPILER_LAUNCHER=${launcher}
   -D CMAKE_EXPORT_COMPILE_COMMANDS=ON)
 run(${CMAKE_COMMAND} --build ${work}/build)
+file(WRITE ${work}/misspelt/CMakeLists.txt "cmake_minimum_required(VERSION 3.23)
+project(misspelt LANGUAGES CXX)
+find_package(isobar REQUIRED COMPONENTS core dpd)
+")
+execute_process(COMMAND ${CMAKE_COMMAND} -S ${work}/misspelt -B ${work}/misspelt/build -G Ninja
+    -D CMAKE_PREFIX_PATH=${prefix} -D Torch_DIR=${torch}
+  RESULT_VARIABLE status OUTPUT_QUIET ERROR_VARIABLE complaint)
+string(REGEX REPLACE "[ \n]+" " " complaint "${complaint}")
+if(status EQUAL 0 OR NOT complaint MATCHES "isobar has no component dpd; it has core [a-z0-9 ]*ddp")
+  message(FATAL_ERROR "${name}: a component that does not exist ended in ${status}: ${complaint}")
+endif()
 file(STRINGS ${work}/build/compile_commands.json foreign REGEX "${forbidden}")
 if(foreign)
   message(FATAL_ERROR "${name}: compiled with ${forbidden}: ${foreign}")

@@ -11,6 +11,10 @@
 
 namespace isobar {
 
+/// Why a rank does not come to what the others wait for.
+inline constexpr const char* kDestroyed =
+    "its communicator was destroyed; did it take fewer steps than the others?";
+
 /// A send or a receive, which is no part of the order of collectives.
 bool is_message(OperationKind kind) noexcept;
 inline bool is_message(const Operation& operation) noexcept { return is_message(operation.kind); }

@@ -7,6 +7,7 @@
 #include "comm/control/admission.hpp"
 
 #include <isobar/core/error.hpp>
+#include <isobar/core/log.hpp>
 
 #include <algorithm>
 #include <optional>
@@ -36,10 +37,12 @@ class Admission {
   Joined run() {
     const auto deadline = Clock::now() + options_.start_timeout;
     last_came_ = Clock::now();
+    next_notice_ = last_came_ + options_.notice;
     // After a mistake too: whoever comes late is told of it, until nobody has come for `grace`.
     while (!(is_complete() && !mistake_)) {
       const auto now = Clock::now();
       if (now >= deadline) refuse_latecomers();
+      if (now >= next_notice_) say_who_is_missing(now, deadline);
       if (mistake_ && now - last_came_ >= options_.grace) throw UsageError(*mistake_);
       for (auto& newcomer : acceptor_.newcomers(now)) {
         last_came_ = now;
@@ -129,12 +132,26 @@ class Admission {
     close_politely(connections);
   }
 
-  [[noreturn]] void refuse_latecomers() {
-    if (mistake_) throw UsageError(*mistake_);
+  std::vector<int> missing_ranks() const {
     std::vector<int> missing;
     for (size_t r = 0; r < members_.size(); ++r) {
       if (!members_[r]) missing.push_back(static_cast<int>(r));
     }
+    return missing;
+  }
+
+  /// Whoever waits would otherwise see nothing until the limit.
+  void say_who_is_missing(Time now, Time deadline) {
+    next_notice_ = now + options_.notice;
+    const auto left = std::chrono::duration_cast<std::chrono::seconds>(deadline - now);
+    Logger({.size = options_.size})
+        .info("waiting for {}, {} s more at most", rank_list(missing_ranks(), kMostNamed),
+              left.count());
+  }
+
+  [[noreturn]] void refuse_latecomers() {
+    if (mistake_) throw UsageError(*mistake_);
+    const auto missing = missing_ranks();
     const auto text = detail::join(
         "control connection on rank 0 of ", options_.size, ": ", rank_list(missing, kMostNamed),
         missing.size() == 1 ? " has" : " have", " not come in ", in_words(options_.start_timeout),
@@ -172,6 +189,7 @@ class Admission {
   Connection turned_away_{Socket()};
   std::optional<std::string> mistake_;
   Time next_round_;
+  Time next_notice_;
   Time last_came_;
 };
 

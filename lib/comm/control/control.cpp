@@ -77,8 +77,7 @@ class ControlWatch final : public Watch {
 
   ~ControlWatch() override {
     if (!home_.is_here()) return;
-    reports_.add(
-        control::Unwatched{.id = id_, .reason = reason_now("its communicator was destroyed")});
+    reports_.add(control::Unwatched{.id = id_, .reason = reason_now(kDestroyed)});
   }
 
   void issued(const Operation& operation) noexcept override {

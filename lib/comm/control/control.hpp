@@ -64,6 +64,8 @@ struct ControlOptions {
   /// How long after the last newcomer rank 0 stays to tell those who come what mistake was found:
   /// the processes of a job start within this of each other, mostly.
   std::chrono::milliseconds grace{2'000};
+  /// A start that takes longer tells for whom rank 0 waits, and again so often.
+  std::chrono::milliseconds notice{20'000};
   /// How long a rank may say nothing before it counts as lost.
   std::chrono::milliseconds silence_limit{60'000};
   /// Then `rank` and `size` are those of the failed world, and the ranks of the new one

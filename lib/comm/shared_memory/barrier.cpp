@@ -113,8 +113,7 @@ void SharedBarrier::check_peer(int peer, const Operation& operation,
   }
   throw CommError(detail::join(
       "rank ", peer, " of ", size(), " left before ", operation.name(), " (", operation.signature(),
-      "): ",
-      presence == Presence::left ? "its communicator was destroyed" : "an exception ended it"));
+      "): ", presence == Presence::left ? kDestroyed : "an exception ended it"));
 }
 
 void SharedBarrier::stop() noexcept {
