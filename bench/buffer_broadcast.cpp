@@ -247,7 +247,8 @@ void add_buffer_options(CLI::App& app, BufferArguments& arguments) {
   app.add_option("--channels", arguments.channels)->check(check_positive);
   app.add_option("--layers", arguments.layers, "of the gnn")->check(check_positive);
   app.add_option("--steps", arguments.steps)->check(check_positive);
-  app.add_option("--json", arguments.json, "write the row there; - is standard output");
+  app.add_option("--json", arguments.json, "write the row there; - is standard output")
+      ->check(check_report_file);
 }
 
 int run(const BufferArguments& arguments) {

@@ -182,7 +182,8 @@ int main(int argc, char** argv) {
       ->check(CLI::IsMember({"allreduce", "barrier"}));
   app.add_option("--address", arguments.address, "where rank 0 is found, for bare Gloo");
   app.add_option("--repeats", arguments.repeats, "pairs")->check(isobar::check_positive);
-  app.add_option("--json", arguments.json, "write the row there; - is standard output");
+  app.add_option("--json", arguments.json, "write the row there; - is standard output")
+      ->check(check_report_file);
   try {
     app.parse(argc, argv);
     return isobar::bench::run(arguments);

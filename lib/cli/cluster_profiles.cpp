@@ -35,7 +35,8 @@ struct ProfileArguments {
 
 void add_json_option(CLI::App& app, ProfileArguments& arguments) {
   app.add_option("--json", arguments.json,
-                 "write the result as JSON to this file; - is standard output");
+                 "write the result as JSON to this file; - is standard output")
+      ->check(check_report_file);
 }
 
 std::string number_or_dash(double number) { return number > 0 ? fmt::format("{:g}", number) : "-"; }

@@ -122,7 +122,8 @@ int run_cluster_status(const StatusArguments& arguments) {
 void add_status_options(CLI::App& app, StatusArguments& arguments) {
   add_path_options(app, arguments);
   app.add_option("--json", arguments.json,
-                 "write the result as JSON to this file; - is standard output");
+                 "write the result as JSON to this file; - is standard output")
+      ->check(check_report_file);
 }
 
 /// The named job; else the last that has said something, or the last.

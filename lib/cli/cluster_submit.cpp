@@ -44,7 +44,8 @@ void add_submit_options(CLI::App& app, SubmitArguments& arguments) {
   app.add_flag("--test-only", arguments.test_only,
                "ask sbatch when it would start, and queue nothing");
   app.add_option("--json", arguments.json,
-                 "write the result as JSON to this file; - is standard output");
+                 "write the result as JSON to this file; - is standard output")
+      ->check(check_report_file);
 }
 
 /// Prints the script of a job.

@@ -61,7 +61,8 @@ std::string line_of(const VariableInfo& variable, const VariableSummary& summary
 void add_data_inspect_options(CLI::App& app, DataInspectArguments& arguments) {
   app.add_option("file", arguments.file, "a netCDF-4 file")->required();
   app.add_option("--json", arguments.json,
-                 "write the result as JSON to this file; - is standard output");
+                 "write the result as JSON to this file; - is standard output")
+      ->check(check_report_file);
 }
 
 /// Prints what a netCDF file holds, by variable: dimensions, type, units, and of all values the

@@ -60,7 +60,8 @@ nlohmann::json finding_row(const FieldFinding& finding) {
 
 void add_data_verify_options(CLI::App& app, DataVerifyArguments& arguments) {
   app.add_option("--json", arguments.json,
-                 "write the result as JSON to this file; - is standard output");
+                 "write the result as JSON to this file; - is standard output")
+      ->check(check_report_file);
   app.add_option("files", arguments.files, "netCDF-4 files of the same variables and grid")
       ->required();
   app.add_option("--variables", arguments.variables,

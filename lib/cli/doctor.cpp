@@ -112,7 +112,8 @@ Finding find_cores() {
 
 void add_doctor_options(CLI::App& app, DoctorArguments& arguments) {
   app.add_option("--json", arguments.json,
-                 "write the result as JSON to this file; - is standard output");
+                 "write the result as JSON to this file; - is standard output")
+      ->check(check_report_file);
   const auto take_cluster = [&arguments](const std::string& name) {
     arguments.whole_cluster = true;
     arguments.cluster = name;

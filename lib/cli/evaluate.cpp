@@ -90,7 +90,8 @@ void add_evaluate_options(CLI::App& app, EvaluateArguments& arguments) {
   app.add_flag("--spectra", arguments.scoring.spectra,
                "compare the scales of forecast and truth: what is blurred");
   app.add_option("--json", arguments.json,
-                 "write the result as JSON to this file; - is standard output");
+                 "write the result as JSON to this file; - is standard output")
+      ->check(check_report_file);
 }
 
 /// Scores a checkpoint and prints a table.

@@ -89,7 +89,8 @@ CLI::Option* add_graph_options(CLI::App& app, GraphArguments& arguments) {
   app.add_option("--decoder-neighbours", options.decoder_neighbours,
                  "hidden nodes that each data node reads");
   app.add_option("--json", arguments.json,
-                 "write the result as JSON to this file; - is standard output");
+                 "write the result as JSON to this file; - is standard output")
+      ->check(check_report_file);
   return grid;
 }
 

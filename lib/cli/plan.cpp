@@ -167,7 +167,8 @@ void add_plan_options(CLI::App& app, PlanArguments& arguments) {
                  "such as 64GiB: choose what is kept for the backward pass so that a step fits");
   add_machine_options(app, arguments.machines);
   app.add_option("--json", arguments.json,
-                 "write the result as JSON to this file; - is standard output");
+                 "write the result as JSON to this file; - is standard output")
+      ->check(check_report_file);
 }
 
 /// Predicts what a training step of an experiment takes on each rank of a model, for each length of

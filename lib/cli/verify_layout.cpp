@@ -48,7 +48,8 @@ void add_verify_layout_options(CLI::App& app, VerifyLayoutArguments& arguments) 
                  "samples of a step, of all ranks; a multiple of 4")
       ->check(check_positive);
   app.add_option("--json", arguments.json,
-                 "write the result as JSON to this file; - is standard output");
+                 "write the result as JSON to this file; - is standard output")
+      ->check(check_report_file);
 }
 
 /// Prints what compare_layouts() finds. Returns 0 if all agree.

@@ -69,7 +69,8 @@ void add_verify_parity_options(CLI::App& app, VerifyParityArguments& arguments) 
                  "keep them for the backward pass, or compute them again")
       ->check(CLI::IsMember({"keep", "recompute"}));
   app.add_option("--json", arguments.json,
-                 "write the result as JSON to this file; - is standard output");
+                 "write the result as JSON to this file; - is standard output")
+      ->check(check_report_file);
 }
 
 /// Computes what a parity file holds, the ranks sharing its sample, in float32 and float64, and

@@ -7,8 +7,20 @@
 #include <nlohmann/json.hpp>
 
 #include <cstdio>
+#include <filesystem>
+#include <system_error>
 
 namespace isobar {
+
+std::string check_report_file(const std::string& file) {
+  if (file.empty() || file == "-") return {};
+  const std::filesystem::path path(file);
+  const auto folder = path.has_parent_path() ? path.parent_path() : std::filesystem::path(".");
+  std::error_code none;
+  if (std::filesystem::is_directory(path, none)) return "'" + file + "' is a folder; name a file";
+  if (std::filesystem::is_directory(folder, none)) return {};
+  return "there is no folder '" + folder.string() + "'; make it first";
+}
 
 void write_report(const std::string& file, const std::string& schema,
                   const std::vector<std::string>& command, const nlohmann::json& rows) {

@@ -37,6 +37,18 @@ TEST(Report, HoldsWhatStandsBesideTheRows) {
   EXPECT_EQ(written["rows"], kRows);
 }
 
+TEST(Report, IsCheckedBeforeThereIsOne) {
+  const test::TemporaryFolder folder;
+  EXPECT_EQ(check_report_file((folder / "a.json").string()), "");
+  EXPECT_EQ(check_report_file("a.json"), "");
+  EXPECT_EQ(check_report_file("-"), "");
+  EXPECT_EQ(check_report_file("/dev/null"), "");
+  EXPECT_EQ(check_report_file((folder / "none/a.json").string()),
+            "there is no folder '" + (folder / "none").string() + "'; make it first");
+  EXPECT_EQ(check_report_file((folder / "").string()),
+            "'" + (folder / "").string() + "' is a folder; name a file");
+}
+
 TEST(Report, GoesToStandardOutputOrNowhere) {
   testing::internal::CaptureStdout();
   write_report("-", "isobar.test.1", {}, kRows);

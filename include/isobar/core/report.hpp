@@ -8,6 +8,10 @@
 
 namespace isobar {
 
+/// For CLI11: why write_report() could not write to `file`, before there is something to write;
+/// empty where nothing is known against it.
+std::string check_report_file(const std::string& file);
+
 /// Writes what `--json FILE` asks for: an object with `schema`, `commit`, `host`,
 /// `command` and `rows`, indented. "-" is standard output; empty writes nothing.
 ///
