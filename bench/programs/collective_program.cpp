@@ -34,7 +34,8 @@ void add_collective_options(CLI::App& app, bench::CollectiveArguments& arguments
                  "seconds of each plain TCP stream to compare with; 0 for none")
       ->check(check_not_negative);
   app.add_option("--json", arguments.json,
-                 "write the result as JSON to this file; - is standard output");
+                 "write the result as JSON to this file; - is standard output")
+      ->check(check_report_file);
 }
 
 int run_collective(bench::Subject& subject, const bench::CollectiveArguments& arguments,
@@ -42,6 +43,7 @@ int run_collective(bench::Subject& subject, const bench::CollectiveArguments& ar
   const auto stream = bench::measure_plain_stream(subject, arguments.stream_s);
   const auto rows = bench::collective_rows(subject, arguments, stream, device);
   if (subject.rank() == 0) {
+    if (subject.size() == 1) std::fputs(bench::kAlone, stderr);
     if (!stream.problem.empty()) std::fprintf(stderr, "%s\n", stream.problem.c_str());
     if (arguments.json != "-") std::fputs(bench::collective_table(rows).c_str(), stdout);
     write_report(arguments.json, "isobar.bench.collective.1", arguments.command, rows);

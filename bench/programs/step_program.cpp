@@ -85,7 +85,8 @@ void add_step_options(CLI::App& app, bench::StepArguments& arguments) {
                  "seconds of each plain TCP stream to compare with; 0 for none")
       ->check(check_not_negative);
   app.add_option("--json", arguments.json,
-                 "write the result as JSON to this file; - is standard output");
+                 "write the result as JSON to this file; - is standard output")
+      ->check(check_report_file);
 }
 
 int run_step(bench::Subject& ranks, const bench::StepCase& step_case,
@@ -95,6 +96,7 @@ int run_step(bench::Subject& ranks, const bench::StepCase& step_case,
   auto row = bench::step_row(ranks, step_case, arguments, stream, options);
   row.update(more_fields);
   if (ranks.rank() == 0) {
+    if (ranks.size() == 1 && arguments.sync != "none") std::fputs(bench::kAlone, stderr);
     if (!stream.problem.empty()) std::fprintf(stderr, "%s\n", stream.problem.c_str());
     if (arguments.json != "-") std::fputs(bench::step_table(row).c_str(), stdout);
     write_report(arguments.json, "isobar.bench.step.1", arguments.command,

@@ -7,12 +7,19 @@
 #include <isobar/core/error.hpp>
 #include <isobar/core/text.hpp>
 
+#include <algorithm>
+#include <cctype>
+
 namespace isobar::bench {
 
 int64_t parse_bucket_cap(const std::string& text) {
   ISOBAR_CHECK(text != "auto", "buckets are not tuned yet: 'auto' is no size; give 25MiB");
   const auto bytes = parse_bytes(text);
   ISOBAR_CHECK(bytes && *bytes > 0, "'", text, "' is no size; write 25MiB");
+  const bool has_unit = std::any_of(text.begin(), text.end(),
+                                    [](unsigned char letter) { return std::isalpha(letter) != 0; });
+  ISOBAR_CHECK(has_unit || *bytes >= 1024, "'", text, "' is ", text, " bytes; write ", text,
+               "MiB, or ", text, "B if you mean that");
   return *bytes;
 }
 

@@ -183,11 +183,11 @@ void check_memory(const Experiment& experiment, const Grid& grid) {
   const auto size = [](double bytes) { return format_bytes(std::llround(bytes)); };
   throw UsageError(fmt::format(
       "graph.hidden_level: a training step with about {} hidden nodes for {} data points is "
-      "predicted to take {} on each of the {} rank{} of this machine, which has {}; take {}, or "
-      "fewer "
-      "model.channels, model.activations: recompute, more model.ranks",
+      "predicted to take {} on each of the {} rank{} of this machine, which has {}; take {}{}, or "
+      "fewer model.channels, model.activations: recompute, more model.ranks",
       whole.hidden_nodes, whole.data_nodes, size(planned), ranks, ranks == 1 ? "" : "s",
       size(static_cast<double>(machine)),
+      experiment.trainer.batch > 1 ? "a smaller train.batch, " : "",
       whole.hidden_nodes > whole.data_nodes / 4
           ? fmt::format("level {} or a coarser one", suggested_level(grid))
           : "a coarser level"));

@@ -75,6 +75,15 @@ class Isobar(Case):
         self.assertEqual((row["ranks"], row["sent_bytes"], row["goodput_gbit_s"]), (1, 0, None))
         self.assertGreater(row["bound_s"], 0)
 
+    def test_refuses_what_is_surely_a_slip(self):
+        for option, value, complaint in [("--bucket-cap", "25", "'25' is 25 bytes; write 25MiB, or 25B if you mean that"),
+                                         ("--json", "none/a.json", "there is no folder 'none'; make it first")]:
+            result = run([*ISOBAR, *SMALL, option, value])
+            self.assertEqual(result.returncode, 2, result.stderr)
+            self.assertIn(complaint, result.stderr)
+        result = run([*ISOBAR, *SMALL, "--bucket-cap", "25B"])
+        self.assertEqual((result.returncode, "one rank: nothing is communicated" in result.stderr), (0, True), result.stderr)
+
     def test_without_synchronisation_hands_over_nothing(self):
         row = self.row(*mpirun(2), *ISOBAR, *SMALL, "--stream-seconds", "0", "--sync", "none")
         self.assertEqual((row["sync"], row["payload_bytes"], row["bucket_cap_bytes"]), ("none", 0, None))

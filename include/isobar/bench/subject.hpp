@@ -8,6 +8,10 @@
 
 namespace isobar::bench {
 
+/// What rank 0 says where there is nobody to communicate with.
+inline constexpr const char* kAlone =
+    "one rank: nothing is communicated; start several, as in mpirun -n 2\n";
+
 /// What is measured: one way to run one collective over the ranks of a job, and
 /// what the measurement itself needs of them.
 class Subject {
