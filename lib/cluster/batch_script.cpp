@@ -9,6 +9,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -39,11 +40,14 @@ class Directives {
 
   /// As it stands; of the machine's own, or of the user's.
   void add_raw(const std::string& option) {
-    const auto name = name_of(option);
+    const auto name = subject_of(name_of(option));
     ISOBAR_CHECK(option.size() > 1 && option[0] == '-' && is_one_line(option), "job: '",
                  on_one_line(option), "' is no option of sbatch, wanted one such as ",
                  "--constraint=rack1");
     const bool is_new = std::find(names_.begin(), names_.end(), name) == names_.end();
+    ISOBAR_CHECK(!is_of_another_kind(name), "job: the directive '", option,
+                 "' would make of it what ",
+                 "isobar does not follow; submit a script of your own with sbatch");
     ISOBAR_CHECK(is_new, "job: the directive '", option, "' would say again what the script says ",
                  "by --", name, "; leave it out and set the job's own value");
     add_line(option, name);
@@ -57,11 +61,27 @@ class Directives {
     names_.push_back(name);
   }
 
+  /// Options after which the job is not the one that `status` and `logs` know, or none.
+  static bool is_of_another_kind(const std::string& name) {
+    static const std::set<std::string> kinds{"array",    "chdir",     "error", "export-file",
+                                             "parsable", "test-only", "wait",  "wrap"};
+    return kinds.count(name) > 0;
+  }
+
+  /// Several options say how many ranks or GPUs there are.
+  static std::string subject_of(const std::string& name) {
+    static const std::set<std::string> gpus{"gpus", "gpus-per-node", "gpus-per-task", "gres"};
+    if (gpus.count(name) > 0) return "gpus";
+    return name == "ntasks" ? "ntasks-per-node" : name;
+  }
+
   /// Without dashes and value; the long name where a short one is of an option written here.
   static std::string name_of(const std::string& option) {
     static const std::pair<const char*, const char*> kLong[] = {
         {"-J", "job-name"}, {"-A", "account"}, {"-p", "partition"},     {"-q", "qos"},
         {"-N", "nodes"},    {"-t", "time"},    {"-c", "cpus-per-task"}, {"-o", "output"},
+        {"-a", "array"},    {"-D", "chdir"},   {"-d", "dependency"},    {"-e", "error"},
+        {"-G", "gpus"},     {"-n", "ntasks"},  {"-W", "wait"},
     };
     for (const auto& [letter, name] : kLong) {
       if (option.rfind(letter, 0) == 0) return name;
@@ -105,6 +125,7 @@ Directives directives_of(const ClusterProfile& profile, const JobRequest& reques
   lines.add("cpus-per-task", std::to_string(plan.cpus_per_rank));
   if (!profile.slurm.gpu_request.empty()) lines.add_raw(profile.slurm.gpu_request);
   if (profile.slurm.exclusive) lines.add_raw("--exclusive");
+  if (request.spares > 0) lines.add_raw("--no-kill");  // the job outlives a node of its own
   lines.add_if(plan.minutes > 0, "time", minutes_text(plan.minutes));
   lines.add_if(plan.signal_minutes > 0, "signal", fmt::format("USR1@{}", 60 * plan.signal_minutes));
   lines.add("output", output_of(request));
@@ -170,9 +191,14 @@ export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"
 export OMP_NUM_THREADS="$SLURM_CPUS_PER_TASK"
 # Ranks find rank 0 by Slurm's step; what the submitting shell has would mislead them.
 unset MASTER_ADDR MASTER_PORT
+# They get this environment, also where sbatch was told to hand on none.
+unset SLURM_EXPORT_ENV
 )";
   for (const auto& [name, value] : plan.environment) {
     check_variable(name);
+    ISOBAR_CHECK(name != "PATH",
+                 "job: PATH would be the script's as well, which then finds no srun; "
+                 "set it in a script that the ranks run");
     ISOBAR_CHECK(value.find('\0') == std::string::npos, "job: the value of ", name,
                  " holds a zero byte, which no environment takes");
     const auto& own = request.environment;
@@ -185,28 +211,42 @@ unset MASTER_ADDR MASTER_PORT
   return text;
 }
 
+/// Variables of a shell that a job may lack, where `text` has them.
+std::string defaults_text(const std::string& text) {
+  std::string defaults;
+  for (const auto& [name, value] : {std::pair{"USER", "$(id -un)"}, std::pair{"TMPDIR", "/tmp"}}) {
+    const bool is_used = text.find(fmt::format("${}", name)) != std::string::npos ||
+                         text.find(fmt::format("${{{}}}", name)) != std::string::npos;
+    if (is_used) defaults += fmt::format("export {0}=\"${{{0}:-{1}}}\"\n", name, value);
+  }
+  return defaults.empty() ? defaults : "\n" + defaults;
+}
+
 bool is_below(const std::string& path, const std::string& folder) {
   return path == folder || path.rfind(folder + "/", 0) == 0;
 }
 
-/// "singularity exec --nv --bind=/p image", with the job's folder among what is seen inside.
+/// "singularity exec --nv --bind=/p image", with the job's folders among what is seen inside.
 std::string container_text(const ClusterProfile& profile, const JobRequest& request) {
   auto binds = profile.container.binds;
-  const bool seen = std::any_of(binds.begin(), binds.end(), [&](const std::string& bind) {
-    return is_below(request.folder, bind);
-  });
-  if (!seen) {
-    ISOBAR_CHECK(request.folder.find_first_of(",:$") == std::string::npos, "job: the folder '",
-                 request.folder, "' holds ',', ':' or '$', which --bind of a container would ",
+  auto folders = request.folders;
+  folders.insert(folders.begin(), request.folder);
+  for (const auto& folder : folders) {
+    const bool seen = std::any_of(binds.begin(), binds.end(),
+                                  [&](const std::string& bind) { return is_below(folder, bind); });
+    if (seen) continue;
+    ISOBAR_CHECK(folder.find_first_of(",:$") == std::string::npos, "job: the folder '", folder,
+                 "' holds ',', ':' or '$', which --bind of a container would ",
                  "read otherwise; choose another");
-    binds.push_back(request.folder);
+    binds.push_back(folder);
   }
   return fmt::format("{} --bind={} {}", profile.container.command,
                      quoted_with_variables(join_words(binds, ",")), quoted(request.container));
 }
 
 /// What each rank runs before it becomes the program, with its comments; empty where nothing.
-std::string rank_text(const ClusterProfile& profile, const JobPlan& plan) {
+std::string rank_text(const ClusterProfile& profile, const JobRequest& request,
+                      const JobPlan& plan) {
   std::string comments, commands;
   const auto& variable = profile.binding.gpu_visibility;
   if (!variable.empty()) {
@@ -214,7 +254,8 @@ std::string rank_text(const ClusterProfile& profile, const JobPlan& plan) {
     comments += "# Each rank sees its own GPU alone.\n";
     commands += fmt::format("export {}=$SLURM_LOCALID; ", variable);
   }
-  if (plan.signal_minutes > 0) {
+  // A script of the user's could not trap what was ignored when it began.
+  if (plan.signal_minutes > 0 && !request.is_own_program) {
     comments += "# The signal before the end would end a program that does not handle it.\n";
     commands += "trap \"\" USR1; ";
   }
@@ -226,33 +267,51 @@ std::vector<std::string> srun_lines(const ClusterProfile& profile, const JobRequ
                                     const JobPlan& plan, bool has_rank_text) {
   std::vector<std::string> lines{"srun"};
   if (request.spares > 0) {
-    lines.push_back(fmt::format("--nodes={} --ntasks={}", request.nodes,
-                                std::int64_t{request.nodes} * plan.ranks_per_node));
+    lines.push_back(fmt::format("--nodes={} --ntasks={} ${{lost:+--exclude=\"$lost\"}}",
+                                request.nodes, std::int64_t{request.nodes} * plan.ranks_per_node));
   }
   lines.push_back("--cpu-bind=" + plan.cpu_bind);
   if (!profile.slurm.srun_options.empty()) lines.push_back(profile.slurm.srun_options);
-  lines.push_back("--kill-on-bad-exit=0");
+  lines.push_back(request.is_own_program ? "--kill-on-bad-exit=1" : "--kill-on-bad-exit=0");
   if (has_rank_text) lines.push_back("bash -c \"$rank\" rank");
   if (!request.container.empty()) lines.push_back(container_text(profile, request));
   lines.push_back(quoted(request.command));
   return lines;
 }
 
+/// Calls srun, and again where nodes were lost, as long as there are spares.
+std::string spares_text(const JobRequest& request, const JobPlan& plan, const std::string& srun) {
+  return fmt::format(
+             "# {} of the {} nodes {} spare: without those that Slurm has lost, it begins again.\n",
+             request.spares, plan.nodes, request.spares == 1 ? "is" : "are") +
+         R"sh(lost_nodes() {
+  sinfo --noheader --Node --nodes="$SLURM_JOB_NODELIST" --states=down,drain,fail --format=%N |
+    sort -u | paste -sd, - || true
+}
+lost=$(lost_nodes)
+while true; do
+  code=0
+)sh" + srun +
+         R"sh(  before=$lost
+  lost=$(lost_nodes)
+  if [[ $code -eq 0 || $lost == "$before" ]]; then break; fi
+  echo "nodes lost: $lost; the ranks begin again on others"
+done
+)sh";
+}
+
 std::string run_text(const ClusterProfile& profile, const JobRequest& request,
                      const JobPlan& plan) {
-  const auto rank = rank_text(profile, plan);
-  std::string text = "\n" + rank;
-  if (request.spares > 0) {
-    text += fmt::format("# {} of the {} nodes are spare. --exclude=NODE leaves out a bad one.\n",
-                        request.spares, plan.nodes);
-  }
-  text +=
-      "# The shell outlives the ranks and hands on their code. They end together by themselves,\n"
-      "# and rank 0 says why, so Slurm need not kill the others when one fails.\n"
-      "trap : TERM\n"
-      "code=0\n";
-  return text + join_words(srun_lines(profile, request, plan, !rank.empty()), " \\\n  ") +
-         " || code=$?\n";
+  const auto rank = rank_text(profile, request, plan);
+  std::string text = "\n" + rank + "# The shell outlives the ranks and hands on their code.";
+  text += request.is_own_program
+              ? "\n"
+              : " They end together by themselves,\n"
+                "# and rank 0 says why, so Slurm need not kill the others when one fails.\n";
+  text += "trap : TERM\n";
+  const auto srun =
+      join_words(srun_lines(profile, request, plan, !rank.empty()), " \\\n  ") + " || code=$?\n";
+  return text + (request.spares > 0 ? spares_text(request, plan, srun) : "code=0\n" + srun);
 }
 
 /// Without Slurm.
@@ -270,6 +329,8 @@ std::string mpirun_text(const ClusterProfile& profile, const JobRequest& request
 
 }  // namespace
 
+std::string shell_word(const std::string& word) { return quoted(word); }
+
 std::string batch_script(const ClusterProfile& profile, const JobRequest& request,
                          const JobPlan& plan) {
   ISOBAR_CHECK(!request.command.empty() && !request.command[0].empty(),
@@ -280,19 +341,19 @@ std::string batch_script(const ClusterProfile& profile, const JobRequest& reques
   const auto folder = absolute(request.folder, "folder");
   std::string text = head_of(profile, plan);
   text += directives_of(profile, request, plan).text();
-  text += "\nset -euo pipefail\n";
+  text += R"sh(
+set -euo pipefail
+trap 'echo "job $SLURM_JOB_ID ended with code $? after $SECONDS s"' EXIT
+)sh";
   text += modules_text(plan);
-  text += environment_text(request, plan);
+  const auto run = run_text(profile, request, plan);
+  const auto environment = environment_text(request, plan);
+  text += defaults_text(environment + run) + environment;
   text += "\ncd " + quoted(folder) + "\n";
   text += R"sh(echo "job $SLURM_JOB_ID, restart ${SLURM_RESTART_COUNT:-0}, $(date -u +%FT%TZ)"
 echo "nodes $SLURM_JOB_NODELIST"
 )sh";
-  text += run_text(profile, request, plan);
-  text += R"sh(
-echo "job $SLURM_JOB_ID ended with code $code after $SECONDS s"
-exit "$code"
-)sh";
-  return text;
+  return text + run + "\nexit \"$code\"\n";
 }
 
 }  // namespace isobar

@@ -99,7 +99,10 @@ void set_surroundings(const ClusterProfile& profile, const JobRequest& request, 
                ": how programs run in a container is not known here; leave out --container, or "
                "set container.command in the file that ISOBAR_CLUSTER_CONFIG names");
   plan.modules = contained ? profile.container.modules : profile.modules;
-  if (!request.modules.empty()) plan.modules = request.modules;
+  if (!request.modules.empty()) {
+    if (!contained) plan.modules.clear();  // those of a container start it
+    plan.modules.insert(plan.modules.end(), request.modules.begin(), request.modules.end());
+  }
   const auto set = [&](const std::string& name, const std::string& value) {
     std::erase_if(plan.environment, [&](const auto& each) { return each.first == name; });
     plan.environment.emplace_back(name, value);
@@ -113,6 +116,21 @@ void set_surroundings(const ClusterProfile& profile, const JobRequest& request, 
 
 void warn_of_limits(const ClusterProfile& profile, const JobRequest& request, JobPlan& plan) {
   const auto& queue = plan.queue;
+  if (request.minutes == 0 && plan.minutes > 0) {
+    plan.warnings.push_back(
+        fmt::format("no --time is given: the job asks for all of queue '{}', {}; less starts "
+                    "sooner",
+                    queue.name, minutes_text(plan.minutes)));
+  }
+  if (request.spares > 0) {
+    plan.warnings.push_back(
+        fmt::format("{} nodes with the spares, all of which are paid for", plan.nodes));
+  }
+  if (profile.node.gpus > plan.ranks_per_node) {
+    plan.warnings.push_back(fmt::format("{} of the {} GPUs of each node have no rank",
+                                        profile.node.gpus - plan.ranks_per_node,
+                                        profile.node.gpus));
+  }
   if (!request.reservation.empty()) {
     plan.warnings.push_back(fmt::format(
         "the reservation '{}' decides how many nodes there are and for how long, not queue '{}'",

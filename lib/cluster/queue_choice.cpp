@@ -141,7 +141,9 @@ std::string known_queues(const ClusterProfile& profile, const std::string& asked
 Queues asked_for(const ClusterProfile& profile, const JobRequest& request) {
   Queues named, open;
   for (const auto& queue : profile.slurm.queues) {
-    if (!is_called(queue, request.partition) || !is_called(queue, request.qos)) continue;
+    // --partition is Slurm's; a queue without a QoS is asked for by its name here.
+    const bool fits = request.partition.empty() || queue.partition == request.partition;
+    if (!fits || !is_called(queue, request.qos)) continue;
     named.push_back(&queue);
     if (!queue.on_request) open.push_back(&queue);
   }
@@ -171,6 +173,12 @@ Queue choose_queue(const ClusterProfile& profile, const JobRequest& request) {
     if (of_size.empty()) {
       throw UsageError(refused_nodes(profile, *nearest_of(queues, wish), wish));
     }
+  }
+  // A reservation decides about time as well.
+  if (!request.reservation.empty()) {
+    Queues long_enough = of_size;
+    std::erase_if(long_enough, [&](const Queue* queue) { return !takes_time(*queue, wish); });
+    return *nearest_of(long_enough.empty() ? of_size : long_enough, wish);
   }
   Queues long_enough = of_size;
   std::erase_if(long_enough, [&](const Queue* queue) { return !takes_time(*queue, wish); });

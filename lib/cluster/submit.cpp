@@ -10,6 +10,7 @@
 #include <isobar/core/error.hpp>
 #include <isobar/core/record.hpp>
 #include <isobar/core/text.hpp>
+#include <isobar/launch/environment.hpp>
 #include <fmt/chrono.h>
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -80,9 +81,23 @@ std::string job_number(const std::string& said) {
   return found;
 }
 
-/// The number of the job that sbatch has queued, to start once the job `after` has ended.
-std::string queue_script(const fs::path& script, const std::string& after) {
-  std::vector<std::string> words{"sbatch", "--parsable"};
+/// SBATCH_ACCOUNT, SBATCH_TIMELIMIT and their like in the environment go before what the script
+/// says: sbatch does not get them.
+std::vector<std::string> sbatch_words(const std::vector<std::string>& options) {
+  std::vector<std::string> words{"env"};
+  for (const auto& [name, value] : environment_variables()) {
+    if (name.rfind("SBATCH_", 0) == 0) words.push_back("--unset=" + name);
+  }
+  if (words.size() == 1) words.clear();
+  words.emplace_back("sbatch");
+  words.insert(words.end(), options.begin(), options.end());
+  return words;
+}
+
+/// The number of the job that sbatch has queued, to start once the job `after` has ended. `note` is
+/// what it said besides.
+std::string queue_script(const fs::path& script, const std::string& after, std::string& note) {
+  auto words = sbatch_words({"--parsable"});
   if (!after.empty()) words.push_back("--dependency=afterany:" + after);
   words.push_back(script.string());
   const auto answer = ask_slurm(words);
@@ -90,6 +105,9 @@ std::string queue_script(const fs::path& script, const std::string& after) {
   const auto id = job_number(answer.text);
   ISOBAR_CHECK(!id.empty(), "sbatch named no job for ", script.string(),
                ", it said: ", one_line(answer.text), "; look at squeue before you submit again");
+  const std::regex number("(^|\n)" + id + "[^\n]*");
+  note = one_line(std::regex_replace(answer.text, number, ""));
+  if (note == "nothing") note.clear();
   return id;
 }
 
@@ -165,7 +183,8 @@ std::vector<SubmittedJob> submit_job(const ClusterProfile& profile, const JobReq
   std::vector<std::string> queued;
   try {
     for (int link = 1; link <= links; ++link) {
-      queued.push_back(queue_script(script, queued.empty() ? "" : queued.back()));
+      std::string note;
+      queued.push_back(queue_script(script, queued.empty() ? "" : queued.back(), note));
       jobs.push_back(
           {.id = queued.back(),
            .cluster = profile.name,
@@ -175,7 +194,8 @@ std::vector<SubmittedJob> submit_job(const ClusterProfile& profile, const JobReq
            .link = link,
            .links = links,
            .nodes = plan.nodes,
-           .minutes = plan.minutes});
+           .minutes = plan.minutes,
+           .note = std::move(note)});
       list.append(to_json(jobs.back()));
     }
   } catch (const Error& error) {
@@ -187,7 +207,8 @@ std::vector<SubmittedJob> submit_job(const ClusterProfile& profile, const JobReq
 
 std::string test_job(const ClusterProfile& profile, const JobRequest& request,
                      const JobPlan& plan) {
-  const auto answer = ask_slurm({"sbatch", "--test-only"}, batch_script(profile, request, plan));
+  const auto answer =
+      ask_slurm(sbatch_words({"--test-only"}), batch_script(profile, request, plan));
   ISOBAR_CHECK(answer.code == 0, "sbatch --test-only refuses the job: ", one_line(answer.text));
   return one_line(answer.text);
 }

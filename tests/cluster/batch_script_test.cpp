@@ -58,12 +58,13 @@ class BatchScript : public testing::Test {
     return made;
   }
 
-  Outcome run(const JobRequest& request, const ClusterProfile& profile = example_cluster()) {
+  Outcome run(const JobRequest& request, const ClusterProfile& profile = example_cluster(),
+              const std::string& under = "") {
     write_file(folder_ / "srun", kSrun);
     fs::permissions(folder_ / "srun", fs::perms::owner_all);
     write_file(folder_ / "script", script_of(request, profile));
     write_file(folder_ / "job", kJob);
-    const auto call = "cd '" + folder_.path().string() + "' && bash job";
+    const auto call = "cd '" + folder_.path().string() + "' && " + under + "bash job";
     const int status = std::system(call.c_str());
     return {WEXITSTATUS(status), read_file(folder_ / "said"),
             read_file(fs::path(request.folder) / "options")};
@@ -128,6 +129,46 @@ TEST_F(BatchScript, LetsNoSignalEndARankThatDoesNotKnowIt) {
   EXPECT_EQ(script_of(asked).find("#SBATCH --signal"), std::string::npos);
 }
 
+TEST_F(BatchScript, LetsAScriptOfTheUsersTrapTheSignal) {
+  auto asked = request({"sh", "-c", "trap 'echo heard; exit 0' USR1; kill -USR1 $$; exit 5"});
+  asked.is_own_program = true;
+  const auto done = run(asked);
+  EXPECT_EQ(done.code, 0) << done.said;
+  expect_contains(done.said, "\nheard\n");
+}
+
+TEST_F(BatchScript, LetsSlurmEndTheOtherRanksOfAnUnknownProgram) {
+  auto asked = request({"true"});
+  expect_contains(run(asked).options, "option --kill-on-bad-exit=0\n");
+  asked.is_own_program = true;
+  expect_contains(run(asked).options, "option --kill-on-bad-exit=1\n");
+}
+
+TEST_F(BatchScript, SaysHowItEndedWhereverItDoes) {
+  auto profile = example_cluster();
+  profile.modules = {"absent"};
+  profile.environment = {{"A", "${USER}-$TMPDIR"}};
+  const auto done = run(request({"printenv", "A"}), profile);
+  expect_contains(done.said, "ended with code 0");
+  auto asked = request({"true"});
+  asked.folder = folder_ / "gone";
+  expect_contains(run(asked).said, "job 7 ended with code 1 after ");
+}
+
+TEST_F(BatchScript, NeedsNoVariablesOfALoginShell) {
+  auto profile = example_cluster();
+  profile.environment = {{"A", "${USER}-$TMPDIR"}};
+  const auto done = run(request({"printenv", "A"}), profile, "env -u USER -u TMPDIR ");
+  EXPECT_EQ(done.code, 0) << done.said;
+  expect_contains(done.said, "-/tmp\n");
+}
+
+TEST_F(BatchScript, HandsItsEnvironmentOnThoughSlurmWasToldToHandOnNone) {
+  const auto done = run(request({"sh", "-c", "echo ${SLURM_EXPORT_ENV-none}"}), example_cluster(),
+                        "env SLURM_EXPORT_ENV=NONE ");
+  expect_contains(done.said, "\nnone\n");
+}
+
 TEST_F(BatchScript, LetsARankThatKnowsTheSignalHaveIt) {
   const auto done = run(request({"python3", "-c",
                                  "import os, signal\n"
@@ -165,15 +206,48 @@ TEST_F(BatchScript, RunsAContainerThatSeesTheFolder) {
   asked.container = "/images/my isobar.sif";
   const auto options = run(asked, profile).options;
   expect_contains(options, "option --bind=/gpfs,/dev/shm:7," + folder_.path().string() + "\n");
+  asked.folders = {"/gpfs/data", "/data/era5"};
+  expect_contains(run(asked, profile).options, folder_.path().string() + ",/data/era5\n");
   expect_contains(options, "option /images/my isobar.sif\noption isobar\noption doctor\n");
 }
+
+/// Slurm loses n2 in the first step, which fails with it; later ones end as `later` says.
+constexpr const char* kLosesANode = R"(#!/bin/bash
+if [[ -e lost ]]; then exit %; fi
+echo n2 >lost
+exit 1
+)";
 
 TEST_F(BatchScript, LeavesSparesOutOfTheStep) {
   auto asked = request({"true"});
   asked.nodes = 3;
   asked.spares = 2;
   expect_contains(script_of(asked), "#SBATCH --nodes=5\n");
-  expect_contains(run(asked).options, "option --nodes=3\noption --ntasks=12\n");
+  expect_contains(script_of(asked), "#SBATCH --no-kill\n");
+  const auto done = run(asked);
+  EXPECT_EQ(done.code, 0) << done.said;
+  expect_contains(done.options, "option --nodes=3\noption --ntasks=12\noption --cpu-bind");
+}
+
+TEST_F(BatchScript, BeginsAgainWithoutANodeThatSlurmHasLost) {
+  for (const std::string later : {"0", "3"}) {
+    fs::remove(folder_ / "lost");
+    auto program = std::string(kLosesANode);
+    program.replace(program.find('%'), 1, later);
+    write_file(folder_ / "program", program);
+    write_file(folder_ / "sinfo", "#!/bin/bash\ncat lost 2>/dev/null\n");
+    for (const char* name : {"program", "sinfo"}) {
+      fs::permissions(folder_ / name, fs::perms::owner_all);
+    }
+    auto asked = request({"./program"});
+    asked.nodes = 3;
+    asked.spares = 2;
+    const auto done = run(asked);
+    EXPECT_EQ(done.code, std::stoi(later)) << done.said;
+    expect_contains(done.options, "option --ntasks=12\noption --exclude=n2\n");
+    expect_contains(done.said, "nodes lost: n2; the ranks begin again on others\n");
+    EXPECT_EQ(done.said.find("nodes lost"), done.said.rfind("nodes lost"));
+  }
 }
 
 TEST(BatchScriptText, AsksForWhatWasPlanned) {

@@ -91,15 +91,33 @@ TEST(Job, GoesBeyondAQueuesNodesInAReservation) {
   EXPECT_EQ(queue_of(request), "normal");
 }
 
-TEST(Job, KeepsTheMachinesNodesAndAQueuesTimeInAReservation) {
+TEST(Job, KeepsTheMachinesNodesInAReservation) {
   auto request = example_request(301);
   request.reservation = "hero";
   expect_contains(refusal(request),
                   "301 nodes are wanted, spares included, and the machine has 300");
   request = example_request(257);
   request.reservation = "hero";
-  request.minutes = 24 * 60 + 1;
-  expect_contains(refusal(request), "ends after 1-00:00:00");
+  request.minutes = 24 * 60 + 1;  // a reservation decides about that, too
+  EXPECT_EQ(plan_job(example_cluster(), request).minutes, request.minutes);
+}
+
+TEST(Job, SaysWhatItTakesUnasked) {
+  auto request = example_request();
+  request.minutes = 0;
+  expect_warning(plan_job(example_cluster(), request), "no --time is given: the job asks for all");
+  request.minutes = 60;
+  request.spares = 1;
+  expect_warning(plan_job(example_cluster(), request), "2 nodes with the spares");
+  request.spares = 0;
+  request.ranks_per_node = 1;
+  expect_warning(plan_job(example_cluster(), request), "3 of the 4 GPUs of each node have no rank");
+}
+
+TEST(Job, TakesPartitionsForSlurmsOwn) {
+  auto request = example_request();
+  request.partition = "normal";  // a queue's name in the profile
+  expect_contains(refusal(request), "it has no queue 'normal'");
 }
 
 TEST(Job, NamesAQueueThatIsLongerOnFewerNodes) {
@@ -258,7 +276,7 @@ TEST(Job, WarnsOfLimitsThatAreNotKnown) {
   auto request = example_request();
   request.minutes = 60;
   expect_warning(plan_job(profile, request), "Slurm may refuse 01:00:00");
-  EXPECT_TRUE(plan_job(example_cluster(), example_request()).warnings.empty());
+  EXPECT_TRUE(plan_job(example_cluster(), request).warnings.empty());
 }
 
 TEST(Job, WarnsOnceOfEachUsedValueThatIsNotCertain) {
@@ -270,6 +288,7 @@ TEST(Job, WarnsOnceOfEachUsedValueThatIsNotCertain) {
                         {"environment.UCX_TLS", "seen twice"},
                         {"network", "is nobody's business here"}};
   auto request = example_request();
+  request.minutes = 60;
   request.environment = {{"UCX_TLS", "sm"}};
   EXPECT_EQ(plan_job(profile, request).warnings,
             (std::vector<std::string>{"not certain: queues.normal: from a weak source",

@@ -75,6 +75,23 @@ TEST(Submit, WritesTheScriptDownAndKnowsTheJobByItsNumber) {
   EXPECT_EQ(slurm.text_of("jobs/job-1.sh"), batch_script(make_profile(), wanted, make_plan()));
 }
 
+TEST(Submit, TellsWhatSbatchSaidBesides) {
+  const FakeSlurm slurm(Commands{{"sbatch", kSbatch}});
+  expect_contains(submit(slurm).front().note, "info: your budget is 3 % used; Welcome to 3456");
+  const FakeSlurm quiet(Commands{{"sbatch", "echo 71"}});
+  EXPECT_EQ(submit(quiet).front().note, "");
+}
+
+TEST(Submit, KeepsSbatchFromWhatTheShellWouldSayInTheScriptsPlace) {
+  const FakeSlurm slurm(Commands{{"sbatch", "env | grep -c ^SBATCH_ > seen; echo 71"}});
+  ::setenv("SBATCH_ACCOUNT", "other", 1);
+  ::setenv("SBATCH_TIMELIMIT", "00:01:00", 1);
+  submit(slurm);
+  ::unsetenv("SBATCH_ACCOUNT");
+  ::unsetenv("SBATCH_TIMELIMIT");
+  EXPECT_EQ(slurm.text_of("seen"), "0\n");
+}
+
 TEST(Submit, LetsEachLinkWaitForTheOneBefore) {
   const FakeSlurm slurm(Commands{{"sbatch", kSbatch}});
 

@@ -16,7 +16,10 @@ namespace isobar {
 struct JobRequest {
   std::string name;                  ///< of the job
   std::vector<std::string> command;  ///< what every rank runs, words
+  /// Not isobar's: its ranks may not end when one of them has, and it may want the signal.
+  bool is_own_program = false;
   std::string folder;                ///< in which it is run; absolute
+  std::vector<std::string> folders;  ///< others that it reads or writes; absolute
   std::string output;                ///< Slurm's output file, may hold %j; absolute
   int nodes = 1;
   int spares = 0;  ///< further nodes, for those that fail
@@ -60,6 +63,9 @@ JobPlan plan_job(const ClusterProfile& profile, const JobRequest& request);
 /// The text for sbatch: a bash script that shellcheck finds nothing in.
 std::string batch_script(const ClusterProfile& profile, const JobRequest& request,
                          const JobPlan& plan);
+
+/// The word as bash reads it back, in quotes where it needs any.
+std::string shell_word(const std::string& word);
 
 /// Minutes of "90" (minutes), "H:MM:SS", "MM:SS" and "D-HH:MM:SS", as Slurm reads them, rounded up.
 /// Throws UsageError.

@@ -22,6 +22,7 @@ struct SubmittedJob {
   int links = 1;
   int nodes = 0;
   std::int64_t minutes = 0;
+  std::string note = {};  ///< what sbatch said besides, such as of a budget; not kept
 };
 
 /// What Slurm knows of a job.
