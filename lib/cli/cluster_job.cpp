@@ -9,6 +9,7 @@
 #include <isobar/cluster/detect.hpp>
 #include <isobar/core/error.hpp>
 #include <isobar/core/option_check.hpp>
+#include <isobar/launch/environment.hpp>
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
 
@@ -20,6 +21,8 @@ namespace isobar {
 namespace {
 
 namespace fs = std::filesystem;
+
+constexpr int kSignalMinutes = 5;
 
 /// CLI11 makes arguments of what follows "--", and forgets that it stood there.
 bool is_own_program(const JobArguments& arguments) {
@@ -41,9 +44,11 @@ std::pair<std::string, std::string> name_and_value(const std::string& text) {
   return {text.substr(0, at), text.substr(at + 1)};
 }
 
-/// The experiment's own program.
+/// This very program; in a container the image's.
 std::vector<std::string> train_command(const JobArguments& arguments) {
-  std::vector<std::string> words{fs::read_symlink("/proc/self/exe").string(), "train",
+  const bool is_contained = !arguments.request.container.empty();
+  std::vector<std::string> words{is_contained ? "isobar" : fs::read_symlink("/proc/self/exe"),
+                                 "train",
                                  fs::absolute(arguments.first).lexically_normal().string()};
   words.insert(words.end(), arguments.words.begin(), arguments.words.end());
   return words;
@@ -59,13 +64,30 @@ JobRequest request_of(const JobArguments& arguments, const ClusterProfile& profi
   }
   // Ranks need not find out again, and the run's record names it.
   request.environment.emplace_back("ISOBAR_CLUSTER", profile.name);
+  // The shell from which a script is handed to sbatch may not have it.
+  if (const auto own = environment_variable("ISOBAR_CLUSTER_CONFIG"); !own.empty()) {
+    request.environment.emplace_back("ISOBAR_CLUSTER_CONFIG", fs::absolute(own).string());
+  }
   for (const auto& text : arguments.variables) {
     request.environment.push_back(name_and_value(text));
   }
   return request;
 }
 
+/// Slurm reads '%' in the path of its output in its own way.
+void check_job_name(const std::string& name, const fs::path& folder,
+                    const JobArguments& arguments) {
+  const auto place = fs::absolute(folder).string();
+  ISOBAR_CHECK(
+      !arguments.request.output.empty() || place.find_first_of("%\\\n") == std::string::npos,
+      "cluster: the name '", name, "' or the folder of its jobs, ", place,
+      ", holds '%', '\\' or a line end, which Slurm would replace in the path of the "
+      "output; choose another --name, or give --output");
+}
+
 void take_program(const JobArguments& arguments, MadeJob& job) {
+  job.request.is_own_program = true;
+  if (job.request.signal_minutes < 0) job.request.signal_minutes = 0;
   job.request.command = {arguments.first};
   job.request.command.insert(job.request.command.end(), arguments.words.begin(),
                              arguments.words.end());
@@ -75,6 +97,7 @@ void take_program(const JobArguments& arguments, MadeJob& job) {
                "' is no plain name, without / and not beginning with a dot: the job's files go to "
                "runs/NAME.jobs");
   job.folder = jobs_folder(fs::path("runs") / name);
+  check_job_name(name, job.folder, arguments);
 }
 
 void take_experiment(const JobArguments& arguments, MadeJob& job) {
@@ -82,6 +105,14 @@ void take_experiment(const JobArguments& arguments, MadeJob& job) {
   job.request.command = train_command(arguments);
   if (job.request.name.empty()) job.request.name = job.experiment->run_name;
   job.folder = jobs_folder(fs::path(job.experiment->run_folder) / job.experiment->run_name);
+  check_job_name(job.request.name, job.folder, arguments);
+  if (job.request.signal_minutes < 0) job.request.signal_minutes = kSignalMinutes;
+  const auto add_folder = [&](const fs::path& folder) {
+    job.request.folders.push_back(fs::absolute(folder).lexically_normal().string());
+  };
+  add_folder(fs::absolute(arguments.first).parent_path());
+  add_folder(job.experiment->run_folder);
+  for (const auto& path : job.experiment->data.paths) add_folder(fs::absolute(path).parent_path());
 }
 
 void add_queue_options(CLI::App& app, JobArguments& arguments) {
@@ -121,8 +152,10 @@ void add_job_options(CLI::App& app, JobArguments& arguments) {
   app.add_option("--mail", request.mail, "an address, for end and failure");
   app.add_flag("--no-requeue", arguments.no_requeue, "do not start it again when a node fails");
   app.add_option("--signal-minutes", request.signal_minutes,
-                 "SIGUSR1 to the ranks so long before the time limit; 0: none")
-      ->check(check_not_negative);
+                 "SIGUSR1 to the ranks so long before the time limit; 0, as for a program of your "
+                 "own: none")
+      ->check(check_not_negative)
+      ->default_str("5");
   app.add_option("--name", request.name, "of the job; by default the run's");
   app.add_option("--output", request.output, "Slurm's output file; %j is the job's number");
 }

@@ -5,7 +5,9 @@
 #include "cli/cluster_job.hpp"
 #include "cli/command.hpp"
 
+#include <isobar/cluster/detect.hpp>
 #include <isobar/cluster/submit.hpp>
+#include <isobar/comm/make_communicator.hpp>
 #include <isobar/core/error.hpp>
 #include <isobar/core/option_check.hpp>
 #include <isobar/core/report.hpp>
@@ -15,7 +17,11 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include <unistd.h>
+
+#include <algorithm>
 #include <cstdio>
+#include <filesystem>
 #include <string>
 #include <vector>
 
@@ -68,6 +74,8 @@ std::vector<std::string> check_training(const SubmitArguments& arguments, const 
                                      .nodes = job.request.nodes,
                                      .ranks_per_node = job.plan.ranks_per_node,
                                      .node_gpus = node.gpus,
+                                     .program_has_gpus = !job.request.container.empty() ||
+                                                         !nccl_library_version().empty(),
                                      .gpu_memory_bytes = node.gpu_memory_bytes,
                                      .node_memory_bytes = node.memory_bytes,
                                      .minutes = job.plan.minutes,
@@ -89,6 +97,16 @@ nlohmann::json submitted_rows(const std::vector<SubmittedJob>& jobs) {
   return rows;
 }
 
+/// Once each, however many links it was said of.
+std::vector<std::string> notes_of(const std::vector<SubmittedJob>& jobs) {
+  std::vector<std::string> notes;
+  for (const auto& job : jobs) {
+    const bool is_new = std::find(notes.begin(), notes.end(), "sbatch: " + job.note) == notes.end();
+    if (!job.note.empty() && is_new) notes.push_back("sbatch: " + job.note);
+  }
+  return notes;
+}
+
 void print_submitted(const std::vector<SubmittedJob>& jobs, const MadeJob& job) {
   for (const auto& each : jobs) {
     const auto link = each.links > 1 ? fmt::format(", link {} of {}", each.link, each.links) : "";
@@ -98,9 +116,59 @@ void print_submitted(const std::vector<SubmittedJob>& jobs, const MadeJob& job) 
                job.plan.queue.name);
   }
   fmt::print("script  {}\noutput  {}\n", jobs.back().script, jobs.back().output);
-  const auto folder = job.folder.string();
+  const auto folder = shell_word(job.folder.string());
   fmt::print("then    isobar cluster status {}\n        isobar cluster logs {} --follow\n", folder,
              folder);
+}
+
+/// What sbatch does not look at, and the job would end with.
+void check_files(const MadeJob& job) {
+  const auto& request = job.request;
+  std::error_code none;
+  const auto& program = request.command.front();
+  const bool is_here = request.container.empty() && program.find('/') != std::string::npos;
+  ISOBAR_CHECK(!is_here || ::access(program.c_str(), X_OK) == 0, "submit: the program '", program,
+               "' is not there, or may not be executed; name another behind --");
+  const auto& image = request.container;
+  const bool is_file = image.find("://") == std::string::npos;
+  ISOBAR_CHECK(image.empty() || !is_file || std::filesystem::exists(image, none),
+               "submit: --container: '", image, "' is not there; build or name the image first");
+  const auto folder = std::filesystem::path(request.output).parent_path();
+  ISOBAR_CHECK(request.output.empty() || std::filesystem::is_directory(folder, none),
+               "submit: --output: there is no folder '", folder.string(), "'; make it first");
+}
+
+/// Another job of the run, unless it has ended; nothing where Slurm does not say.
+std::string job_under_way(const MadeJob& job) {
+  try {
+    const auto jobs = read_jobs(job.folder);
+    for (auto each = jobs.rbegin(); each != jobs.rend(); ++each) {
+      const auto state = job_state(each->id);
+      if (!has_ended(state)) return each->id + " (" + state.state + ")";
+    }
+  } catch (const Error&) {
+  }
+  return {};
+}
+
+void check_alone(const MadeJob& job) {
+  const auto other = job_under_way(job);
+  if (other.empty()) return;
+  const auto text = fmt::format("submit: job {} of '{}' has not ended", other, job.folder.string());
+  ISOBAR_CHECK(!job.experiment, text,
+               ", and two of one run cannot go on at a time; cancel it, or "
+               "give this one another run.name");
+  print_job_warnings({text + ", and this one shares its folder"});
+}
+
+/// This machine is another than the one that the job is for.
+void warn_of_place(const MadeJob& job) {
+  auto facts = read_machine_facts();
+  facts.environment.erase("ISOBAR_CLUSTER");  // it may be left over
+  const auto here = detect_cluster(read_profiles(), facts).clusters;
+  if (here.size() != 1 || here.front() == job.profile.name) return;
+  print_job_warnings(
+      {fmt::format("the job is for {}, and this looks like {}", job.profile.name, here.front())});
 }
 
 /// Hands a job to sbatch.
@@ -109,13 +177,20 @@ int run_cluster_submit(const SubmitArguments& arguments) {
   const auto job = make_job(arguments.common);
   ISOBAR_CHECK(job.experiment || arguments.step_seconds == 0,
                "submit: --step-seconds is of an experiment, whose steps are known");
+  check_files(job);
+  const int most = job.profile.slurm.most_queued_jobs;
+  ISOBAR_CHECK(most == 0 || arguments.chain <= most, "submit: --chain ", arguments.chain, ": ",
+               job.profile.name, " takes ", most, " jobs of a user; ask for fewer");
   print_job_warnings(job.plan.warnings);
+  warn_of_place(job);
   if (job.experiment) print_job_warnings(check_training(arguments, job));
   if (arguments.test_only) {
     fmt::print("{}\n", test_job(job.profile, job.request, job.plan));
     return 0;
   }
+  check_alone(job);
   const auto jobs = submit_job(job.profile, job.request, job.plan, job.folder, arguments.chain);
+  print_job_warnings(notes_of(jobs));
   if (arguments.json != "-") print_submitted(jobs, job);
   write_report(arguments.json, "isobar.cluster.submit.1", arguments.common.command,
                submitted_rows(jobs));

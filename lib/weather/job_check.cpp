@@ -23,6 +23,22 @@ void check_job_device(const Experiment& experiment, const JobResources& resource
   ISOBAR_CHECK(experiment.comm.device == "cpu" || resources.node_gpus > 0,
                "job: device: ", experiment.comm.device, ", and the nodes of ", resources.machine,
                " have no GPUs; set device=cpu, or name another machine by --cluster");
+  ISOBAR_CHECK(experiment.comm.device == "cpu" || resources.program_has_gpus,
+               "job: device: ", experiment.comm.device,
+               ", and this program was built without GPUs; set device=cpu, "
+               "or submit with one that was built with ISOBAR_GPU");
+}
+
+/// The nodes' ranks can have one world only over a network.
+void check_job_backend(const Experiment& experiment, const JobResources& resources) {
+  const auto& backend = experiment.comm.backend;
+  ISOBAR_CHECK(backend != "shm" || resources.nodes == 1,
+               "job: comm.backend: shm reaches the ranks "
+               "of one node, and there are ",
+               resources.nodes, "; set comm.backend=auto");
+  ISOBAR_CHECK(backend != "self" || resources.nodes * resources.ranks_per_node == 1,
+               "job: comm.backend: self is one rank alone, and there are ",
+               resources.nodes * resources.ranks_per_node, "; set comm.backend=auto");
 }
 
 void check_job_data(const Experiment& experiment) {
@@ -86,8 +102,15 @@ void check_job_memory(const Experiment& experiment, const JobResources& resource
 std::vector<std::string> check_job(const Experiment& experiment, const JobResources& resources) {
   check_job_ranks(experiment, resources);
   check_job_device(experiment, resources);
+  check_job_backend(experiment, resources);
   check_job_data(experiment);
   auto warnings = check_job_time(experiment, resources);
+  if (experiment.comm.device == "cpu" && resources.node_gpus > 0) {
+    warnings.push_back(
+        fmt::format("device: cpu, and the job reserves the {} GPUs of each node, "
+                    "which it does not use; set device=cuda",
+                    resources.node_gpus));
+  }
   check_job_memory(experiment, resources);
   return warnings;
 }

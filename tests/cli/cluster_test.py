@@ -66,6 +66,10 @@ class ClusterTest(Case):
     def rows(self, *words):
         return json.loads(self.cluster(*words, "--json", "-").stdout)["rows"]
 
+    def write_program(self):
+        (self.folder / "prog").write_text("#!/bin/sh\n")
+        (self.folder / "prog").chmod(0o755)
+
     def say(self, **states):
         """What scontrol knows, by job: its state and more of its line."""
         lines = [f"JobId={job[1:]} JobState={text}\n" for job, text in states.items()]
@@ -156,9 +160,56 @@ class ClusterTest(Case):
                       self.refused("submit", *self.experiment(), *self.job(), *long))
         self.assertFalse((self.folder / "sbatch.calls").exists())
 
+    def test_what_sbatch_does_not_look_at_is(self):
+        own = ["submit", *self.job()]
+        for words, text in [([*own, "--", "./absent"], "the program './absent' is not there"),
+                            ([*own, "--container", "absent.sif", "--", "true"], "--container: 'absent.sif' is not there"),
+                            ([*own, "--output", "/absent/%j.out", "--", "true"], "there is no folder '/absent'"),
+                            ([*own, "--name", "a%jb", "--", "true"], "holds '%'"),
+                            ([*own, "--directive=--array=1-2", "--", "true"], "'--array=1-2' would make of it"),
+                            ([*own, "--directive=-G4", "--", "true"], "would say again"),
+                            ([*own, "--env", "PATH=/x", "--", "true"], "PATH would be the script's"),
+                            ([*own, "--chain", "1001", "--", "true"], "leonardo takes 1000 jobs"),
+                            ([*own[:1], *self.experiment("comm.backend=shm"), *self.job()], "shm reaches the ranks of one node")]:
+            self.assertIn(text, self.refused(*words))
+        self.assertFalse((self.folder / "sbatch.calls").exists(), "none was queued")
+
+    def test_a_job_is_warned_of_what_it_wastes(self):
+        said = self.cluster("submit", *self.experiment(), *self.job(), "--spares", "1").stderr
+        self.assertIn("device: cpu, and the job reserves the 4 GPUs of each node", said)
+        self.assertIn("3 nodes with the spares", said)
+        said = self.cluster("submit", *self.job(), "--name", "elsewhere", "--", "true", HPC_SYSTEM="leonardo",
+                            ISOBAR_CLUSTER="lumi", code=2).stderr
+        self.assertIn("'EUHPC_D00_000' is no account", said)
+        said = self.cluster("submit", "--nodes", "1", "--time", "1:00:00", "--account", "project_465000001", "--name", "far",
+                            "--", "true", HPC_SYSTEM="leonardo", ISOBAR_CLUSTER="lumi").stderr
+        self.assertIn("the job is for lumi, and this looks like leonardo", said)
+
+    def test_a_run_that_goes_on_is_not_submitted_twice(self):
+        self.cluster("submit", *self.experiment(), *self.job())
+        self.say(_101="PENDING Reason=Priority")
+        refused = self.refused("submit", *self.experiment(), *self.job())
+        self.assertIn("job 101 (PENDING) of", refused)
+        self.assertIn("another run.name", refused)
+        self.say(_101="FAILED ExitCode=1:0")
+        self.cluster("submit", *self.experiment(), *self.job())
+
+    def test_a_job_has_the_users_own_file_wherever_its_script_is_queued(self):
+        own = self.folder / "own.yaml"
+        own.write_text("clusters: {leonardo: {account: EUHPC_D00_000}}\n")
+        script = self.cluster("script", "--nodes", "2", "--", "true", ISOBAR_CLUSTER_CONFIG="own.yaml",
+                              cwd=self.folder).stdout
+        self.assertIn(f"\nexport ISOBAR_CLUSTER_CONFIG={own}\n", script)
+
+    def test_a_container_runs_its_own_program_and_sees_what_the_run_reads(self):
+        script = self.cluster("script", *self.experiment(), *self.job(), "--container", "x.sif").stdout
+        self.assertIn(f"x.sif \\\n  isobar train {os.path.abspath(EXPERIMENT)} ", script)
+        self.assertIn(os.path.dirname(os.path.abspath(EXPERIMENT)), script)
+
     def test_a_chain_is_for_programs_that_go_on_from_their_checkpoints(self):
         self.assertIn("does not go on from a checkpoint",
                       self.refused("submit", *self.experiment(), *self.job("--chain", "2")))
+        self.write_program()
         self.cluster("submit", *self.job("--chain", "2"), "--", "./prog", "-x", cwd=self.folder)
         lines = (self.folder / "runs" / "prog.jobs" / "jobs.jsonl").read_text().splitlines()
         self.assertEqual([json.loads(line)["id"] for line in lines], ["101", "102"])
@@ -166,6 +217,7 @@ class ClusterTest(Case):
 
     def test_a_chain_is_taken_back_where_a_link_is_refused(self):
         (self.folder / "refuse").write_text("103")
+        self.write_program()
         line = self.refused("submit", *self.job("--chain", "3"), "--", "./prog", cwd=self.folder)
         self.assertIn("Invalid qos specification; cancelled what was queued by then: jobs 101, 102", line)
         self.assertEqual((self.folder / "cancelled").read_text(), "101 102\n")

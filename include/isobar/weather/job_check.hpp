@@ -15,6 +15,7 @@ struct JobResources {
   int nodes = 1;
   int ranks_per_node = 1;
   int node_gpus = 0;
+  bool program_has_gpus = true;  ///< it was built with CUDA or ROCm
   std::int64_t gpu_memory_bytes = 0;
   std::int64_t node_memory_bytes = 0;
   std::int64_t minutes = 0;  ///< the time limit
