@@ -156,6 +156,16 @@ class RunTest(Case):
         self.assertEqual(self.total("done"), 8)
         self.assertLessEqual(self.total("interrupted"), 1)
 
+    def test_leaves_no_rank_behind_where_it_was_killed(self):
+        self.write(script="exec python3 -c 'import time; time.sleep(60)' \"$@\"")
+        killed = self.start()
+        self.wait_until(self.commands_left, "no run began")
+        time.sleep(0.5)  # the script becomes the sleeper
+        killed.kill()
+        killed.communicate()
+        time.sleep(5)
+        self.assertEqual(self.commands_left(), [])
+
     def test_ends_the_ranks_where_it_is_interrupted(self):
         self.write(script="trap 'exit 0' TERM; sleep 600 & wait")
         for what in (signal.SIGINT, signal.SIGTERM):
