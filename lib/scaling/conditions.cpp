@@ -36,12 +36,16 @@ json processor_model() {
   return nullptr;
 }
 
+const char* name_of_kind(CampaignKind kind) {
+  if (kind == CampaignKind::train) return "train";
+  return kind == CampaignKind::step ? "step" : "collective";
+}
+
 json settings_of(const Campaign& campaign) {
-  json settings = campaign.options;
-  json found{{"kind", static_cast<int>(campaign.kind)},
+  json found{{"kind", name_of_kind(campaign.kind)},
              {"ranks_per_node", campaign.ranks_per_node},
              {"launch", campaign.command},
-             {"options", settings},
+             {"options", campaign.options},
              {"shared", campaign.shared}};
   if (!campaign.experiment.empty()) {
     found["experiment"] = campaign.experiment;

@@ -59,7 +59,7 @@ struct CampaignPoint {
   std::string slug;       ///< a name for folders: its values, such as "nodes=2,bucket-cap=1MiB"
   CampaignValues values;  ///< one of each axis
   int nodes = 1;
-  std::string cluster;  ///< empty where there is no such axis
+  std::string cluster = {};  ///< empty where there is no such axis
 };
 
 /// Every combination of values but for those to skip, the last axis fastest. A point's slug is

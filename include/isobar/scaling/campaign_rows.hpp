@@ -15,14 +15,14 @@ namespace isobar {
 /// A point of which at least one run is done.
 struct CampaignRow {
   CampaignPoint point;
-  std::vector<int> repeats;     ///< those that are done
-  std::vector<double> samples;  ///< of each the campaign's value
-  Estimate estimate;            ///< of the samples
-  int base_nodes = 0;           ///< what the efficiency is measured against
-  std::optional<Ratio> efficiency;
+  std::vector<int> repeats = {};     ///< those that are done
+  std::vector<double> samples = {};  ///< of each the campaign's value
+  Estimate estimate = {};            ///< of the samples
+  int base_nodes = 0;                ///< what the efficiency is measured against
+  std::optional<Ratio> efficiency = {};
   /// What was not the same in all runs, such as "commit: a1b2 and c3d4": of this point's, some
   /// differ from the campaign's first on that cluster.
-  std::vector<std::string> mixed;
+  std::vector<std::string> mixed = {};
 };
 
 /// In the order of the points. Efficiencies are against the point with the fewest nodes and

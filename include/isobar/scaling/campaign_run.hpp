@@ -44,9 +44,9 @@ std::vector<CampaignRun> pending_runs(const Campaign& campaign);
 enum class RunEnd { done, failed, submitted };
 
 struct CampaignRunOptions {
-  std::string program;                  ///< the file of `isobar`
-  std::vector<std::string> data_files;  ///< that runs read, for their record
-  bool mix = false;                     ///< go on, though runs were made under other conditions
+  std::string program;                       ///< the file of `isobar`
+  std::vector<std::string> data_files = {};  ///< that runs read, for their record
+  bool mix = false;  ///< go on, though runs were made under other conditions
   /// Called after each, with a line of why it failed.
   std::function<void(const CampaignRun& run, RunEnd end, const std::string& why)> on_end = {};
 };

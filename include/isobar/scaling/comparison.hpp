@@ -13,15 +13,15 @@ namespace isobar {
 
 /// A point that was measured.
 struct MeasuredPoint {
-  CampaignValues values;        ///< what tells it from others, by name
-  std::vector<double> samples;  ///< of repeated runs; empty where only `measured` is known
-  Ratio measured;               ///< one run's median and its interval
+  CampaignValues values = {};        ///< what tells it from others, by name
+  std::vector<double> samples = {};  ///< of repeated runs; empty where only `measured` is known
+  Ratio measured = {};               ///< one run's median and its interval
 };
 
 struct Measurements {
-  std::string value;  ///< what was measured, such as "step_s"
-  std::string commit;
-  std::vector<MeasuredPoint> points;
+  std::string value = {};  ///< what was measured, such as "step_s"
+  std::string commit = {};
+  std::vector<MeasuredPoint> points = {};
 };
 
 /// Of a campaign's folder or file, of what `isobar campaign collect --json` has written, or of a
