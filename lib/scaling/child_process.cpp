@@ -42,6 +42,13 @@ class Descriptor {
   int value_;
 };
 
+/// Under nohup SIGHUP is, and in the background of a script SIGINT. Held, it would come
+/// nevertheless.
+bool is_ignored(int number) {
+  struct sigaction now {};
+  return ::sigaction(number, nullptr, &now) == 0 && now.sa_handler == SIG_IGN;
+}
+
 /// In the child; says why it could not become the program, and never returns.
 [[noreturn]] void become(char* const* words, int output, int nothing, int report, pid_t parent,
                          const sigset_t& signals) {
@@ -112,8 +119,12 @@ int end_child(pid_t group, HeldSignals& signals) {
 }  // namespace
 
 HeldSignals::HeldSignals() {
+  ::signal(SIGCHLD, SIG_DFL);  // where it is ignored, nobody learns how a child has ended
   ::sigemptyset(&held_);
-  for (const int each : {SIGINT, SIGTERM, SIGHUP, SIGCHLD}) ::sigaddset(&held_, each);
+  ::sigaddset(&held_, SIGCHLD);
+  for (const int each : {SIGINT, SIGTERM, SIGHUP}) {
+    if (!is_ignored(each)) ::sigaddset(&held_, each);
+  }
   ::pthread_sigmask(SIG_BLOCK, &held_, &before_);
 }
 

@@ -81,9 +81,9 @@ class Case(unittest.TestCase):
         return {path: json.loads(path.read_text()) for path in self.place.glob("runs/*/*/run.json")
                 if path.parent.name.isdigit()}
 
-    def start(self):
-        return subprocess.Popen([PROGRAM, "campaign", "run", str(self.file)], env=ENVIRONMENT,
-                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    def start(self, *before):
+        return subprocess.Popen([*before, PROGRAM, "campaign", "run", str(self.file)], env=ENVIRONMENT,
+                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
     def wait_until(self, holds, what):
         end = time.monotonic() + LIMIT_S
@@ -181,6 +181,14 @@ class RunTest(Case):
         self.campaign("run", "--mix")
         self.assertEqual(self.total("done"), 8)
         self.assertEqual(self.total("interrupted"), 2)
+
+    def test_goes_on_under_nohup(self):
+        self.write(script="sleep 0.5\n" + QUICK)
+        going = self.start("nohup")
+        self.wait_for_runs(1)
+        going.send_signal(signal.SIGHUP)
+        said, _ = going.communicate(timeout=LIMIT_S)
+        self.assertIn("8 runs done now, 0 failed, 0 left", said)
 
     def test_lets_one_process_run_a_campaign(self):
         self.write(script="sleep 0.5\n" + QUICK)
