@@ -93,7 +93,7 @@ void check_unmixed(const Campaign& campaign, const std::vector<CampaignPoint>& p
 
 std::string why_failed(const ChildEnd& end, double limit_s, const fs::path& output) {
   if (end.timed_out) return "it took longer than " + format_duration(limit_s);
-  const auto said = last_line(output);
+  const auto said = telling_line(output);
   return fmt::format("{}{}{}",
                      end.code == 0 ? "it left no result" : fmt::format("exit code {}", end.code),
                      said.empty() ? "" : ": ", said);

@@ -65,7 +65,7 @@ std::string dotted(std::string pointer) {
 }
 
 std::string shown(const json& flat, const std::string& key) {
-  if (!flat.contains(key)) return "none";
+  if (!flat.contains(key)) return "unset";
   const auto& value = flat.at(key);
   auto text = value.is_string() ? value.get<std::string>() : value.dump();
   const bool is_hash = text.size() == 32 && text.find_first_not_of("0123456789abcdef") == text.npos;

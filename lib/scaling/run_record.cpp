@@ -102,13 +102,15 @@ int count_aside(const fs::path& folder, const std::string& what) {
   return n;
 }
 
-std::string last_line(const fs::path& output) {
+std::string telling_line(const fs::path& output) {
   std::ifstream file(output);
-  std::string last;
+  std::string first;
   for (std::string line; std::getline(file, line);) {
-    if (line.find_first_not_of(" \t\r-") != std::string::npos) last = line;
+    if (line.find("error:") != std::string::npos) return line;
+    const bool says_something = line.find_first_not_of(" \t\r-") != std::string::npos;
+    if (first.empty() && says_something) first = line;
   }
-  return last;
+  return first;
 }
 
 std::string utc_time() {

@@ -34,8 +34,9 @@ void set_aside(const std::filesystem::path& folder, const std::string& what);
 /// How many of a run's attempts were set aside as that.
 int count_aside(const std::filesystem::path& folder, const std::string& what);
 
-/// The last line that a run has printed.
-std::string last_line(const std::filesystem::path& output);
+/// The line of a run's output that says why it failed: the first that speaks of an error, else the
+/// first. What launchers add stands behind it.
+std::string telling_line(const std::filesystem::path& output);
 
 /// The time, UTC, ISO 8601.
 std::string utc_time();

@@ -94,6 +94,15 @@ TEST(PendingRuns, AreThoseThatAreNotDone) {
   }
 }
 
+TEST(TellingLine, IsTheFirstOfAnErrorOrTheFirst) {
+  const TemporaryFolder folder;
+  write_file(folder / "log", "-----\n\nmpirun refuses.\nsorry\n");
+  EXPECT_EQ(telling_line(folder / "log"), "mpirun refuses.");
+  write_file(folder / "log", "a table\nisobar: error: no such grid\nmpirun noticed it\n");
+  EXPECT_EQ(telling_line(folder / "log"), "isobar: error: no such grid");
+  EXPECT_EQ(telling_line(folder / "none"), "");
+}
+
 TEST(ReadRow, TakesTheMedianOfTrainingLinesWithoutTheFirst) {
   const TemporaryFolder folder;
   fs::create_directories(folder / "train");
@@ -158,7 +167,7 @@ TEST(Conditions, AreComparedOneByOne) {
   b["data"] = {{"x", "2"}, {"y", "3"}};
   EXPECT_EQ(condition_differences(a, b),
             (std::vector<std::string>{"commit: a and b", "data.x: 1 and 2",
-                                      "environment.OMP_NUM_THREADS: 1 and none"}));
+                                      "environment.OMP_NUM_THREADS: 1 and unset"}));
 }
 
 TEST(Conditions, HaveTheVariablesThatMatter) {
