@@ -33,6 +33,7 @@ namespace fs = std::filesystem;
 using nlohmann::json;
 
 constexpr const char* kCampaignFile = "campaign.yaml";
+constexpr double kLeaveS = 20;  // twice what a launcher has to end its ranks
 
 bool has_clusters(const Campaign& campaign) {
   return std::any_of(campaign.axes.begin(), campaign.axes.end(),
@@ -151,7 +152,13 @@ class Runner {
  private:
   fs::path make_folder(const CampaignRun& run) const {
     const auto folder = fs::absolute(run_folder(campaign_, run)).lexically_normal();
-    if (fs::exists(folder)) set_aside(folder, "interrupted");
+    if (fs::exists(folder)) {
+      ISOBAR_CHECK(has_left(folder / kOutputFile, kLeaveS), "campaign ", campaign_.name,
+                   ": processes of an interrupted run go on, and would disturb this one; end those "
+                   "that have ",
+                   folder.string(), " open");
+      set_aside(folder, "interrupted");
+    }
     fs::create_directories(folder);
     return folder;
   }

@@ -10,6 +10,7 @@
 #include <isobar/core/error.hpp>
 #include <isobar/core/stopwatch.hpp>
 
+#include <sys/file.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <fcntl.h>
@@ -76,6 +77,8 @@ pid_t start(const ChildRun& child, const HeldSignals& signals) {
   if (output.get() < 0 || nothing.get() < 0 || ::pipe2(ends.data(), O_CLOEXEC) != 0) {
     throw Error(detail::join(child.output.string(), ": ", std::strerror(errno)));
   }
+  // The lock belongs to the open file: it lasts until the last process has closed its output.
+  ::flock(output.get(), LOCK_EX | LOCK_NB);
   Descriptor reading(ends[0]), writing(ends[1]);
   const pid_t parent = ::getpid();
   const pid_t group = ::fork();
@@ -136,6 +139,17 @@ int HeldSignals::wait(double seconds) {
   const timespec limit{static_cast<time_t>(whole), static_cast<long>(1e9 * rest)};
   const int got = ::sigtimedwait(&held_, nullptr, &limit);
   return got > 0 && got != SIGCHLD ? got : 0;
+}
+
+bool has_left(const std::filesystem::path& output, double seconds) {
+  const Descriptor file(::open(output.c_str(), O_RDONLY | O_CLOEXEC));
+  if (file.get() < 0) return true;
+  const Stopwatch since;
+  while (::flock(file.get(), LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
+    if (since.elapsed_s() > seconds) return false;
+    ::usleep(100'000);
+  }
+  return true;
 }
 
 ChildEnd run_child(const ChildRun& child, HeldSignals& signals) {

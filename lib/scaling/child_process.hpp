@@ -47,4 +47,8 @@ struct ChildEnd {
 /// be started.
 ChildEnd run_child(const ChildRun& child, HeldSignals& signals);
 
+/// Whether no child whose output went to that file goes on any more: one whose parent was killed
+/// may still be ending its ranks. Waits for that for so long.
+bool has_left(const std::filesystem::path& output, double seconds);
+
 }  // namespace isobar

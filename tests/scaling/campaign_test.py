@@ -166,6 +166,18 @@ class RunTest(Case):
         time.sleep(5)
         self.assertEqual(self.commands_left(), [])
 
+    def test_waits_for_ranks_that_are_still_ending(self):
+        self.write(script="trap 'sleep 6; exit' TERM\nsleep 60 > /dev/null 2>&1 & wait")
+        killed = self.start()
+        self.wait_until(self.commands_left, "no run began")
+        time.sleep(0.5)  # the script sets its trap
+        killed.kill()
+        killed.communicate()
+        self.write()
+        self.campaign("run")
+        self.assertEqual(self.commands_left(), [])
+        self.assertEqual((self.total("done"), self.total("interrupted")), (8, 1))
+
     def test_ends_the_ranks_where_it_is_interrupted(self):
         self.write(script="trap 'exit 0' TERM; sleep 600 & wait")
         for what in (signal.SIGINT, signal.SIGTERM):
