@@ -81,6 +81,7 @@ Example:
 /// The commands that have commands, and what each is about.
 const std::map<std::string, std::string> kGroups{
     {"bench", "Measure communication and training steps"},
+    {"campaign", "Measure a program over the values of its settings"},
     {"cluster", "Look at supercomputers, and submit jobs to them"},
     {"data", "Look at files to train on"},
     {"graph", "Build and look at the mesh of a model"}};

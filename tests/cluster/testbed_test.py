@@ -137,6 +137,27 @@ class MachineTest(unittest.TestCase):
         self.assertEqual([words[0] for words in ran], [rows[0]["id"]] * 2 + [rows[1]["id"]] * 2)
         self.assertEqual(len({words[2] for words in ran[:2]}), 2, "on two nodes")
 
+    def test_a_campaign_is_queued_and_collected(self):
+        (self.folder / "weak.yaml").write_text(
+            "campaign: {name: weak}\n"
+            "run: {kind: step, options: {layers: 2, width: 16, batch: 4, repeats: 5, stream-seconds: 0}}\n"
+            "axes: {nodes: [1, 2]}\nrules: {repeats: 2, time_limit_minutes: 10}\n"
+            f"launch: {{how: slurm, account: {SITE['account']}}}\n")
+        self.assertIn("4 submitted", self.isobar("campaign", "run", "weak.yaml"))
+        until = time.monotonic() + LIMIT_S
+        left = 4
+        while left > 0 and time.monotonic() < until:
+            rows = json.loads(self.isobar("campaign", "status", "weak.yaml", "--json", "-"))["rows"]
+            left = sum(row["queued"] for row in rows)
+            time.sleep(1)
+        self.assertEqual([row["done"] for row in rows], [2, 2], rows)
+        rows = json.loads(self.isobar("campaign", "collect", "weak.yaml", "--json", "-"))["rows"]
+        self.assertEqual([row["count"] for row in rows], [2, 2])
+        self.assertEqual(rows[0]["efficiency"], 1)
+        records = self.folder.glob("campaigns/weak/runs/nodes=2/*/run.json")
+        nodes = {json.loads(path.read_text())["end"]["nodes"] for path in records}
+        self.assertTrue(all(each.startswith("n[") for each in nodes), nodes)
+
     def test_a_job_that_fails_is_told_with_its_code(self):
         self.submit("--", "sh", "-c", "echo before >&2; exit 3", nodes=1, options=["--name", "broken"])
         said = self.isobar("cluster", "logs", "runs/broken", "--follow", code=1)

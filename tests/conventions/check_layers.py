@@ -10,7 +10,7 @@ MAY_INCLUDE = {
     "comm": {"core", "launch"},
     "ddp": {"core", "launch", "comm"},
     "compress": {"core", "launch", "comm", "ddp"},
-    "scaling": {"core", "launch", "comm", "ddp"},
+    "scaling": {"core", "launch", "comm", "ddp", "cluster"},
     "graph": {"core", "launch", "hdf5", "comm"},
     "model": {"core", "graph"},  # halo exchange is graph's: model never communicates itself
     "data": {"core", "hdf5"},  # samplers take (rank, size) and row indices

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-IGNORED = {".git", ".deps", "build", "runs"}
+IGNORED = {".git", ".deps", "build", "runs", "campaigns"}
 CODE = (".cpp", ".hpp", ".cu")
 INCLUDE = re.compile(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]')
 
