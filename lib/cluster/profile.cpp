@@ -111,6 +111,15 @@ std::string expanded(const std::string& folder, const std::string& key) {
   return text.append(rest, folder.cend());
 }
 
+/// A queue with nothing below is one, too: once it was asked for, the text has it.
+std::string section_text(const Config& machine) {
+  if (machine.has("queues")) {
+    const auto queues = machine.child("queues");
+    for (const auto& name : queues.keys()) queues.child(name);
+  }
+  return machine.yaml();
+}
+
 UsageError unknown_machine(const std::string& name, const std::vector<std::string>& names) {
   return UsageError(
       detail::join("no machine '", name, "' is known; ", did_you_mean(lower_case(name), names)));
@@ -178,7 +187,7 @@ std::string profile_text(const std::string& name) {
   auto names = profile_names();
   if (const auto file = environment_variable(kUsersFile); !file.empty()) {
     const auto clusters = load_config(file).child("clusters");
-    if (clusters.has(lower_case(name))) return clusters.child(lower_case(name)).yaml();
+    if (clusters.has(lower_case(name))) return section_text(clusters.child(lower_case(name)));
     const auto own = clusters.keys();
     names.insert(names.end(), own.begin(), own.end());
   }

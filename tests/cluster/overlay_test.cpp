@@ -199,9 +199,11 @@ TEST(Overlay, RefusesARelativeFolderWithFileAndLine) {
 }
 
 TEST(Overlay, GivesTheTextOfAMachineOfItsOwn) {
-  const UsersFile file(kMyBox);
+  const UsersFile file("clusters: {mybox: {title: mine, gpu_platform: none, queues: {all: }}}\n");
   const auto text = profile_text("MyBox");
-  EXPECT_EQ(parse_profile(text, "mybox", "mybox.yaml").title, "under my desk");
+  const auto profile = parse_profile(text, "mybox", "mybox.yaml");
+  EXPECT_EQ(profile.title, "mine");
+  EXPECT_EQ(profile.slurm.queues.front().name, "all");
   EXPECT_EQ(text.find("clusters"), std::string::npos) << text;
   EXPECT_EQ(test::message_of<UsageError>([] { profile_text("mybx"); }),
             "no machine 'mybx' is known; did you mean 'mybox'?");
