@@ -100,6 +100,10 @@ void write_and_read(FolderReport& report, const std::string& path, std::uint64_t
 
 FolderReport try_folder(const std::string& folder, std::int64_t bytes, const std::string& who) {
   FolderReport report{.folder = folder, .file_bytes = bytes};
+  if (folder.empty()) {  // with a file's name behind it, it would be the root
+    report.problem = "the folder's name is empty";
+    return report;
+  }
   struct statvfs system {};
   if (statvfs(folder.c_str(), &system) == 0) {
     report.free_bytes =

@@ -177,10 +177,18 @@ void judge_gpu_count(const std::vector<NodeRanks>& nodes, const Expectation& wan
   }
 }
 
-/// Ranks that can use no GPU while others can.
-void judge_usable_gpus(const std::vector<RankPlace>& ranks, Verdicts& verdicts) {
+/// Ranks that can use no GPU although others can, or although they have to compute on one.
+void judge_usable_gpus(const std::vector<RankPlace>& ranks, const Expectation& wanted,
+                       Verdicts& verdicts) {
   const bool any = std::any_of(ranks.begin(), ranks.end(),
                                [](const RankPlace& rank) { return rank.usable_gpus > 0; });
+  if (!any && wanted.rank_gpus > 0) {
+    NodeRanks all;
+    for (const auto& rank : ranks) all.push_back(&rank);
+    verdicts.add(against(wanted, "rank_gpus"), {}, ranks_text(all) + " can use no GPU",
+                 count_of(static_cast<std::size_t>(wanted.rank_gpus), "GPU") + " for each",
+                 "a LibTorch for these GPUs and a driver; --device cpu wants none");
+  }
   for (const auto& rank : ranks) {
     if (!any || rank.usable_gpus > 0) continue;
     verdicts.add(Grade::fail, {rank.node}, fmt::format("rank {} can use no GPU", rank.rank),
@@ -193,7 +201,7 @@ void judge_gpus(const std::vector<RankPlace>& ranks, const Expectation& wanted,
   Verdicts verdicts("GPUs");
   const auto nodes = ranks_by_node(ranks);
   judge_gpu_count(nodes, wanted, verdicts);
-  judge_usable_gpus(ranks, verdicts);
+  judge_usable_gpus(ranks, wanted, verdicts);
   for (const auto& node : nodes) {
     judge_gpu_cores(node, wanted, verdicts);
     judge_gpu_sharing(node, verdicts);

@@ -131,7 +131,8 @@ int run_cluster_env(const ProfileArguments& arguments) {
 
 void add_show_options(CLI::App& app, ProfileArguments& arguments) {
   app.add_option("name", arguments.name, "the machine; this one where none is named");
-  app.add_flag("--yaml", arguments.as_yaml, "its file as it is part of the program");
+  app.add_flag("--yaml", arguments.as_yaml,
+               "its file as it is part of the program, or its section of your own");
   add_json_option(app, arguments);
 }
 

@@ -7,6 +7,7 @@
 #include "cli/experiment_file.hpp"
 
 #include <isobar/cluster/job_output.hpp>
+#include <isobar/cluster/job_watch.hpp>
 #include <isobar/cluster/submit.hpp>
 #include <isobar/core/error.hpp>
 #include <isobar/core/option_check.hpp>
@@ -21,6 +22,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <map>
 #include <optional>
 #include <string>
 #include <thread>
@@ -46,8 +48,14 @@ void add_path_options(CLI::App& app, StatusArguments& arguments) {
   app.add_option("overrides", arguments.overrides, "keys to change, such as run.name=second");
 }
 
+/// Of "." and the like the folder that has a name.
+fs::path with_name(const fs::path& folder) {
+  const auto last = folder.lexically_normal().filename();
+  return last == "." || last == ".." ? fs::absolute(folder).lexically_normal() : folder;
+}
+
 fs::path find_jobs(const StatusArguments& arguments) {
-  if (!fs::is_regular_file(arguments.path)) return jobs_folder(arguments.path);
+  if (!fs::is_regular_file(arguments.path)) return jobs_folder(with_name(arguments.path));
   const auto experiment = read_experiment_file(arguments.path, arguments.overrides);
   return jobs_folder(fs::path(experiment.run_folder) / experiment.run_name);
 }
@@ -95,28 +103,79 @@ nlohmann::json status_row(const SubmittedJob& job, const JobState& state) {
           {"output", job.output}};
 }
 
-/// Shows the jobs of a run and how far it has come.
+/// Whether it is `isobar train`, which writes into the run's folder; a program of one's own need
+/// not. Jobs of which nobody wrote it down count as such.
+bool is_training(const SubmittedJob& job) {
+  const auto& words = job.command;
+  return words.size() < 2 ? words.empty()
+                          : fs::path(words[0]).filename() == "isobar" && words[1] == "train";
+}
+
+/// What is known of a job where Slurm cannot be asked, too.
+struct AskedState {
+  JobState state;
+  bool answered = false;
+};
+
+AskedState ask_state(const std::string& id) {
+  try {
+    return {.state = job_state(id), .answered = true};
+  } catch (const Error& error) {
+    return {.state = {.id = id, .state = "UNKNOWN", .reason = error.what()}};
+  }
+}
+
+/// The newest is asked after first. Where Slurm does not answer, which may take it a minute, it is
+/// not asked for those before.
+std::vector<AskedState> ask_states(const std::vector<SubmittedJob>& jobs) {
+  std::vector<AskedState> states(jobs.size());
+  for (auto i = jobs.size(); i-- > 0;) {
+    const bool asks = i + 1 == jobs.size() || states[i + 1].answered;
+    states[i] = asks ? ask_state(jobs[i].id) : states[i + 1];
+    states[i].state.id = jobs[i].id;
+  }
+  return states;
+}
+
+/// A line for each job; reasons that are longer than Slurm's words stand below, each once.
+void print_jobs(const std::vector<SubmittedJob>& jobs, const std::vector<AskedState>& states) {
+  constexpr const char* kLine = "{:>5} {:<9} {:<10} {:<20} {:<12} {:>11} {:>8}\n";
+  constexpr std::size_t kReasonColumns = 20;
+  std::map<std::string, std::vector<std::string>> jobs_by_reason;
+  fmt::print(kLine, "link", "job", "state", "reason", "nodes", "elapsed", "restarts");
+  for (std::size_t i = 0; i < jobs.size(); ++i) {
+    const auto& job = jobs[i];
+    const auto& state = states[i].state;
+    const bool fits = state.reason.size() <= kReasonColumns;
+    fmt::print(kLine, fmt::format("{}/{}", job.link, job.links), job.id, state.state,
+               fits ? state.reason : "see below", state.nodes, state.elapsed, state.restarts);
+    if (!fits) jobs_by_reason[state_text(state)].push_back(job.id);
+  }
+  for (const auto& [reason, ids] : jobs_by_reason) {
+    fmt::print("{}: {}\n", join_words(ids), reason);
+  }
+}
+
+/// Shows the jobs of a run and how far it has come. Returns 1 where Slurm could not be asked.
 int run_cluster_status(const StatusArguments& arguments) {
   if (launch_rank_or_zero() != 0) return 0;
   const auto folder = find_jobs(arguments);
   const auto jobs = known_jobs(folder);
   const bool prints = arguments.json != "-";
+  const auto states = ask_states(jobs);
   auto rows = nlohmann::json::array();
-  constexpr const char* kLine = "{:>5} {:<9} {:<10} {:<20} {:<12} {:>11} {:>8}\n";
-  if (prints) fmt::print(kLine, "link", "job", "state", "reason", "nodes", "elapsed", "restarts");
-  for (const auto& job : jobs) {
-    const auto state = job_state(job.id);
-    rows.push_back(status_row(job, state));
-    if (!prints) continue;
-    fmt::print(kLine, fmt::format("{}/{}", job.link, job.links), job.id, state.state, state.reason,
-               state.nodes, state.elapsed, state.restarts);
+  for (std::size_t i = 0; i < jobs.size(); ++i) {
+    rows.push_back(status_row(jobs[i], states[i].state));
   }
   const auto run = folder.parent_path() / folder.stem();
   const auto progress = read_progress(run);
-  if (prints) print_progress(run, progress, jobs.back());
+  if (prints) print_jobs(jobs, states);
+  if (prints && (progress || is_training(jobs.back()))) print_progress(run, progress, jobs.back());
   write_report(arguments.json, "isobar.cluster.status.1", arguments.command, rows,
                {{"run", progress_json(progress)}});
-  return 0;
+  const bool all_answered = std::all_of(states.begin(), states.end(),
+                                        [](const AskedState& asked) { return asked.answered; });
+  return all_answered ? 0 : 1;
 }
 
 void add_status_options(CLI::App& app, StatusArguments& arguments) {
@@ -152,12 +211,16 @@ bool print_more(JobOutput& output) {
 int follow_job(const SubmittedJob& job, JobOutput& output) {
   constexpr auto kLook = std::chrono::seconds(1);
   constexpr int kLooksAQuestion = 10;  // Slurm is asked less often than the file
+  JobWatch watch([&] { return job_state(job.id); });
   for (int look = 0;; ++look) {
-    const auto state = look % kLooksAQuestion == 0 ? job_state(job.id) : JobState{};
     print_more(output);
-    if (!state.id.empty() && has_ended(state)) {
-      fmt::print(stderr, "job {}: {}\n", job.id, state.state);
-      return state.state == "COMPLETED" ? 0 : 1;
+    if (look % kLooksAQuestion == 0) {
+      const auto line = watch.look();
+      const auto& state = watch.state();
+      const bool ended = !state.id.empty() && has_ended(state);
+      if (ended) print_more(output);  // what it wrote before it was asked after
+      if (!line.empty()) fmt::print(stderr, "job {}: {}\n", job.id, line);
+      if (ended) return state.state == "COMPLETED" ? 0 : 1;
     }
     std::this_thread::sleep_for(kLook);
   }
@@ -170,9 +233,8 @@ int run_cluster_logs(const StatusArguments& arguments) {
   JobOutput output(job.output, arguments.lines);
   if (arguments.follow) return follow_job(job, output);
   if (print_more(output)) return 0;
-  const auto state = job_state(job.id);
-  fmt::print(stderr, "job {} has said nothing yet: {}{}\n", job.id, state.state,
-             state.reason.empty() ? "" : ", " + state.reason);
+  fmt::print(stderr, "job {} has said nothing yet: {}\n  submitted {}, it will say it in {}\n",
+             job.id, state_text(ask_state(job.id).state), job.submitted_at, job.output);
   return 1;
 }
 

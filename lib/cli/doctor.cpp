@@ -110,10 +110,25 @@ Finding find_cores() {
   return finding;
 }
 
-void add_doctor_options(CLI::App& app, DoctorArguments& arguments) {
-  app.add_option("--json", arguments.json,
-                 "write the result as JSON to this file; - is standard output")
-      ->check(check_report_file);
+/// What is wrong with a folder's name; nothing where it is one. A variable that is not set leaves
+/// an empty word, or takes the next option for the folder.
+std::string check_folder(const std::string& folder) {
+  if (folder.empty()) return "the folder's name is empty; is a variable not set?";
+  if (folder[0] != '-') return {};
+  return "wants a folder, got '" + folder + "'; is a variable not set?";
+}
+
+void check_together(const DoctorArguments& arguments) {
+  if (arguments.whole_cluster) return;
+  const bool has_use = arguments.device.empty() || arguments.binding;
+  const char* lone = !arguments.folders.empty()   ? "--folder"
+                     : !arguments.backend.empty() ? "--backend"
+                     : !has_use                   ? "--device"
+                                                  : nullptr;
+  if (lone != nullptr) throw CLI::ValidationError(lone, "is for all nodes; add --cluster");
+}
+
+void add_cluster_options(CLI::App& app, DoctorArguments& arguments) {
   const auto take_cluster = [&arguments](const std::string& name) {
     arguments.whole_cluster = true;
     arguments.cluster = name;
@@ -126,13 +141,28 @@ void add_doctor_options(CLI::App& app, DoctorArguments& arguments) {
       ->type_name("[NAME]");
   app.add_flag("--binding", arguments.binding,
                "say on which cores, GPU and NIC each rank runs, and whether that is right");
-  app.add_option("--folder", arguments.folders, "with --cluster: where each node writes a file");
-  app.add_option(
-         "--device", arguments.device,
-         "with --cluster: whose tensors the nodes exchange; auto: the GPUs', if all have one")
-      ->check(CLI::IsMember({"auto", "cpu", "cuda"}));
+  app.add_option("--folder", arguments.folders,
+                 "with --cluster: where each node writes a file; may be repeated")
+      ->allow_extra_args(false)
+      ->check(check_folder)
+      ->default_str(".");
+  app.add_option("--device", arguments.device,
+                 "with --cluster: whose tensors the nodes exchange; auto: the GPUs', if all have "
+                 "one. With --binding, too: whether each rank has to have a GPU; auto: if the "
+                 "machine's profile has GPUs")
+      ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
+      ->default_str("auto");
   app.add_option("--backend", arguments.backend,
-                 "with --cluster: auto, nccl, mpi or gloo; auto chooses");
+                 "with --cluster: auto, nccl, mpi or gloo; auto chooses")
+      ->default_str("auto");
+  app.parse_complete_callback([&arguments] { check_together(arguments); });
+}
+
+void add_doctor_options(CLI::App& app, DoctorArguments& arguments) {
+  app.add_option("--json", arguments.json,
+                 "write the result as JSON to this file; - is standard output")
+      ->check(check_report_file);
+  add_cluster_options(app, arguments);
 }
 
 /// Prints what was found on this machine, with a verdict. Returns 0 if isobar can train here.

@@ -12,14 +12,14 @@ struct DoctorArguments {
   bool whole_cluster = false;
   std::string cluster;  ///< the profile's name; empty: this machine's
   bool binding = false;
-  std::vector<std::string> folders{"."};
-  std::string device = "auto";
-  std::string backend = "auto";
+  std::vector<std::string> folders;  ///< empty: the current one
+  std::string device;                ///< empty: auto
+  std::string backend;               ///< empty: auto
   std::vector<std::string> command;
 };
 
-/// Looks at all nodes of the allocation, or with `binding` alone at where its ranks run, and prints
-/// a verdict a line on rank 0. Returns 0 if nothing failed.
+/// Looks at all nodes of the allocation (`whole_cluster`), at where its ranks run (`binding`), or
+/// at both, and prints a verdict a line on rank 0. Returns 0 if nothing failed.
 int run_cluster_doctor(const DoctorArguments& arguments);
 
 /// What `isobar --version` prints.

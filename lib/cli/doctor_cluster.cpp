@@ -35,6 +35,8 @@ std::optional<ClusterProfile> find_profile(const std::string& name) {
   return profile_named(profiles, here.front());
 }
 
+std::string or_auto(const std::string& word) { return word.empty() ? "auto" : word; }
+
 bench::Expectation expectation_of(const ClusterProfile& profile) {
   const auto& network = profile.network;
   bench::Expectation wanted{.node_gbit_s = network.gbit_s_per_node,
@@ -47,12 +49,22 @@ bench::Expectation expectation_of(const ClusterProfile& profile) {
   if (ranks_gbit_s > 0) wanted.node_gbit_s = std::min(wanted.node_gbit_s, ranks_gbit_s);
   const std::pair<const char*, const char*> keys[] = {{"network.gbit_s_per_node", "node_gbit_s"},
                                                       {"network.gbit_s_per_gpu", "node_gbit_s"},
+                                                      {"node.gpus", "rank_gpus"},
                                                       {"binding.cpus_per_rank", "cpus_per_rank"},
                                                       {"binding.gpu_cores", "gpu_cores"},
                                                       {"network.hcas", "nics"}};
   for (const auto& [key, name] : keys) {
     if (unverified_reason(profile, key)) wanted.uncertain.insert(name);
   }
+  return wanted;
+}
+
+/// What the machine should be like; a rank that computes on its cores needs no GPU.
+bench::Expectation expectation(const std::optional<ClusterProfile>& profile,
+                               const std::string& device) {
+  auto wanted = profile ? expectation_of(*profile) : bench::Expectation();
+  const bool wants_gpu = device == "cuda" || (device == "auto" && wanted.node_gpus > 0);
+  wanted.rank_gpus = wants_gpu ? 1 : 0;
   return wanted;
 }
 
@@ -66,7 +78,8 @@ Verdict verdict_on_profile(const std::optional<ClusterProfile>& profile) {
 }
 
 bench::PreflightOptions preflight_options(const DoctorArguments& arguments) {
-  bench::PreflightOptions options{.folders = arguments.folders,
+  const std::vector<std::string> here{"."};
+  bench::PreflightOptions options{.folders = arguments.folders.empty() ? here : arguments.folders,
                                   .step_gpus = environment_variable("SLURM_STEP_GPUS"),
                                   .versions = {{"HDF5", hdf5_info().version}}};
   for (const char* name : {"CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"}) {
@@ -87,11 +100,12 @@ std::string device_of(const std::string& asked, const std::vector<bench::RankPla
 bench::Preflight look(std::unique_ptr<Communicator> comm, const DoctorArguments& arguments) {
   auto options = preflight_options(arguments);
   bench::Preflight found{.ranks = bench::gather_places(*comm, options)};
-  if (arguments.binding) return found;
-  const auto device = device_of(arguments.device, found.ranks);
-  if (device != "cpu" || arguments.backend != "auto") {
+  if (!arguments.whole_cluster) return found;
+  const auto device = device_of(or_auto(arguments.device), found.ranks);
+  const auto backend = or_auto(arguments.backend);
+  if (device != "cpu" || backend != "auto") {
     comm.reset();  // a process has one world at a time
-    comm = make_communicator({.backend = arguments.backend, .device = device});
+    comm = make_communicator({.backend = backend, .device = device});
     run_agreed(*comm, [&] { options.device = rank_device(device); });
   }
   return bench::run_preflight(*comm, options);
@@ -104,10 +118,10 @@ int run_cluster_doctor(const DoctorArguments& arguments) {
   auto comm = make_communicator();
   std::optional<ClusterProfile> profile;
   run_agreed(*comm, [&] { profile = find_profile(arguments.cluster); });
-  const auto wanted = profile ? expectation_of(*profile) : bench::Expectation();
+  const auto wanted = expectation(profile, or_auto(arguments.device));
   const auto found = look(std::move(comm), arguments);
-  auto verdicts =
-      arguments.binding ? bench::judge_binding(found.ranks, wanted) : bench::judge(found, wanted);
+  auto verdicts = arguments.whole_cluster ? bench::judge(found, wanted)
+                                          : bench::judge_binding(found.ranks, wanted);
   verdicts.insert(verdicts.begin(), verdict_on_profile(profile));
   const int code = bench::worst(verdicts) == Grade::fail ? 1 : 0;
   if (read_launch_environment().rank != 0) return code;  // one rank speaks

@@ -4,7 +4,6 @@
 #include <isobar/cluster/detect.hpp>
 #include <isobar/core/config.hpp>
 #include <isobar/core/error.hpp>
-#include <isobar/core/text.hpp>
 
 #include <utility>
 
@@ -23,15 +22,11 @@ bool names_root(const std::string& path) {
 
 std::string in_root(const std::string& path, const ClusterProfile& profile) {
   const auto end = path.find('}');
-  const auto name = path.substr(1, end - 1);
-  std::vector<std::string> known;
-  for (const auto& [each, folder] : profile.data_roots) known.push_back(each);
-  const auto found = profile.data_roots.find(name);
-  ISOBAR_CHECK(found != profile.data_roots.end(), "data.path: '", path, "': ", profile.name,
-               " has no data root '", name, "'; ",
-               known.empty() ? "" : did_you_mean(name, known) + "; ",
-               "data_roots in the file that ISOBAR_CLUSTER_CONFIG names adds one");
-  return found->second + path.substr(end + 1);
+  try {
+    return data_root(profile, path.substr(1, end - 1)) + path.substr(end + 1);
+  } catch (const UsageError& error) {
+    throw UsageError(detail::join("data.path: '", path, "': ", error.what()));
+  }
 }
 
 /// As a value of YAML, in which a quote is doubled.

@@ -13,6 +13,7 @@
 #include <algorithm>
 #include <cctype>
 #include <filesystem>
+#include <regex>
 
 #include "cluster/builtin_profiles.hpp"
 #include "cluster/profile_draft.hpp"
@@ -90,6 +91,35 @@ std::string lower_case(std::string text) {
   return text;
 }
 
+/// A folder as it is used: a ~ in front, $NAME and ${NAME} are this process's. `key` begins the
+/// message where one of them is not set.
+std::string expanded(const std::string& folder, const std::string& key) {
+  static const std::regex variable(R"(\$(\{([A-Za-z_]\w*)\}|([A-Za-z_]\w*)))");
+  const auto value_of = [&](const std::string& name) {
+    const auto value = environment_variable(name);
+    ISOBAR_CHECK(!value.empty(), key, " is '", folder, "', and ", name, " is not set here");
+    return value;
+  };
+  const bool in_home = folder.starts_with("~");
+  std::string text = in_home ? value_of("HOME") : "";
+  auto rest = folder.cbegin() + (in_home ? 1 : 0);
+  for (std::sregex_iterator found(rest, folder.cend(), variable), end; found != end; ++found) {
+    text.append(rest, (*found)[0].first);
+    text += value_of((*found)[2].matched ? (*found)[2] : (*found)[3]);
+    rest = (*found)[0].second;
+  }
+  return text.append(rest, folder.cend());
+}
+
+/// A queue with nothing below is one, too: once it was asked for, the text has it.
+std::string section_text(const Config& machine) {
+  if (machine.has("queues")) {
+    const auto queues = machine.child("queues");
+    for (const auto& name : queues.keys()) queues.child(name);
+  }
+  return machine.yaml();
+}
+
 UsageError unknown_machine(const std::string& name, const std::vector<std::string>& names) {
   return UsageError(
       detail::join("no machine '", name, "' is known; ", did_you_mean(lower_case(name), names)));
@@ -130,6 +160,21 @@ const ClusterProfile& profile_named(const std::vector<ClusterProfile>& profiles,
   throw unknown_machine(name, names);
 }
 
+std::string data_root(const ClusterProfile& profile, const std::string& name) {
+  const auto found = profile.data_roots.find(name);
+  std::vector<std::string> known;
+  for (const auto& [each, folder] : profile.data_roots) known.push_back(each);
+  ISOBAR_CHECK(found != profile.data_roots.end(), profile.name, " has no data root '", name, "'; ",
+               known.empty() ? "" : did_you_mean(name, known) + "; ",
+               "data_roots in the file that ", kUsersFile, " names adds one");
+  const auto& own = profile.overlaid;
+  const auto key = "data_roots." + name;
+  const bool is_own = std::find(own.begin(), own.end(), key) != own.end();
+  const auto origin =
+      is_own ? environment_variable(kUsersFile) + ": clusters." + profile.name + "." : "";
+  return expanded(found->second, origin + key);
+}
+
 ClusterProfile parse_profile(const std::string& yaml, const std::string& name,
                              const std::string& file) {
   return read_draft(yaml, name, file).profile;
@@ -139,7 +184,14 @@ std::string profile_text(const std::string& name) {
   for (const auto& profile : builtin_profiles()) {
     if (profile.name == lower_case(name)) return profile.text;
   }
-  throw unknown_machine(name, profile_names());
+  auto names = profile_names();
+  if (const auto file = environment_variable(kUsersFile); !file.empty()) {
+    const auto clusters = load_config(file).child("clusters");
+    if (clusters.has(lower_case(name))) return section_text(clusters.child(lower_case(name)));
+    const auto own = clusters.keys();
+    names.insert(names.end(), own.begin(), own.end());
+  }
+  throw unknown_machine(name, names);
 }
 
 std::vector<std::string> profile_names() {

@@ -44,6 +44,20 @@ void take_choice(const Config& section, const std::string& key,
   if (section.has(key)) value = section.one_of(key, choices);
 }
 
+/// Folders by name. They are used from many places, so none can be relative to one.
+void take_folders(const Config& section, const std::string& key, Texts& entries) {
+  take(section, key, entries);
+  if (!section.has(key)) return;
+  const auto written = section.child(key);
+  for (const auto& name : written.keys()) {
+    const auto folder = written.get<std::string>(name);
+    const bool is_home = folder == "~" || folder.starts_with("~/");
+    ISOBAR_CHECK(folder.empty() || folder[0] == '/' || folder[0] == '$' || is_home,
+                 written.origin(name), ": '", key, ".", name, "' is '", folder,
+                 "', wanted an absolute folder: one that begins with /, ~/ or a $VARIABLE");
+  }
+}
+
 void take_minutes(const Config& section, const std::string& key, std::int64_t& value,
                   const std::string& origin) {
   const auto text = section.get<std::string>(key, "");
@@ -159,8 +173,8 @@ void read_profile(const Config& section, ClusterProfile& profile, const std::str
   take(section, "environment", profile.environment);
   take(section, "modules", profile.modules);
   read_container(section.child("container"), profile.container);
-  take(section, "roots", profile.roots);
-  take(section, "data_roots", profile.data_roots);
+  take_folders(section, "roots", profile.roots);
+  take_folders(section, "data_roots", profile.data_roots);
   take(section, "secrets", profile.secrets);
   take(section, "account", profile.account);
   read_internet(section, profile.compute_internet);

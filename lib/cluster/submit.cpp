@@ -38,7 +38,8 @@ nlohmann::json to_json(const SubmittedJob& job) {
           {"link", job.link},
           {"links", job.links},
           {"nodes", job.nodes},
-          {"minutes", job.minutes}};
+          {"minutes", job.minutes},
+          {"command", job.command}};
 }
 
 SubmittedJob from_json(const nlohmann::json& line) {
@@ -50,7 +51,8 @@ SubmittedJob from_json(const nlohmann::json& line) {
           .link = line.at("link"),
           .links = line.at("links"),
           .nodes = line.at("nodes"),
-          .minutes = line.at("minutes")};
+          .minutes = line.at("minutes"),
+          .command = line.value("command", std::vector<std::string>())};
 }
 
 /// With the job's number in place of %j, as Slurm names the file.
@@ -130,25 +132,40 @@ std::string field(const std::string& line, const std::string& key) {
   return value == "(null)" || value == "None" ? "" : value;
 }
 
+/// Throws Error for an answer that is none.
 JobState from_scontrol(const std::string& id, const std::string& line) {
+  static const std::regex word("[A-Z_]+"), number("[0-9]{1,6}");
   JobState job{.id = id,
                .state = field(line, "JobState"),
                .reason = field(line, "Reason"),
                .nodes = field(line, "NodeList"),
                .elapsed = field(line, "RunTime")};
+  if (!std::regex_match(job.state, word)) {
+    throw Error("scontrol names no state of the job, it said: " + one_line(line));
+  }
   if (has_ended(job)) job.exit_code = field(line, "ExitCode");
   const auto restarts = field(line, "Restarts");
-  if (!restarts.empty()) job.restarts = std::stoi(restarts);
+  if (std::regex_match(restarts, number)) job.restarts = std::stoi(restarts);
   return job;
 }
 
-/// Each life of a job that was requeued has a line; the last is the newest.
+Answer ask_sacct(const std::string& id) {
+  try {
+    return ask_slurm({"sacct", "--jobs", id, "--noheader", "--parsable2", "--allocations",
+                      "--duplicates", "--format", "State,Reason,NodeList,Elapsed,ExitCode"});
+  } catch (const UsageError&) {
+    return {.code = 1, .text = "sacct is not on the PATH"};
+  }
+}
+
+/// Each life of a job that was requeued has a line; the last is the newest. A machine may have no
+/// accounting, or one that is down: then the job is unknown, and the reason says so.
 JobState from_sacct(const std::string& id) {
-  JobState job{.id = id, .state = "UNKNOWN"};
-  const auto answer =
-      ask_slurm({"sacct", "--jobs", id, "--noheader", "--parsable2", "--allocations",
-                 "--duplicates", "--format", "State,Reason,NodeList,Elapsed,ExitCode"});
-  if (answer.code != 0) return job;  // a machine without accounting
+  const auto answer = ask_sacct(id);
+  JobState job{.id = id, .state = "UNKNOWN", .reason = "scontrol has forgotten it, "};
+  job.reason += answer.code == 0 && answer.text.empty() ? "sacct does not know it"
+                                                        : "sacct says: " + one_line(answer.text);
+  if (answer.code != 0) return job;
   std::istringstream stream(answer.text);
   int lives = 0;
   for (std::string line; std::getline(stream, line);) {
@@ -195,6 +212,7 @@ std::vector<SubmittedJob> submit_job(const ClusterProfile& profile, const JobReq
            .links = links,
            .nodes = plan.nodes,
            .minutes = plan.minutes,
+           .command = request.command,
            .note = std::move(note)});
       list.append(to_json(jobs.back()));
     }
@@ -233,9 +251,8 @@ std::vector<SubmittedJob> read_jobs(const std::filesystem::path& folder) {
 JobState job_state(const std::string& id) {
   const auto answer = ask_slurm({"scontrol", "--oneliner", "show", "job", id});
   if (answer.code == 0) return from_scontrol(id, answer.text);
-  ISOBAR_CHECK(answer.text.find("Invalid job id") != std::string::npos,
-               "scontrol cannot be asked for job ", id, ": ", one_line(answer.text));
-  return from_sacct(id);
+  if (answer.text.find("Invalid job id") != std::string::npos) return from_sacct(id);
+  throw Error("scontrol cannot be asked: " + one_line(answer.text));
 }
 
 bool has_ended(const JobState& job) {

@@ -149,9 +149,13 @@ bool Config::has(const std::string& key) const {
 std::vector<std::string> Config::keys() const {
   std::vector<std::string> names;
   for (const auto& entry : section_->children) {
-    if (is_given(*entry)) names.push_back(entry->key);
+    if (is_written(*entry)) names.push_back(entry->key);
   }
   return names;
+}
+
+std::string Config::origin(const std::string& key) const {
+  return origin_of(*document_, section_->entry(key));
 }
 
 void Config::finish() const { reject_unknown(*document_, *section_); }

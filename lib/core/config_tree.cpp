@@ -15,6 +15,8 @@
 #include <yaml-cpp/yaml.h>
 
 #include <algorithm>
+#include <regex>
+#include <sstream>
 #include <utility>
 
 namespace isobar::detail {
@@ -27,6 +29,14 @@ constexpr int kDeepest = 64;
 
 std::string joined(const std::string& path, const std::string& key) {
   return path.empty() ? key : path + "." + key;
+}
+
+/// Of a text's lines the one of this number, from 1.
+std::string line_of(const std::string& text, int number) {
+  std::istringstream stream(text);
+  std::string line;
+  while (number-- > 0 && std::getline(stream, line)) continue;
+  return line;
 }
 
 class TreeReader {
@@ -47,6 +57,20 @@ class TreeReader {
       default:
         node.kind = Kind::none;
     }
+  }
+
+  /// What is wrong with `text`, which is no YAML. A brace begins a section there: who wrote a text
+  /// with one in front, such as "{era5}/2m.nc", cannot tell from the words of YAML's reader.
+  [[noreturn]] void refuse_text(const std::string& text, int line, const std::string& what) const {
+    static const std::regex brace(R"((^|[:\[,{-]\s*)\{[^}]*(\}[^\s,\]}].*|$))");
+    constexpr std::size_t kMost = 500;  // std::regex goes as deep as a line is long
+    const auto wrong = line_of(text, std::max(line, 1)).substr(0, kMost);
+    const bool has_brace = std::regex_search(wrong, brace);
+    fail(line, !has_brace ? what
+               : is_file_ ? what + "; a text that begins with { needs quotes: \"{name}/file\""
+                          : what +
+                                "; a text that begins with { needs quotes, and the shell's "
+                                "around them: \"key='{name}/file'\"");
   }
 
   [[noreturn]] void fail(int line, const std::string& what) const {
@@ -93,9 +117,11 @@ YAML::Node load_yaml(const std::string& text, const TreeReader& reader) {
   try {
     documents = YAML::LoadAll(text);
   } catch (const YAML::Exception& error) {
-    reader.fail(error.mark.line + 1, "not valid YAML: " + error.msg);
+    reader.refuse_text(text, error.mark.line + 1, "not valid YAML: " + error.msg);
   }
-  if (documents.size() > 1) reader.fail(0, "holds several YAML documents, but must be one");
+  if (documents.size() > 1) {
+    reader.refuse_text(text, 0, "holds several YAML documents, but must be one");
+  }
   return documents.empty() ? YAML::Node() : documents.front();
 }
 
@@ -250,6 +276,8 @@ std::string describe(const ConfigNode& node) {
   }
   return fmt::format("{}'{}'", node.quoted ? "the string " : "", node.text);
 }
+
+bool is_written(const ConfigNode& node) { return node.line > 0 || !node.override_key.empty(); }
 
 bool is_given(const ConfigNode& node) { return node.kind != Kind::none && !node.is_default; }
 

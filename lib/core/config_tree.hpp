@@ -56,6 +56,9 @@ std::string origin_of(const ConfigDocument& document, const ConfigNode& node);
 /// What a node holds, for messages: 'many', "a list", ...
 std::string describe(const ConfigNode& node);
 
+/// Whether somebody wrote the key, with a value or without.
+bool is_written(const ConfigNode& node);
+
 /// Whether somebody wrote a value: in the file or on the command line.
 bool is_given(const ConfigNode& node);
 

@@ -7,8 +7,11 @@
 # What isobar does on a machine: the pre-flight, collectives, a training step, the tests that want GPUs and the quick
 # start, on two nodes in half an hour. Run from the repository's root, in a job:
 #
-#   sbatch --account A --partition P --gres=gpu:4 scripts/slurm/acceptance.sh --cluster leonardo
+#   sbatch --account A --partition P --gres=gpu:4 --cpus-per-task=8 scripts/slurm/acceptance.sh --cluster leonardo
 #   salloc --nodes 2 --time 30 ... scripts/slurm/acceptance.sh --cluster leonardo --setup modules.sh
+#
+# --cpus-per-task is what each rank gets of the node's cores (binding.cpus_per_rank of isobar cluster show); without it
+# Slurm gives it one.
 #
 #   --cluster NAME   the machine's profile
 #   --build FOLDER   of the CMake build (build/cuda, else build/release)
@@ -57,6 +60,7 @@ mkdir -p "$out"
 read -ra srun_options <<<"${ISOBAR_SRUN:-}"
 export SRUN_CPUS_PER_TASK=${SRUN_CPUS_PER_TASK:-${SLURM_CPUS_PER_TASK:-}}
 [[ -n $SRUN_CPUS_PER_TASK ]] || unset SRUN_CPUS_PER_TASK
+export ISOBAR_CLUSTER=$cluster
 failed=0
 
 # step NAME LIMIT_S COMMAND...: one line of the page.
@@ -85,7 +89,7 @@ bench() {
 
 has_gpus() { srun --nodes=1 --ntasks=1 "${srun_options[@]}" "$isobar" doctor 2>/dev/null | grep -q "(CUDA)"; }
 
-on_nodes binding 60 doctor --binding --cluster "$cluster" --json "$out/binding.json"
+on_nodes binding 60 doctor --binding --json "$out/binding.json"
 on_nodes preflight 120 doctor --cluster "$cluster" --folder "$out" --json "$out/preflight.json"
 
 for backend in mpi gloo; do

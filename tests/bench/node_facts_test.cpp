@@ -145,6 +145,7 @@ TEST(TryFolder, LeavesNothingAndSaysWhatFails) {
   EXPECT_GT(report.free_bytes, 0);
   EXPECT_TRUE(fs::is_empty(folder.path()));
   EXPECT_EQ(try_folder("/dev/null", 1, "n1").problem, "open: Not a directory");
+  EXPECT_EQ(try_folder("", 1, "n1").problem, "the folder's name is empty");
 }
 
 }  // namespace

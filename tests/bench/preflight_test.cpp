@@ -352,6 +352,20 @@ TEST(JudgeBinding, NamesTheRankThatCanUseNoGpu) {
   EXPECT_NE(lines.find("FAIL  GPUs        n2: rank 1 can use no GPU"), std::string::npos) << lines;
 }
 
+TEST(JudgeBinding, FailsRanksThatHaveToComputeOnAGpuAndCanUseNone) {
+  const auto ranks = two_ranks(eight_cores(0), eight_cores(8), 16);
+  const auto lines = verdict_lines(judge_binding(ranks, {.node_gpus = 4, .rank_gpus = 1}));
+  EXPECT_NE(lines.find("FAIL  GPUs        ranks 0, 1 can use no GPU; wanted 1 GPU for each"),
+            std::string::npos)
+      << lines;
+  EXPECT_EQ(worst(judge_binding(ranks, {.node_gpus = 4})), Grade::warn) << "on their cores";
+  EXPECT_EQ(
+      worst(judge_binding(ranks, {.node_gpus = 4, .rank_gpus = 1, .uncertain = {"rank_gpus"}})),
+      Grade::warn);
+  const std::vector<RankPlace> healthy{healthy_rank("n1", 0, 0)};
+  EXPECT_EQ(worst(judge_binding(healthy, {.rank_gpus = 1})), Grade::ok);
+}
+
 TEST(PlacesTable, HasALineForEachRank) {
   auto place = healthy_rank("n1", 3, 3);
   place.gpu_bus = "0000:07:00.0";

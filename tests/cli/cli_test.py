@@ -194,10 +194,36 @@ class ProgramsTest(Case):
         self.assertRegex(result.stdout, r"FAIL  folder .*missing: open: No such file or directory; wanted")
 
     def test_the_doctor_says_where_ranks_run(self):
-        result = run([*mpirun(2), PROGRAM, "doctor", "--binding", "--cluster", "local", "--json", "-"])
+        result = run([*mpirun(2), PROGRAM, "doctor", "--binding", "--json", "-"], ISOBAR_CLUSTER="local")
         report = json.loads(result.stdout)
         self.assertEqual([place["rank"] for place in report["found"]["ranks"]], [0, 1])
-        self.assertEqual(report["rows"][1]["what"], "cores")
+        self.assertEqual([row["what"] for row in report["rows"]][:3], ["profile", "cores", "GPUs"])
+        self.assertEqual(report["found"]["nodes"], [], "nothing is measured")
+
+    def test_the_doctor_looks_at_nodes_and_at_where_ranks_run(self):
+        result = run([PROGRAM, "doctor", "--binding", "--cluster", "local", "--folder", self.folder / "missing"])
+        self.assertEqual(result.returncode, 1, result.stdout)
+        self.assertRegex(result.stdout, r"(?m)^ +0 .* 0 ")
+        self.assertIn("missing: open: No such file or directory", result.stdout)
+
+    def test_the_doctor_wants_gpus_where_the_machine_has_them(self):
+        for device, code in (([], 1), (["--device", "cpu"], 0)):
+            result = run([PROGRAM, "doctor", "--binding", *device], ISOBAR_CLUSTER="leonardo", CUDA_VISIBLE_DEVICES="")
+            self.assertEqual("FAIL  GPUs        rank 0 can use no GPU" in result.stdout, code == 1, result.stdout)
+
+    def test_the_doctor_refuses_options_that_it_would_not_look_at(self):
+        for words, said in ((["--folder", "."], "--folder: is for all nodes; add --cluster"),
+                            (["--backend", "gloo"], "--backend: is for all nodes; add --cluster"),
+                            (["--device", "cpu"], "--device: is for all nodes; add --cluster"),
+                            (["--binding", "--folder", "."], "--folder: is for all nodes; add --cluster"),
+                            (["--cluster", "--folder", "--json", "f"], "wants a folder, got '--json'"),
+                            (["--cluster", "--folder", ""], "the folder's name is empty"),
+                            (["--cluster", "--folder", ".", "x"], "x")):
+            with self.subTest(words=words):
+                result = run([PROGRAM, "doctor", *words])
+                self.assertEqual((result.returncode, result.stdout), (2, ""), result.stderr)
+                self.assertIn(said, result.stderr)
+                self.assertEqual(len(result.stderr.splitlines()), 1)
 
     def test_the_doctor_gives_a_verdict(self):
         result = run([PROGRAM, "doctor"])

@@ -36,13 +36,17 @@ class ClusterTest(Case):
     def setUp(self):
         super().setUp()
         self.folder = self.folder.resolve()
+        (self.folder / "bin").mkdir()
         for name, text in {"sbatch": SBATCH, "scontrol": SCONTROL, "scancel": SCANCEL, "sacct": SACCT}.items():
-            command = self.folder / "bin" / name
-            command.parent.mkdir(exist_ok=True)
-            command.write_text(text.format(folder=self.folder))
-            command.chmod(0o755)
+            self.replace(name, text)
         self.variables = dict.fromkeys(MACHINE_VARIABLES, "") | {
             "PATH": f"{self.folder}/bin:{os.environ['PATH']}", "ISOBAR_CLUSTER": "leonardo"}
+
+    def replace(self, name, text):
+        """What a command of Slurm's does from now on."""
+        command = self.folder / "bin" / name
+        command.write_text((text if text.startswith("#!") else f"#!/bin/bash\n{text}\n").format(folder=self.folder))
+        command.chmod(0o755)
 
     def cluster(self, *words, code=0, cwd=None, **variables):
         result = run([PROGRAM, "cluster", *words], cwd=cwd, **self.variables | variables)
@@ -101,6 +105,10 @@ class ClusterTest(Case):
         self.assertTrue(rows["network.cell_nodes"]["unverified"])
         self.assertFalse(rows["node.gpus"]["overlaid"])
         self.assertIn("title: Leonardo", self.cluster("show", "--yaml").stdout)
+        own = self.folder / "own.yaml"
+        own.write_text("clusters: {mybox: {title: ours, gpu_platform: none, queues: {all: {partition: p}}}}\n")
+        shown = self.cluster("show", "mybox", "--yaml", ISOBAR_CLUSTER_CONFIG=str(own)).stdout
+        self.assertTrue(shown.startswith("title: ours\n"), shown)
 
     def test_gives_a_shell_the_environment(self):
         lines = self.cluster("env", "leonardo", "--shell").stdout
@@ -254,11 +262,65 @@ class ClusterTest(Case):
         jobs = self.folder / "runs" / "quickstart.jobs"
         self.say(_101="COMPLETED ExitCode=0:0", _102="PENDING Reason=Priority ExitCode=0:0")
         quiet = self.cluster("logs", jobs, code=1)
-        self.assertEqual(quiet.stderr, "job 102 has said nothing yet: PENDING, Priority\n")
+        self.assertRegex(quiet.stderr, "^job 102 has said nothing yet: PENDING, Priority\n  submitted 20.*Z, it will "
+                                       f"say it in {jobs}/102.out\n$")
+        self.replace("scontrol", "exit 127")
+        self.assertIn("said nothing yet: UNKNOWN, scontrol is not on the PATH", self.cluster("logs", jobs, code=1).stderr)
+        self.replace("scontrol", SCONTROL)
         (jobs / "101.out").write_text("one\ntwo\nthree\n")
         self.assertEqual(self.cluster("logs", jobs, "--lines", "2").stdout, "two\nthree\n")
         self.assertEqual(self.cluster("logs", jobs, "--follow").stdout, "one\ntwo\nthree\n")
         self.assertIn("--job 7 is none of this run's, which are 101, 102", self.refused("logs", jobs, "--job", "7"))
+
+    def test_logs_follow_a_job_over_a_moment_in_which_slurm_does_not_answer(self):
+        self.cluster("submit", *self.experiment(), *self.job())
+        jobs = self.folder / "runs" / "quickstart.jobs"
+        self.replace("scontrol", "if mkdir {folder}/asked; then echo Socket timed out; exit 1; fi\n"
+                                 "echo out >> {folder}/runs/quickstart.jobs/101.out; "
+                                 "echo JobId=101 JobState=COMPLETED Reason=None")
+        followed = self.cluster("logs", jobs, "--follow")
+        self.assertEqual(followed.stdout, "out\n")
+        self.assertEqual(followed.stderr, "job 101: scontrol cannot be asked: Socket timed out; it will be asked "
+                                          "again\njob 101: COMPLETED\n")
+
+    def test_status_shows_the_run_where_slurm_cannot_be_asked(self):
+        for _ in range(2):
+            self.cluster("submit", *self.experiment(), *self.job())
+        run_folder = self.folder / "runs" / "quickstart"
+        run_folder.mkdir()
+        (run_folder / "record.json").write_text('{"start_time": "2020-01-01T00:00:00Z"}')
+        for text, reason in (("exit 127", "scontrol is not on the PATH"), ("", "it said: nothing"),
+                             ("echo Unable to contact slurm controller; exit 1", "Unable to contact slurm")):
+            self.replace("scontrol", text)
+            said = self.cluster("status", run_folder, code=1).stdout
+            self.assertRegex(said, f"(?m)^  1/1 102 +UNKNOWN +see below.*\n101, 102: UNKNOWN, .*{reason}.*\n{run_folder}: no step yet\n")
+            self.assertEqual(said.count(reason), 1)
+            rows = json.loads(self.cluster("status", run_folder, "--json", "-", code=1).stdout)["rows"]
+            self.assertEqual([(row["id"], row["state"]) for row in rows], [("101", "UNKNOWN"), ("102", "UNKNOWN")])
+            self.assertIn(reason, rows[1]["reason"])
+
+    def test_status_says_why_a_job_is_unknown(self):
+        self.cluster("submit", *self.experiment(), *self.job())
+        self.say()
+        self.replace("sacct", "echo 'sacct: error: slurmdbd: Connection refused' >&2; exit 1")
+        self.assertIn("101: UNKNOWN, scontrol has forgotten it, sacct says: slurmdbd: Connection refused\n",
+                      self.cluster("status", self.folder / "runs" / "quickstart").stdout)
+
+    def test_status_is_asked_from_within_the_runs_folder(self):
+        self.cluster("submit", *self.experiment(), *self.job())
+        self.say(_101="PENDING Reason=Priority")
+        run_folder = self.folder / "runs" / "quickstart"
+        (run_folder / "log").mkdir(parents=True)
+        for folder, path in ((run_folder, "."), (run_folder, "./"), (run_folder / "log", ".."),
+                             (f"{run_folder}.jobs", ".")):
+            self.assertIn(f"{run_folder}: no run has begun there", self.cluster("status", path, cwd=folder).stdout)
+
+    def test_status_says_nothing_of_a_run_that_a_program_of_ones_own_does_not_write(self):
+        self.cluster("submit", *self.job(), "--", "./prog", "train", cwd=self.folder)
+        self.say(_101="RUNNING Reason=None")
+        said = self.cluster("status", "runs/prog", cwd=self.folder).stdout
+        self.assertIn("101       RUNNING", said)
+        self.assertNotIn("no run has begun", said)
 
     # Data.
 
@@ -268,7 +330,11 @@ class ClusterTest(Case):
         keys = [f"data.path='{{era5}}/{os.path.basename(DATA)}'"]
         self.cluster("submit", *self.experiment(*keys), *self.job(), ISOBAR_CLUSTER_CONFIG=str(own))
         self.assertIn("leonardo has no data root 'era5'", self.refused("submit", *self.experiment(*keys), *self.job()))
-        variables = self.variables | {"ISOBAR_CLUSTER_CONFIG": str(own)}
+        keyed = f"clusters: {{leonardo: {{data_roots: {{era5: $ISOBAR_TEST_DATA/{os.path.dirname(DATA)}}}}}}}\n"
+        own.write_text(keyed)
+        self.assertIn(f"{own}: clusters.leonardo.data_roots.era5 is '$ISOBAR_TEST_DATA/",
+                      self.refused("submit", *self.experiment(*keys), *self.job(), ISOBAR_CLUSTER_CONFIG=str(own)))
+        variables = self.variables | {"ISOBAR_CLUSTER_CONFIG": str(own), "ISOBAR_TEST_DATA": os.getcwd()}
         planned = run([PROGRAM, "plan", *self.experiment(*keys)], **variables)
         self.assertEqual(planned.returncode, 0, planned.stderr)
 

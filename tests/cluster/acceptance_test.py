@@ -13,7 +13,7 @@ SCRIPT = ROOT / "scripts" / "slurm" / "acceptance.sh"
 
 # Runs the command behind its options.
 SRUN = """#!/bin/sh
-echo "srun $*" >>"$SAID"
+echo "machine $ISOBAR_CLUSTER cores ${SRUN_CPUS_PER_TASK-unset} srun $*" >>"$SAID"
 while [ "${1#--}" != "$1" ]; do shift; done
 exec "$@"
 """
@@ -77,7 +77,14 @@ class AcceptanceTest(unittest.TestCase):
         self.accept("--cluster", "leonardo", ISOBAR_SRUN="--mpi=pmix --cpu-bind=cores")
         first = self.said.read_text().splitlines()[0]
         self.assertIn("srun --nodes=2 --ntasks-per-node=4 --kill-on-bad-exit=1 --mpi=pmix --cpu-bind=cores ", first)
-        self.assertIn("doctor --binding --cluster leonardo", first)
+        self.assertIn("doctor --binding --json", first)
+        self.assertIn("machine leonardo", first)
+
+    def test_gives_each_rank_the_cores_that_the_job_was_given_for_one(self):
+        for cores in ("8", ""):
+            self.accept("--cluster", "leonardo", SLURM_CPUS_PER_TASK=cores)
+            self.assertIn(f"cores {cores or 'unset'} ", self.said.read_text().splitlines()[0])
+            self.said.unlink()
 
     def test_leaves_out_what_wants_gpus_where_there_is_none(self):
         self.program("build/bin/isobar", ISOBAR.format(python=sys.executable, gpus="none usable"))

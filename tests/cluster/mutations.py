@@ -14,8 +14,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from mutation import Mistake, main  # noqa: E402
 
-SUBMIT, CALL, OUTPUT, DESCRIBE = (
-    f"lib/cluster/{name}.cpp" for name in ("submit", "slurm_call", "job_output", "describe"))
+SUBMIT, CALL, OUTPUT, WATCH, DESCRIBE = (
+    f"lib/cluster/{name}.cpp" for name in ("submit", "slurm_call", "job_output", "job_watch", "describe"))
 CHECK, PROGRESS = "lib/weather/job_check.cpp", "lib/train/run_progress.cpp"
 JOB, PROFILES, STATUS, FILE = (f"lib/cli/{name}.cpp" for name in ("cluster_job", "cluster_profiles", "cluster_status",
                                                                   "experiment_file"))
@@ -48,8 +48,14 @@ MISTAKES = [
     Mistake("forget the lives of a job", SUBMIT, ".restarts = lives++};", ".restarts = 0};",
             "JobState.IsSacctsWhereScontrolHasForgotten"),
     Mistake("take silence for an unknown job", SUBMIT,
-            'ISOBAR_CHECK(answer.text.find("Invalid job id") != std::string::npos,', "ISOBAR_CHECK(true,",
+            'if (answer.text.find("Invalid job id") != std::string::npos) return', "return",
             "JobState.ThrowsWhereSlurmIsDown"),
+    Mistake("take any answer for a state", SUBMIT, "if (!std::regex_match(job.state, word)) {", "if (false) {",
+            "JobState.ThrowsWhereScontrolsAnswerNamesNoState"),
+    Mistake("end with the first answer that fails", WATCH, "if (++failures_ == kMostFailures) throw;", "throw;",
+            "JobWatch.SaysOnceThatSlurmDoesNotAnswerAndAsksAgain"),
+    Mistake("count failures that are not in a row", WATCH, "    failures_ = 0;\n", "",
+            "JobWatch.GivesUpAfterTenFailuresInARow"),
     Mistake("begin a line too early", OUTPUT, "&& begin + at < size - 1;", ";", "JobOutput.BeginsWithTheLastLines"),
     Mistake("show what was shown", OUTPUT, "place_ += static_cast<std::int64_t>(text.size());", "",
             "JobOutput.GoesOnWhereItWas"),

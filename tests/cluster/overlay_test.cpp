@@ -146,6 +146,69 @@ TEST(Overlay, NamesFileAndLineOfAnUnknownKey) {
             "mine.yaml:1: unknown key 'cluster'; did you mean 'clusters'?");
 }
 
+TEST(Overlay, TakesASectionWithNothingBelowAsEmpty) {
+  EXPECT_TRUE(laid_over("clusters:\n  leonardo:\n", "leonardo").overlaid.empty());
+  EXPECT_TRUE(laid_over("clusters:\n", "leonardo").overlaid.empty());
+  const auto before = profile_named(read_profiles(), "leonardo");
+  const auto profile =
+      laid_over("clusters: {leonardo: {account: , queues: {normal: , mine: }}}\n", "leonardo");
+  EXPECT_EQ(profile.slurm.queues.size(), before.slurm.queues.size() + 1);
+  EXPECT_EQ(profile.slurm.queues.front().partition, before.slurm.queues.front().partition);
+  EXPECT_EQ(
+      error_of("clusters:\n  leonrdo:\n"),
+      "mine.yaml: clusters.leonrdo: no machine 'leonrdo' is known, and without a 'title' this "
+      "describes no new one; did you mean 'leonardo'?");
+}
+
+TEST(Overlay, PutsVariablesAndHomeIntoADataRoot) {
+  setenv("ISOBAR_TEST_FOLDER", "/d/me", 1);
+  const std::string home = std::getenv("HOME") == nullptr ? "" : std::getenv("HOME");
+  setenv("HOME", "/d/own", 1);
+  const auto profile = laid_over(
+      "clusters: {lumi: {data_roots: {a: $ISOBAR_TEST_FOLDER/x, b: '${ISOBAR_TEST_FOLDER}_2/$',\n"
+      "  c: ~/x, d: '~', e: /plain/~}}}\n",
+      "lumi");
+  EXPECT_EQ(data_root(profile, "a"), "/d/me/x");
+  EXPECT_EQ(data_root(profile, "b"), "/d/me_2/$");
+  EXPECT_EQ(data_root(profile, "c"), "/d/own/x");
+  EXPECT_EQ(data_root(profile, "d"), "/d/own");
+  EXPECT_EQ(data_root(profile, "e"), "/plain/~");
+  EXPECT_EQ(profile.data_roots.at("c"), "~/x") << "as it is written, for people";
+  setenv("HOME", home.c_str(), 1);
+}
+
+TEST(Overlay, NamesFileAndKeyWhereADataRootsVariableIsNotSet) {
+  const UsersFile file("clusters: {lumi: {data_roots: {era5: $ISOBAR_TEST_ABSENT/x}}}\n");
+  const auto profile = profile_named(read_profiles(), "lumi");
+  EXPECT_EQ(test::message_of<UsageError>([&] { data_root(profile, "era5"); }),
+            file.path().string() +
+                ": clusters.lumi.data_roots.era5 is '$ISOBAR_TEST_ABSENT/x', and "
+                "ISOBAR_TEST_ABSENT is not set here");
+  EXPECT_EQ(test::message_of<UsageError>([&] { data_root(profile, "era6"); }),
+            "lumi has no data root 'era6'; did you mean 'era5'?; data_roots in the file that "
+            "ISOBAR_CLUSTER_CONFIG names adds one");
+}
+
+TEST(Overlay, RefusesARelativeFolderWithFileAndLine) {
+  const std::string wanted =
+      "', wanted an absolute folder: one that begins with /, ~/ or a $VARIABLE";
+  EXPECT_EQ(error_of("clusters:\n  lumi:\n    data_roots:\n      era5: data/era5\n"),
+            "mine.yaml:4: 'data_roots.era5' is 'data/era5" + wanted);
+  EXPECT_EQ(error_of("clusters:\n  lumi:\n    roots:\n      scratch: ~other/x\n"),
+            "mine.yaml:4: 'roots.scratch' is '~other/x" + wanted);
+}
+
+TEST(Overlay, GivesTheTextOfAMachineOfItsOwn) {
+  const UsersFile file("clusters: {mybox: {title: mine, gpu_platform: none, queues: {all: }}}\n");
+  const auto text = profile_text("MyBox");
+  const auto profile = parse_profile(text, "mybox", "mybox.yaml");
+  EXPECT_EQ(profile.title, "mine");
+  EXPECT_EQ(profile.slurm.queues.front().name, "all");
+  EXPECT_EQ(text.find("clusters"), std::string::npos) << text;
+  EXPECT_EQ(test::message_of<UsageError>([] { profile_text("mybx"); }),
+            "no machine 'mybx' is known; did you mean 'mybox'?");
+}
+
 TEST(Overlay, RefusesAMachineThatIsNeitherKnownNorDescribed) {
   EXPECT_EQ(
       error_of("clusters: {leonrdo: {account: a}}\n"),

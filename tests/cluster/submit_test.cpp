@@ -6,6 +6,7 @@
 
 #include <fstream>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "cluster/fake_slurm.hpp"
@@ -136,6 +137,7 @@ TEST(Submit, RemembersJobsInTheOrderOfTheirSubmission) {
   EXPECT_EQ(jobs[1].output, "/tmp/out-72-72.txt");
   EXPECT_EQ(jobs[1].minutes, 30);
   EXPECT_EQ(jobs[1].nodes, 2);
+  EXPECT_EQ(jobs[1].command, std::vector<std::string>{"hostname"});
   EXPECT_EQ(jobs[1].submitted_at.size(), std::string("2026-01-01T00:00:00Z").size());
 }
 
@@ -147,6 +149,17 @@ TEST(Submit, ReadsNoJobWhereNoneWasSubmittedNorALineThatIsBeingWritten) {
   EXPECT_EQ(read_jobs(slurm.folder()).size(), 1u);
   std::ofstream(slurm.folder() / "jobs.jsonl", std::ios::app) << "\n";
   expect_contains(error_of<DataError>([&] { read_jobs(slurm.folder()); }), "jobs.jsonl:2: is no");
+}
+
+TEST(Submit, ReadsALineThatNamesNoCommand) {
+  const FakeSlurm slurm(Commands{});
+  std::filesystem::create_directory(slurm.folder());
+  std::ofstream(slurm.folder() / "jobs.jsonl")
+      << R"({"id": "7", "cluster": "a", "script": "b", "output": "c", "submitted_at": "d",)"
+      << R"( "link": 1, "links": 1, "nodes": 2, "minutes": 3})"
+      << "\n";
+  ASSERT_EQ(read_jobs(slurm.folder()).size(), 1u);
+  EXPECT_TRUE(read_jobs(slurm.folder()).front().command.empty());
 }
 
 TEST(Submit, RefusesAnAnswerWithoutANumber) {
@@ -218,10 +231,19 @@ TEST(JobState, IsSacctsWhereScontrolHasForgotten) {
   EXPECT_EQ(job.restarts, 1);
 }
 
-TEST(JobState, IsUnknownWhereNobodyKnows) {
-  for (const char* sacct : {"", "echo Slurm accounting storage is disabled; exit 1"}) {
+TEST(JobState, IsUnknownWhereNobodyKnowsAndSaysWhy) {
+  const std::pair<const char*, const char*> cases[] = {
+      {"", "scontrol has forgotten it, sacct does not know it"},
+      {"echo garbled", "scontrol has forgotten it, sacct says: garbled"},
+      {"echo Slurm accounting storage is disabled; exit 1",
+       "scontrol has forgotten it, sacct says: Slurm accounting storage is disabled"},
+      {"echo 'sacct: error: slurmdbd: Connection refused'; exit 1",
+       "scontrol has forgotten it, sacct says: slurmdbd: Connection refused"},
+      {"exit 127", "scontrol has forgotten it, sacct says: sacct is not on the PATH"}};
+  for (const auto& [sacct, reason] : cases) {
     const FakeSlurm slurm(Commands{{"scontrol", kForgotten}, {"sacct", sacct}});
     EXPECT_EQ(job_state("5").state, "UNKNOWN");
+    EXPECT_EQ(job_state("5").reason, reason);
     EXPECT_TRUE(has_ended(job_state("5")));
   }
 }
@@ -229,8 +251,22 @@ TEST(JobState, IsUnknownWhereNobodyKnows) {
 TEST(JobState, ThrowsWhereSlurmIsDown) {
   const FakeSlurm slurm(Commands{
       {"scontrol", "echo 'slurm_load_jobs error: Unable to contact slurm controller'; exit 1"}});
-  expect_contains(error_of<UsageError>([] { job_state("5"); }),
-                  "scontrol cannot be asked for job 5: slurm_load_jobs error: Unable to contact");
+  expect_contains(error_of<Error>([] { job_state("5"); }),
+                  "scontrol cannot be asked: slurm_load_jobs error: Unable to contact");
+}
+
+TEST(JobState, ThrowsWhereScontrolsAnswerNamesNoState) {
+  const std::pair<const char*, const char*> cases[] = {
+      {"", "nothing"},
+      {"echo Job is being purged", "Job is being purged"},
+      {"echo 'JobId=5 JobState= Restarts=x'", "JobId=5 JobState= Restarts=x"}};
+  for (const auto& [scontrol, said] : cases) {
+    const FakeSlurm slurm(Commands{{"scontrol", scontrol}});
+    EXPECT_EQ(error_of<Error>([] { job_state("5"); }),
+              std::string("scontrol names no state of the job, it said: ") + said);
+  }
+  const FakeSlurm slurm(Commands{{"scontrol", "echo 'JobId=5 JobState=RUNNING Restarts=x'"}});
+  EXPECT_EQ(job_state("5").restarts, 0);
 }
 
 }  // namespace

@@ -143,6 +143,26 @@ TEST(ConfigError, NamesTheLineOfWhatIsNotYaml) {
             "experiment.yaml: holds several YAML documents, but must be one");
 }
 
+TEST(ConfigError, SaysThatATextWithABraceInFrontNeedsQuotes) {
+  const std::string in_file = "; a text that begins with { needs quotes: \"{name}/file\"";
+  EXPECT_EQ(error_of([] { parse("data:\n  path: {era5}/2m.nc\n  target: t2m\n"); }),
+            "experiment.yaml:2: not valid YAML: end of map not found" + in_file);
+  EXPECT_EQ(error_of([] { parse("a: 1\ndata: {path: {era5}/2m.nc, b: 1}\n"); }),
+            "experiment.yaml:2: not valid YAML: end of map flow not found" + in_file);
+  const std::string in_shell =
+      "; a text that begins with { needs quotes, and the shell's around them: "
+      "\"key='{name}/file'\"";
+  EXPECT_EQ(error_of([] { parse("", {"data.path={era5}/2m.nc"}); }),
+            "command line: 'data.path={era5}/2m.nc': holds several YAML documents, but must be "
+            "one" +
+                in_shell);
+  EXPECT_EQ(
+      error_of([] { parse("", {"path={era5/2m.nc"}); }),
+      "command line: 'path={era5/2m.nc': not valid YAML: end of map flow not found" + in_shell);
+  EXPECT_EQ(error_of([] { parse("", {"b=[{c: 1}, 2"}); }),
+            "command line: 'b=[{c: 1}, 2': not valid YAML: end of sequence flow not found");
+}
+
 TEST(ConfigError, SurvivesAValueThatHoldsItself) {
   EXPECT_EQ(error_of([] { parse("a: &x [*x]\n"); }),
             "experiment.yaml:1: nested deeper than 64 levels");

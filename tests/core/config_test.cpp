@@ -63,11 +63,18 @@ TEST(Config, TellsWhatIsThere) {
   EXPECT_FALSE(config.has("c"));
 }
 
-TEST(Config, ListsTheKeysThatHaveAValueInTheFilesOrder) {
+TEST(Config, ListsTheKeysThatAreWrittenInTheFilesOrder) {
   const Config config = parse("b: {y: 1}\na: [1]\nempty:\nnothing: {}\n", {"added=2"});
   config.get<int>("asked", 5);
   config.child("absent");
-  EXPECT_EQ(config.keys(), (std::vector<std::string>{"b", "a", "nothing", "added"}));
+  EXPECT_EQ(config.keys(), (std::vector<std::string>{"b", "a", "empty", "nothing", "added"}));
+}
+
+TEST(Config, SaysWhereAKeyWasWritten) {
+  const Config config = parse("b: 1\na: {c: 2}\n", {"added=2"});
+  EXPECT_EQ(config.child("a").origin("c"), "experiment.yaml:2");
+  EXPECT_EQ(config.origin("added"), "command line");
+  EXPECT_EQ(config.origin("absent"), "experiment.yaml");
 }
 
 TEST(Config, DoesNotTakeAListedKeyForOneThatWasAskedFor) {

@@ -108,6 +108,7 @@ struct Expectation {
   double clock_skew_s = 0.1;
   int cpus_per_rank = 0;
   int node_gpus = 0;
+  int rank_gpus = 0;                        ///< that each rank can use; 0: one, if any rank can
   std::vector<std::string> gpu_cores = {};  ///< near each GPU, such as "0-15,64-79"
   std::vector<std::string> nics = {};       ///< that each node has
   /// Of the above the names whose values may be wrong: what differs from them is only warned of.

@@ -118,7 +118,8 @@ struct ClusterProfile {
   /// File systems by what they are for, such as {"scratch": "/scratch/project_465000001"}; may
   /// hold $VARIABLES of the job's environment.
   std::map<std::string, std::string> roots;
-  /// Dataset roots by name, for `data.path: {NAME}/file.nc`; the user's file adds them.
+  /// Dataset roots by name as they are written, for `data.path: "{NAME}/file.nc"`; the user's file
+  /// adds them.
   std::map<std::string, std::string> data_roots;
   /// Where a secret is, by name: a file or "env:VARIABLE". Never the secret.
   std::map<std::string, std::string> secrets;
@@ -144,11 +145,17 @@ std::vector<ClusterProfile> read_profiles();
 const ClusterProfile& profile_named(const std::vector<ClusterProfile>& profiles,
                                     const std::string& name);
 
+/// The folder of data sets of that name, with a ~ in front and $VARIABLES replaced by this
+/// process's. Throws UsageError for a name that the machine does not have, and for a variable that
+/// is not set.
+std::string data_root(const ClusterProfile& profile, const std::string& name);
+
 /// Reads a profile from YAML text; `file` stands for it in messages.
 ClusterProfile parse_profile(const std::string& yaml, const std::string& name,
                              const std::string& file);
 
-/// The YAML text of a profile that is part of the program. Throws UsageError for no such name.
+/// The YAML text of a profile that is part of the program, else of the user's file the section of
+/// that name. Throws UsageError for no such name.
 std::string profile_text(const std::string& name);
 
 /// Names of the profiles that are part of the program, sorted.

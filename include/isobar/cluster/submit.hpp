@@ -22,6 +22,7 @@ struct SubmittedJob {
   int links = 1;
   int nodes = 0;
   std::int64_t minutes = 0;
+  std::vector<std::string> command = {};  ///< of each rank; empty where it is not known
   std::string note = {};  ///< what sbatch said besides, such as of a budget; not kept
 };
 
@@ -29,7 +30,7 @@ struct SubmittedJob {
 struct JobState {
   std::string id;
   std::string state;  ///< "PENDING", "RUNNING", "COMPLETED", "FAILED", "TIMEOUT", ... or "UNKNOWN"
-  std::string reason = {};  ///< why it waits or ended; may be empty
+  std::string reason = {};  ///< why it waits, ended or is not known; may be empty but for the last
   std::string nodes = {};   ///< such as "n[1-4]"
   std::string elapsed = {};
   std::string exit_code = {};  ///< "0:0"; empty while it is not known
@@ -53,7 +54,8 @@ std::string test_job(const ClusterProfile& profile, const JobRequest& request, c
 std::vector<SubmittedJob> read_jobs(const std::filesystem::path& folder);
 
 /// Asks scontrol and, for jobs that it has forgotten, sacct. A job that neither knows is "UNKNOWN".
-/// Throws UsageError where Slurm cannot be asked.
+/// Throws UsageError where scontrol is not there, and Error where it gives no answer, which may be
+/// another in a minute.
 JobState job_state(const std::string& id);
 
 /// Whether it will not run any more; so has an "UNKNOWN" one.

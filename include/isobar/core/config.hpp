@@ -111,9 +111,13 @@ class Config {
   /// Whether the key has a value, in the file or on the command line.
   bool has(const std::string& key) const;
 
-  /// The keys that have a value, in the file's order, for sections whose keys are names. To list
-  /// them is not to ask for them: each is known once it is read.
+  /// The keys that are written, with a value or without, in the file's order, for sections whose
+  /// keys are names. To list them is not to ask for them: each is known once it is read.
   std::vector<std::string> keys() const;
+
+  /// Where the key was written, to begin a message: "experiment.yaml:12" or "command line"; the
+  /// file alone where it was not.
+  std::string origin(const std::string& key) const;
 
   /// Ends the reading: throws where this section or one below it has a key that
   /// nobody asked for, naming the nearest known one. Called once, on the root.
