@@ -2,8 +2,8 @@
 """PyTorch for Python out of the wheel that isobar's LibTorch comes from, so that both are the same build.
 
 The wheel's Python module is linked with NVIDIA's libraries, gigabytes of which a run on the CPU calls nothing.
-`scripts/setup --baselines` puts empty libraries of the same names beside the few Python packages that torch imports;
-they are loaded first, and functions are looked up when they are called.
+`scripts/setup --baselines` puts libraries of the same names, without functions, beside the few Python packages that
+torch imports; they are loaded first, and functions are looked up when they are called.
 """
 import ctypes
 import os

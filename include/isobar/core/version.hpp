@@ -12,7 +12,7 @@ std::string version();
 /// "unknown" where the source is no git checkout.
 std::string commit();
 
-/// The LibTorch whose headers isobar was compiled against, such as "2.11.0".
+/// The LibTorch whose headers isobar was compiled against, such as "2.15.0".
 std::string torch_version();
 
 /// The C++ compiler that built isobar, such as "GNU 12.2.0".
