@@ -211,8 +211,9 @@ class Sources(CheckTest):
 
     def test_finds_a_command_line_that_grows_a_library(self):
         opening = SPDX + "// Who.\n// Where.\n// Why.\n"
-        self.write("lib/cli/a.cpp", opening + "int a;\n" * 2095)
-        self.write("lib/cli/b.cpp", opening + "int b;\n" * 2096)
+        half = check_sources.COMMAND_LINE // 2
+        self.write("lib/cli/a.cpp", opening + "int a;\n" * (half - 5))
+        self.write("lib/cli/b.cpp", opening + "int b;\n" * (half - 4))
         self.assert_finds(check_sources)
         self.write("lib/cli/c.hpp", HEADER)
         self.assert_finds(check_sources, "lib/cli")
