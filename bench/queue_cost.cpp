@@ -183,7 +183,7 @@ int main(int argc, char** argv) {
   app.add_option("--address", arguments.address, "where rank 0 is found, for bare Gloo");
   app.add_option("--repeats", arguments.repeats, "pairs")->check(isobar::check_positive);
   app.add_option("--json", arguments.json, "write the row there; - is standard output")
-      ->check(check_report_file);
+      ->check(isobar::check_report_file);
   try {
     app.parse(argc, argv);
     return isobar::bench::run(arguments);

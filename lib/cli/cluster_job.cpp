@@ -87,7 +87,7 @@ void check_job_name(const std::string& name, const fs::path& folder,
 
 void take_program(const JobArguments& arguments, MadeJob& job) {
   job.request.is_own_program = true;
-  if (job.request.signal_minutes < 0) job.request.signal_minutes = 0;
+  job.request.signal_minutes = std::max(arguments.signal_minutes, 0);
   job.request.command = {arguments.first};
   job.request.command.insert(job.request.command.end(), arguments.words.begin(),
                              arguments.words.end());
@@ -106,7 +106,8 @@ void take_experiment(const JobArguments& arguments, MadeJob& job) {
   if (job.request.name.empty()) job.request.name = job.experiment->run_name;
   job.folder = jobs_folder(fs::path(job.experiment->run_folder) / job.experiment->run_name);
   check_job_name(job.request.name, job.folder, arguments);
-  if (job.request.signal_minutes < 0) job.request.signal_minutes = kSignalMinutes;
+  job.request.signal_minutes =
+      arguments.signal_minutes < 0 ? kSignalMinutes : arguments.signal_minutes;
   const auto add_folder = [&](const fs::path& folder) {
     job.request.folders.push_back(fs::absolute(folder).lexically_normal().string());
   };
@@ -151,7 +152,7 @@ void add_job_options(CLI::App& app, JobArguments& arguments) {
       ->allow_extra_args(false);
   app.add_option("--mail", request.mail, "an address, for end and failure");
   app.add_flag("--no-requeue", arguments.no_requeue, "do not start it again when a node fails");
-  app.add_option("--signal-minutes", request.signal_minutes,
+  app.add_option("--signal-minutes", arguments.signal_minutes,
                  "SIGUSR1 to the ranks so long before the time limit; 0, as for a program of your "
                  "own: none")
       ->check(check_not_negative)

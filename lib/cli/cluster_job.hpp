@@ -22,8 +22,9 @@ struct JobArguments {
   std::vector<std::string> words;  ///< key=value of the experiment, or the program's other words
   std::string cluster;             ///< a machine's name; empty: this one
   std::string time;                ///< as Slurm writes it
-  JobRequest request{.signal_minutes = -1};  ///< but for what the options above say
-  std::vector<std::string> variables;        ///< NAME=VALUE
+  JobRequest request;              ///< but for what the other options say
+  int signal_minutes = -1;         ///< below 0: what suits the program
+  std::vector<std::string> variables;  ///< NAME=VALUE
   bool no_requeue = false;
   std::vector<std::string> command;
 };
