@@ -120,7 +120,7 @@ const RegisteredCommand kCompare{
     {.place = 57,
      .group = "",
      .name = "compare",
-     .description = "Say whether B is slower than A; exit code 1 if it is",
+     .description = "Say whether B is slower than A (exit code 1)",
      .example = "isobar compare campaigns/before campaigns/after --tolerance 3",
      .add = with_arguments(add_compare_options, run_compare)}};
 

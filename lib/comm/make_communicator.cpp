@@ -87,13 +87,16 @@ std::unique_ptr<Communicator> make_gloo(const Rendezvous& meeting,
 }
 
 /// This rank's GPU. One that has none is everyone's error, before the others wait for it.
-int agree_on_gpu(const Rendezvous& meeting) {
+int agree_on_gpu(const Rendezvous& meeting, const std::string& device) {
   std::string problem;
   int index = 0;
   try {
     index = rank_device("cuda").index();
-  } catch (const UsageError&) {
-    problem = "backend nccl, but no GPU is usable here; `isobar doctor` says what was found";
+  } catch (const UsageError& error) {
+    const bool by_backend = device != "cuda";  // nobody has spoken of a device
+    problem = by_backend
+                  ? "backend nccl, but no GPU is usable here; `isobar doctor` says what was found"
+                  : error.what();
   }
   const auto problems = meeting.control->gather(problem);
   const auto first = std::find_if(problems.begin(), problems.end(),
@@ -153,7 +156,7 @@ std::unique_ptr<Communicator> alone(const CommunicatorOptions& options) {
 /// For tensors on the CPU and on this rank's GPU.
 std::unique_ptr<Communicator> make_for_gpu(const std::string& backend, const Rendezvous& meeting,
                                            const CommunicatorOptions& options) {
-  const int gpu = agree_on_gpu(meeting);
+  const int gpu = agree_on_gpu(meeting, options.device);
   if (backend == "nccl") {
     auto for_cpu = make_for_cpu(automatic_backend(meeting), meeting, options);
     return make_by_device_communicator(std::move(for_cpu), make_nccl(meeting, options, gpu));

@@ -316,6 +316,7 @@ class ClusterTest(Case):
             self.assertIn(f"{run_folder}: no run has begun there", self.cluster("status", path, cwd=folder).stdout)
 
     def test_status_says_nothing_of_a_run_that_a_program_of_ones_own_does_not_write(self):
+        self.write_program()
         self.cluster("submit", *self.job(), "--", "./prog", "train", cwd=self.folder)
         self.say(_101="RUNNING Reason=None")
         said = self.cluster("status", "runs/prog", cwd=self.folder).stdout

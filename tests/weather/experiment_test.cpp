@@ -356,7 +356,8 @@ TEST(Experiment, HasTheKeysThatThePagesName) {
   const std::regex named(
       "`(run|comm|data|graph|model|optimizer|train|ddp|compress)\\.([a-z_.0-9]+)");
   for (const auto& entry : std::filesystem::directory_iterator(docs)) {
-    if (entry.path().extension() != ".md") continue;
+    // A campaign's file has sections of the same names.
+    if (entry.path().extension() != ".md" || entry.path().stem() == "campaigns") continue;
     const auto text = page(entry.path());
     for (std::sregex_iterator found(text.begin(), text.end(), named), end; found != end; ++found) {
       const auto key = (*found)[1].str() + "." + (*found)[2].str();

@@ -51,7 +51,6 @@ train: {steps: 1000}
   JobResources resources_{.machine = "leonardo",
                           .nodes = 2,
                           .ranks_per_node = 4,
-                          .node_gpus = 4,
                           .gpu_memory_bytes = int64_t{64} << 30,
                           .node_memory_bytes = int64_t{512} << 30,
                           .minutes = 60};
@@ -59,9 +58,25 @@ train: {steps: 1000}
 
 TEST_F(JobCheck, LetsPassWhatHasRoom) {
   EXPECT_EQ(check_job(experiment(), resources_), Lines());
+  resources_.node_gpus = 4;
   EXPECT_EQ(check_job(experiment({"device=cuda"}), resources_), Lines());
   resources_ = {};
   EXPECT_EQ(check_job(experiment(), resources_), Lines()) << "what is not known refuses nothing";
+}
+
+TEST_F(JobCheck, WarnsOfGpusThatNothingUses) {
+  resources_.node_gpus = 4;
+  const auto warnings = check_job(experiment(), resources_);
+  ASSERT_EQ(warnings.size(), 1u);
+  EXPECT_NE(warnings[0].find("reserves the 4 GPUs of each node"), std::string::npos);
+}
+
+TEST_F(JobCheck, RefusesAProgramWithoutGpusAndBackendsOfOneNode) {
+  expect_refused("comm.backend: shm reaches the ranks of one node", {"comm.backend=shm"});
+  expect_refused("comm.backend: self is one rank alone, and there are 8", {"comm.backend=self"});
+  resources_.node_gpus = 4;
+  resources_.program_has_gpus = false;
+  expect_refused("this program was built without GPUs", {"device=cuda"});
 }
 
 TEST_F(JobCheck, RefusesRanksThatAreNoWholeModels) {
@@ -86,6 +101,7 @@ TEST_F(JobCheck, RefusesAStepThatMemoryDoesNotHold) {
   EXPECT_EQ(check_job(experiment(), resources_), Lines()) << "a quarter of the node for each rank";
   resources_.node_memory_bytes = 4 * (peak - 1);
   expect_refused("of a node; take more model.ranks (now 1)");
+  resources_.node_gpus = 4;
   resources_.gpu_memory_bytes = 1 << 10;
   expect_refused("one has 1.0 KiB of a GPU", {"device=cuda"});
 }
