@@ -99,12 +99,23 @@ class Job:
         shutil.rmtree(self.folder)
 
 
+def start(program, backend):
+    """A job whose ranks are ready. mpirun's daemons find each other over the links that the trial before has healed, and
+    now and then give up where the node has just come back; nothing of ours runs by then, so mpirun is started again."""
+    for tries_left in (2, 1, 0):
+        job = Job(program, backend)
+        if len(job.wait("ready", START_S)) == NODES or not tries_left or "check network connectivity" not in job.said():
+            return job
+        print(f"  mpirun did not start its daemons: {job.said()}", flush=True)
+        job.close()
+
+
 def trial(program, backend, fault, draw):
     """What became of one job: a dictionary, with `problem` where that must not be."""
     node = draw.randint(1, NODES)
-    job = Job(program, backend)
+    job = start(program, backend)
     try:
-        if len(job.wait("ready", START_S)) < NODES:
+        if len(job.lines("ready")) < NODES:
             return {"problem": f"the ranks did not start: {job.said()}"}
         time.sleep(draw.uniform(0.1, 1.0))
         begin = time.time()
