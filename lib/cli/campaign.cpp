@@ -285,7 +285,7 @@ const RegisteredCommand kCollect{
     {.place = 56,
      .group = "campaign",
      .name = "collect",
-     .description = "Print medians, intervals and efficiencies of a campaign",
+     .description = "Print medians, intervals and efficiencies",
      .example = "isobar campaign collect campaigns/weak_scaling --csv weak.csv",
      .add = with_arguments(add_collect_options, run_campaign_collect)}};
 
