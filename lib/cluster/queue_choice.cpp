@@ -174,16 +174,12 @@ Queue choose_queue(const ClusterProfile& profile, const JobRequest& request) {
       throw UsageError(refused_nodes(profile, *nearest_of(queues, wish), wish));
     }
   }
-  // A reservation decides about time as well.
-  if (!request.reservation.empty()) {
-    Queues long_enough = of_size;
-    std::erase_if(long_enough, [&](const Queue* queue) { return !takes_time(*queue, wish); });
-    return *nearest_of(long_enough.empty() ? of_size : long_enough, wish);
-  }
   Queues long_enough = of_size;
   std::erase_if(long_enough, [&](const Queue* queue) { return !takes_time(*queue, wish); });
-  if (long_enough.empty()) throw UsageError(refused_time(profile, *longest_of(of_size), wish));
-  return *nearest_of(long_enough, wish);
+  if (!long_enough.empty()) return *nearest_of(long_enough, wish);
+  // A reservation decides about time as well.
+  if (!request.reservation.empty()) return *nearest_of(of_size, wish);
+  throw UsageError(refused_time(profile, *longest_of(of_size), wish));
 }
 
 }  // namespace isobar
