@@ -35,8 +35,8 @@ class Finishing {
   GradOwner& owner_;
 };
 
-/// Some elements' bytes tell of updates that the version does not: torch::optim::SGD writes to
-/// p.data(), which has a version of its own. Values on a device are not fetched for it.
+}  // namespace
+
 ValueMark mark_value(const at::Tensor& tensor) {
   ValueMark mark{.version = static_cast<uint32_t>(tensor._version())};
   if (!tensor.is_cpu() || tensor.layout() != at::kStrided || tensor.numel() == 0 ||
@@ -52,8 +52,6 @@ ValueMark mark_value(const at::Tensor& tensor) {
   }
   return mark;
 }
-
-}  // namespace
 
 void Reducer::Impl::check_current() const {
   ISOBAR_CHECK(!owner->is_replaced, "Reducer: rank ", groups.world.rank(), ": ", owner->name,

@@ -25,6 +25,10 @@ struct ValueMark {
   bool operator==(const ValueMark&) const = default;
 };
 
+/// The bytes tell of updates that the version does not: torch::optim::SGD writes to p.data(),
+/// which has a version of its own. Values on a device are not fetched for it.
+ValueMark mark_value(const at::Tensor& tensor);
+
 /// A reducer's plan, the memory of its gradients, and the step under way.
 struct Reducer::Impl {
   Impl(std::vector<NamedParameter> list, const ReducerGroups& groups, ReducerOptions wanted);
