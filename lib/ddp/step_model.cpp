@@ -116,20 +116,16 @@ namespace {
 /// One processor and one wire, from the beginning of the backward pass.
 class StagedStep {
  public:
-  StagedStep(const std::vector<StagedBucket>& buckets, const AllreduceCost& cost, int ranks)
-      : buckets_(buckets),
-        cost_(cost),
-        ranks_(ranks),
-        started_(stages(), 0),
-        end_s_(buckets.size()) {}
+  StagedStep(const std::vector<StagedBucket>& buckets, const StepWire& wire)
+      : buckets_(buckets), wire_(wire), started_(stages(), 0), end_s_(buckets.size()) {}
 
   void run(double backward_s) {
     for (const auto& bucket : buckets_) {
-      now_s_ = std::max(now_s_, bucket.ready_s + computed_s_);
+      compute_until(bucket.ready_s);
       start(0);
       advance();
     }
-    now_s_ = std::max(now_s_, backward_s + computed_s_);
+    compute_until(backward_s);
     for (size_t stage = 1; stage < started_.size(); ++stage) {
       while (started_[stage] < buckets_.size()) {
         wait_for(end_s_[started_[stage]]);
@@ -138,7 +134,7 @@ class StagedStep {
     }
     for (size_t b = 0; b < buckets_.size(); ++b) {
       wait_for(end_s_[b]);
-      now_s_ += buckets_[b].complete_s;
+      compute(buckets_[b].complete_s);
     }
   }
 
@@ -152,10 +148,22 @@ class StagedStep {
   void start(size_t stage) {
     const size_t b = started_[stage]++;
     const auto& [compute_s, bytes] = buckets_[b].stages[stage];
-    now_s_ += compute_s;
-    computed_s_ += compute_s;
-    wire_free_s_ = std::max(wire_free_s_, now_s_) + cost_.seconds(bytes, ranks_);
+    compute(compute_s);
+    wire_free_s_ = std::max(wire_free_s_, now_s_) + wire_.seconds(bytes);
     end_s_[b] = wire_free_s_;
+  }
+
+  /// The backward pass goes on to where it would be at `ready_s` by itself.
+  void compute_until(double ready_s) {
+    compute(std::max(0.0, ready_s - passed_s_));
+    passed_s_ = std::max(passed_s_, ready_s);
+  }
+
+  /// Slower while the wire is busy.
+  void compute(double seconds) {
+    const double beside_s = std::max(0.0, wire_free_s_ - now_s_) * wire_.compute_rate;
+    now_s_ += seconds <= beside_s ? seconds / wire_.compute_rate
+                                  : beside_s / wire_.compute_rate + (seconds - beside_s);
   }
 
   /// Whatever may follow on a collective that has ended.
@@ -173,11 +181,11 @@ class StagedStep {
   }
 
   const std::vector<StagedBucket>& buckets_;
-  const AllreduceCost& cost_;
-  int ranks_;
+  const StepWire& wire_;
   std::vector<size_t> started_;  ///< buckets, by stage
   std::vector<double> end_s_;    ///< of each bucket's latest collective
-  double now_s_ = 0, wire_free_s_ = 0, computed_s_ = 0, waited_s_ = 0;
+  double passed_s_ = 0;          ///< of the backward pass
+  double now_s_ = 0, wire_free_s_ = 0, waited_s_ = 0;
 };
 
 void check_staged(const std::vector<StagedBucket>& buckets) {
@@ -193,11 +201,27 @@ void check_staged(const std::vector<StagedBucket>& buckets) {
 
 }  // namespace
 
+StepPrediction simulate_staged_step(const StepCompute& compute,
+                                    const std::vector<StagedBucket>& buckets,
+                                    const StepWire& wire) {
+  check_compute(compute);
+  check_staged(buckets);
+  ISOBAR_CHECK(wire.compute_rate > 0 && wire.compute_rate <= 1,
+               "simulate_staged_step: wanted a compute_rate above 0 and at most 1, got ",
+               wire.compute_rate);
+  StagedStep step(buckets, wire);
+  step.run(compute.backward_s);
+  return {.step_s = compute.forward_s + step.now_s() + compute.optimizer_s,
+          .exposed_comm_s = step.waited_s(),
+          .bound_s = 0,
+          .end_s = step.end_s()};
+}
+
 StepPrediction predict_staged_step(const StepCompute& compute,
                                    const std::vector<StagedBucket>& buckets,
                                    const AllreduceCost& cost, int ranks) {
-  check_compute(compute);
-  check_staged(buckets);
+  auto step = simulate_staged_step(
+      compute, buckets, {.seconds = [&](int64_t bytes) { return cost.seconds(bytes, ranks); }});
   auto whole = compute;
   whole.buckets.clear();
   for (const auto& bucket : buckets) {
@@ -209,12 +233,8 @@ StepPrediction predict_staged_step(const StepCompute& compute,
     }
     whole.buckets.push_back(ready);
   }
-  StagedStep step(buckets, cost, ranks);
-  step.run(compute.backward_s);
-  return {.step_s = compute.forward_s + step.now_s() + compute.optimizer_s,
-          .exposed_comm_s = step.waited_s(),
-          .bound_s = bound(whole, cost, ranks),
-          .end_s = step.end_s()};
+  step.bound_s = bound(whole, cost, ranks);
+  return step;
 }
 
 }  // namespace isobar

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <vector>
 
@@ -103,5 +104,20 @@ struct StagedBucket {
 StepPrediction predict_staged_step(const StepCompute& compute,
                                    const std::vector<StagedBucket>& buckets,
                                    const AllreduceCost& cost, int ranks);
+
+/// How a step meets its wire.
+struct StepWire {
+  /// What a collective takes, in seconds, by the bytes of its allreduce.
+  std::function<double(int64_t bytes)> seconds;
+  /// How fast computation goes on while a collective is under way, of what it does by itself:
+  /// below 1 where the transport's threads, or a GPU's communication kernels, take from what
+  /// computes. Above 0.
+  double compute_rate = 1;
+};
+
+/// The same for any wire; bound_s is 0. Throws UsageError for a compute_rate that is not above 0
+/// and at most 1, and for what predict_staged_step() refuses of buckets.
+StepPrediction simulate_staged_step(const StepCompute& compute,
+                                    const std::vector<StagedBucket>& buckets, const StepWire& wire);
 
 }  // namespace isobar
