@@ -40,10 +40,10 @@ struct CompressionBench::Impl {
     const auto work = make_workload_();
     const auto parameters = trainable(*work.module);
     const auto profile = profile_compute(*ranks_, work, kPasses, Gradients::new_ones);
-    const StepCompute compute{.forward_s = profile.forward_s,
-                              .backward_s = profile.backward_s,
-                              .optimizer_s = optimizer_s(work),
-                              .buckets = {}};
+    parts_.compute = {.forward_s = profile.forward_s,
+                      .backward_s = profile.backward_s,
+                      .optimizer_s = optimizer_s(work),
+                      .buckets = {}};
     const auto plan = plan_of(parameters, profile);
     std::vector<CompressionChoice> predicted;
     Progress progress = counting("profiled", choices.size());
@@ -54,8 +54,9 @@ struct CompressionBench::Impl {
       predicted.push_back({name_of(choice.options), slowest(std::move(cost), comm_)});
       progress.update(static_cast<int64_t>(predicted.size()));
     }
-    predict_choices(predicted, compute, ready_times(plan, profile), measure_allreduce(comm_),
-                    comm_.size());
+    parts_.ready_s = ready_times(plan, profile);
+    parts_.wire = measure_allreduce(comm_);
+    predict_choices(predicted, parts_.compute, parts_.ready_s, parts_.wire, comm_.size());
     return predicted;
   }
 
@@ -144,6 +145,7 @@ struct CompressionBench::Impl {
   Communicator& comm_;
   std::unique_ptr<Subject> ranks_;
   MakeWorkload make_workload_;
+  MeasuredParts parts_;
 };
 
 CompressionBench::CompressionBench(const StepArguments& common, const ParallelArguments& parallel,
@@ -158,6 +160,8 @@ std::vector<CompressionChoice> CompressionBench::predict(
     const std::vector<MeasuredCompression>& choices) {
   return impl_->predict(choices);
 }
+
+const MeasuredParts& CompressionBench::parts() const { return impl_->parts_; }
 
 double CompressionBench::memory_bytes_per_s() { return impl_->memory_bytes_per_s(); }
 

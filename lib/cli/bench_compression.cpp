@@ -64,6 +64,23 @@ double compute_s(const CompressionCost& cost) {
   return sum;
 }
 
+/// What a projection needs of a step: isobar project reads it.
+json parts_of(const bench::MeasuredParts& parts, const CompressionCost& cost) {
+  auto buckets = json::array();
+  for (size_t b = 0; b < cost.buckets.size(); ++b) {
+    auto stages = json::array();
+    for (const auto& stage : cost.buckets[b].stages) {
+      stages.push_back({{"compute_s", stage.compute_s}, {"bytes", stage.bytes}});
+    }
+    buckets.push_back({{"ready_s", parts.ready_s[b]},
+                       {"complete_s", cost.buckets[b].complete_s},
+                       {"stages", stages}});
+  }
+  return {{"forward_s", parts.compute.forward_s},     {"backward_s", parts.compute.backward_s},
+          {"optimizer_s", parts.compute.optimizer_s}, {"latency_s", parts.wire.latency_s},
+          {"bytes_per_s", parts.wire.bytes_per_s},    {"buckets", buckets}};
+}
+
 json make_row(const bench::MeasuredCompression& choice, const CompressionChoice& predicted,
               double without_s, const bench::PlainStream& stream, double memory_bytes_per_s,
               int ranks) {
@@ -155,6 +172,7 @@ int run_bench_compression(const BenchCompressionArguments& arguments) {
                               comm->size()));
       rows.back()["advised"] = i == advice.choice;
       rows.back()["advice"] = advice.reason;
+      rows.back()["parts"] = parts_of(ranks.parts(), predicted[i].cost);
     }
     if (common.json != "-") {
       print_table(rows);

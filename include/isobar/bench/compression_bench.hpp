@@ -20,6 +20,13 @@ struct MeasuredCompression {
   double error = 0;
 };
 
+/// A step in parts, each measured by itself; the slowest rank's times.
+struct MeasuredParts {
+  StepCompute compute;          ///< without communication; its buckets do not count
+  std::vector<double> ready_s;  ///< by bucket, since the backward pass began
+  AllreduceCost wire;
+};
+
 /// Predicts a step for each way to compress from what all ranks see of it: the step without
 /// communication, its buckets, the compressors and the wire; and measures whole steps to check it.
 /// Rank 0 shows progress.
@@ -37,6 +44,9 @@ class CompressionBench {
 
   /// By choice, the same on every rank. Collective; blocks.
   std::vector<CompressionChoice> predict(const std::vector<MeasuredCompression>& choices);
+
+  /// What the latest predict() was made of.
+  const MeasuredParts& parts() const;
 
   /// What a rank moves in a second by McCalpin's STREAM triad, while all of them do. Collective;
   /// blocks.
