@@ -19,6 +19,8 @@ SPACK = RECIPES / "spack_repo/isobar/packages/isobar/package.py"
 
 # What the build looks for by other means than find_package().
 LOOKED_FOR = {"nanoflann", "xxhash"}
+# CMake calls them otherwise than recipes do.
+RENAMED = {"eigen3": "eigen"}
 # Of the toolchain, or of the C library.
 GIVEN = {"threads", "mpi"}
 
@@ -30,7 +32,8 @@ def plain(name):
 def wanted():
     """The packages without which the build stops, by their plain names."""
     found = re.findall(r"^\s*find_package\((\S+) REQUIRED", stack_files.text("CMakeLists.txt"), re.MULTILINE)
-    return {plain(name) for name in found} - GIVEN | LOOKED_FOR
+    plain_names = {plain(name) for name in found} - GIVEN | LOOKED_FOR
+    return {RENAMED.get(name, name) for name in plain_names}
 
 
 def easyconfig(path):

@@ -48,6 +48,7 @@ class Isobar(CMakePackage, CudaPackage, ROCmPackage):
     depends_on("nlohmann-json", type="build")
     depends_on("cli11", type="build")
     depends_on("nanoflann", type="build")
+    depends_on("eigen@3.4:", type="build")
     depends_on("googletest", type="build", when="+tests")
     depends_on("benchmark", type="build", when="+tests")
     depends_on("python@3.9:", type=("build", "test"), when="+tests")

@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+// Measured steps become the input of a projection. Reports hold the times of the slowest rank, so
+// they are divided by what the slowest of as many ranks is expected to take; otherwise a projection
+// would count the same jitter twice. What the transport takes from the cores that compute is what
+// a measured step took longer than its parts by themselves explain.
+#include "projection/calibration.hpp"
+
+#include "projection/random_draws.hpp"
+
+#include <isobar/core/error.hpp>
+#include <isobar/core/text.hpp>
+#include <nlohmann/json.hpp>
+
+#include <cmath>
+#include <limits>
+
+namespace isobar {
+namespace {
+
+using nlohmann::json;
+
+constexpr double kLeastRate = 0.05;
+
+double number_of(const json& row, const std::string& field) {
+  ISOBAR_CHECK(row.is_object() && row.contains(field) && row.at(field).is_number(),
+               "step: the report's row has no number '", field, "'");
+  return row.at(field).get<double>();
+}
+
+/// Nodes of the report; checks that they are whole.
+int nodes_of(const json& row, const ProjectionInput& input) {
+  const int ranks = static_cast<int>(number_of(row, "ranks"));
+  const int nodes = ranks / input.node_ranks;
+  ISOBAR_CHECK(nodes > 0 && nodes * input.node_ranks == ranks, "step: the report's ", ranks,
+               " ranks are no whole number of nodes of ", input.node_ranks, " (ranks.per_node)");
+  return nodes;
+}
+
+double slower_than_median(const ProjectionInput& input, int nodes) {
+  return expected_slowest(input.jitter, static_cast<double>(nodes) * input.compute_ranks);
+}
+
+StepPrediction simulate(const ProjectionInput& input, int nodes, double rate) {
+  const auto seconds = [&](std::int64_t bytes) {
+    return input.network.model.seconds(bytes, nodes, input.node_ranks);
+  };
+  return simulate_staged_step(input.compute, input.buckets,
+                              {.seconds = seconds, .compute_rate = rate});
+}
+
+StagedBucket bucket_of(const json& parts, double slower) {
+  StagedBucket bucket{.ready_s = number_of(parts, "ready_s") / slower,
+                      .stages = {},
+                      .complete_s = number_of(parts, "complete_s") / slower};
+  for (const auto& stage : parts.at("stages")) {
+    bucket.stages.push_back({.compute_s = number_of(stage, "compute_s") / slower,
+                             .bytes = static_cast<std::int64_t>(number_of(stage, "bytes"))});
+  }
+  return bucket;
+}
+
+std::vector<StagedBucket> buckets_of_parts(const json& parts, double slower) {
+  std::vector<StagedBucket> buckets;
+  for (const auto& bucket : parts.at("buckets")) buckets.push_back(bucket_of(bucket, slower));
+  return buckets;
+}
+
+const json& row_of_method(const json& rows, const std::string& method) {
+  std::vector<std::string> names;
+  for (const auto& row : rows) {
+    ISOBAR_CHECK(row.contains("parts"),
+                 "step.compression: the report's rows have no 'parts'; make "
+                 "it with this version's isobar bench compression --json");
+    if (row.value("name", "") == method || row.value("method", "") == method) return row;
+    names.push_back(row.value("name", ""));
+  }
+  throw UsageError("step.method: '" + method + "' is not in the report; it has " +
+                   join_words(names));
+}
+
+NetworkFit network_of_parts(const json& parts, int nodes) {
+  NetworkFit fit;
+  const double rate = number_of(parts, "bytes_per_s");
+  fit.model.hop_s = nodes > 1 ? number_of(parts, "latency_s") / std::log2(nodes) : 0;
+  fit.model.byte_s = rate > 0 ? 1 / rate : 0;
+  return fit;
+}
+
+}  // namespace
+
+double expected_slowest(const Jitter& jitter, double ranks) {
+  const double both = std::hypot(jitter.between_ranks, jitter.between_steps);
+  return std::exp(both * normal_quantile(-std::expm1(std::log(0.5) / ranks)));
+}
+
+std::vector<StagedBucket> merge_buckets(const std::vector<StagedBucket>& buckets,
+                                        const std::vector<std::int64_t>& gradient_bytes,
+                                        std::int64_t cap_bytes) {
+  std::vector<StagedBucket> merged;
+  std::int64_t held = 0;
+  for (std::size_t b = 0; b < buckets.size(); ++b) {
+    if (merged.empty() || held + gradient_bytes[b] > cap_bytes) {
+      merged.push_back(buckets[b]);
+      held = gradient_bytes[b];
+      continue;
+    }
+    auto& last = merged.back();
+    held += gradient_bytes[b];
+    last.ready_s = std::max(last.ready_s, buckets[b].ready_s);
+    last.complete_s += buckets[b].complete_s;
+    for (std::size_t s = 0; s < last.stages.size(); ++s) {
+      last.stages[s].compute_s += buckets[b].stages[s].compute_s;
+      last.stages[s].bytes += buckets[b].stages[s].bytes;
+    }
+  }
+  return merged;
+}
+
+double fit_compute_rate(const ProjectionInput& input, int nodes,
+                        const std::function<double(const StepPrediction&)>& value, double wanted) {
+  double least = kLeastRate, most = 1;
+  if (value(simulate(input, nodes, most)) >= wanted) return most;
+  if (value(simulate(input, nodes, least)) <= wanted) return least;
+  for (int i = 0; i < 60; ++i) {
+    const double middle = (least + most) / 2;
+    (value(simulate(input, nodes, middle)) > wanted ? least : most) = middle;
+  }
+  return (least + most) / 2;
+}
+
+Calibration take_step(const json& row, std::int64_t cap_bytes, ProjectionInput& input) {
+  const int nodes = nodes_of(row, input);
+  const double slower = slower_than_median(input, nodes);
+  input.compute = {.forward_s = number_of(row, "compute_forward_s") / slower,
+                   .backward_s = number_of(row, "compute_backward_s") / slower,
+                   .optimizer_s = number_of(row, "optimizer_s") / slower,
+                   .buckets = {}};
+  ISOBAR_CHECK(row.contains("buckets") && !row.at("buckets").empty(),
+               "step.report: the row has no buckets; measure a step that sums gradients");
+  std::vector<std::int64_t> gradients;
+  double all = 0;
+  for (const auto& bucket : row.at("buckets")) {
+    gradients.push_back(static_cast<std::int64_t>(number_of(bucket, "bytes")));
+    all += number_of(bucket, "bytes");
+  }
+  // What is handed to collectives: less than the gradients where they travel in 16 bits.
+  const double share = number_of(row, "payload_bytes") / all;
+  for (std::size_t b = 0; b < gradients.size(); ++b) {
+    const auto bytes = static_cast<std::int64_t>(share * static_cast<double>(gradients[b]));
+    input.buckets.push_back({.ready_s = number_of(row.at("buckets")[b], "ready_s") / slower,
+                             .stages = {{.compute_s = 0, .bytes = bytes}}});
+  }
+  input.buckets = merge_buckets(input.buckets, gradients, cap_bytes);
+  return {.nodes = nodes, .measured_s = number_of(row, "backward_s") / slower};
+}
+
+Calibration take_compression(const json& rows, const std::string& method, std::int64_t cap_bytes,
+                             bool has_network, ProjectionInput& input) {
+  const auto& row = row_of_method(rows, method);
+  const auto& plain = row_of_method(rows, "none");
+  const int nodes = nodes_of(row, input);
+  const double slower = slower_than_median(input, nodes);
+  const auto& parts = row.at("parts");
+  input.compute = {.forward_s = number_of(parts, "forward_s") / slower,
+                   .backward_s = number_of(parts, "backward_s") / slower,
+                   .optimizer_s = number_of(parts, "optimizer_s") / slower,
+                   .buckets = {}};
+  if (!has_network) input.network = network_of_parts(parts, nodes);
+  // Without compression a bucket sends its gradients.
+  const auto full = buckets_of_parts(plain.at("parts"), slower);
+  std::vector<std::int64_t> gradients;
+  for (const auto& bucket : full) gradients.push_back(bucket.stages.front().bytes);
+  Calibration calibration{.nodes = nodes, .measured_s = 0, .is_whole_step = true};
+  if (nodes > 1 && plain.contains("measured_step_s") && plain.at("measured_step_s").is_number()) {
+    // Of the step that was measured, with the buckets that it had.
+    auto measured = input;
+    measured.buckets = full;
+    calibration.measured_s = number_of(plain, "measured_step_s") / slower;
+    input.compute_rate = calibrated_rate(measured, calibration);
+    calibration.measured_s = 0;
+  }
+  input.buckets = merge_buckets(buckets_of_parts(parts, slower), gradients, cap_bytes);
+  return calibration;
+}
+
+double calibrated_rate(const ProjectionInput& input, const Calibration& calibration) {
+  if (calibration.nodes == 1 || calibration.measured_s <= 0) return input.compute_rate;
+  const auto& compute = input.compute;
+  const auto value = [&](const StepPrediction& step) {
+    if (calibration.is_whole_step) return step.step_s;
+    return step.step_s - step.exposed_comm_s - compute.forward_s - compute.optimizer_s;
+  };
+  return fit_compute_rate(input, calibration.nodes, value, calibration.measured_s);
+}
+
+}  // namespace isobar

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <isobar/projection/projection.hpp>
+#include <nlohmann/json_fwd.hpp>
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace isobar {
+
+/// Median of how much longer the slowest of `ranks` takes than a rank of median speed.
+double expected_slowest(const Jitter& jitter, double ranks);
+
+/// Neighbouring buckets together while their gradients, `gradient_bytes` by bucket, fit into
+/// `cap_bytes`: the later one says when both are ready, and their stages add up.
+std::vector<StagedBucket> merge_buckets(const std::vector<StagedBucket>& buckets,
+                                        const std::vector<std::int64_t>& gradient_bytes,
+                                        std::int64_t cap_bytes);
+
+/// The compute_rate with which `value` of the simulated step is `wanted`: 1 where it is as large
+/// already, and at least 0.05. `value` must not grow with the rate.
+double fit_compute_rate(const ProjectionInput& input, int nodes,
+                        const std::function<double(const StepPrediction&)>& value, double wanted);
+
+/// How a step was measured.
+struct Calibration {
+  int nodes = 1;               ///< 1 for a report without communication
+  double measured_s = 0;       ///< the step or its backward pass; 0: not measured
+  bool is_whole_step = false;  ///< of measured_s
+};
+
+/// Fills in compute and buckets from a row of `isobar bench step --json`, whose times are those of
+/// its slowest rank. Jitter and ranks are there already. Throws UsageError for a row without what
+/// is needed, as the next does.
+Calibration take_step(const nlohmann::json& row, std::int64_t cap_bytes, ProjectionInput& input);
+
+/// The same from the rows of `isobar bench compression --json`, for one of its methods, by name or
+/// method; the network too, unless `has_network`. The rate of computation is that of the step
+/// without compression, where that was measured.
+Calibration take_compression(const nlohmann::json& rows, const std::string& method,
+                             std::int64_t cap_bytes, bool has_network, ProjectionInput& input);
+
+/// The compute_rate of the measured step.
+double calibrated_rate(const ProjectionInput& input, const Calibration& calibration);
+
+}  // namespace isobar
