@@ -54,7 +54,8 @@ int run_project(const ProjectArguments& arguments) {
     write_goal_trace(trace, curves.front().projection.input, arguments.goal_nodes);
     write_file_atomically(arguments.goal, trace.str());
   }
-  write_report(arguments.json, "isobar.projection.1", arguments.command, projection_rows(curves));
+  write_report(arguments.json, "isobar.projection.1", arguments.command, projection_rows(curves),
+               {{"campaign", curves.front().projection.campaign}});
   return 0;
 }
 

@@ -190,6 +190,7 @@ std::vector<int> read_nodes(const Config& section) {
 Projection read_projection(const Config& config) {
   const auto head = config.child("projection");
   Projection projection{.name = head.get<std::string>("name"), .nodes = read_nodes(head)};
+  projection.campaign = head.get<std::string>("campaign", projection.name);
   auto& input = projection.input;
   const auto ranks = config.child("ranks");
   input.node_ranks = ranks.get<int>("per_node", 1, at_least(1));

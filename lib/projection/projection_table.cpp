@@ -90,21 +90,23 @@ nlohmann::json projection_rows(const std::vector<ProjectedCurve>& curves) {
   auto rows = nlohmann::json::array();
   for (const auto& curve : curves) {
     for (const auto& s : curve.steps) {
-      rows.push_back({{"name", curve.projection.name},
-                      {"projected", true},
-                      {"nodes", s.nodes},
-                      {"step_s", s.step_s.value},
-                      {"step_low_s", s.step_s.low},
-                      {"step_high_s", s.step_s.high},
-                      {"efficiency", s.efficiency.value},
-                      {"efficiency_low", s.efficiency.low},
-                      {"efficiency_high", s.efficiency.high},
-                      {"compute_s", s.compute_s},
-                      {"straggler_s", s.straggler_s},
-                      {"exposed_comm_s", s.exposed_s},
-                      {"data_wait_s", s.data_s},
-                      {"start_s", s.start_s},
-                      {"basis", curve.projection.basis}});
+      rows.push_back(
+          {{"point", {{"cluster", curve.projection.name}, {"nodes", std::to_string(s.nodes)}}},
+           {"projected", true},
+           {"nodes", s.nodes},
+           {"value", "step_s"},
+           {"median", s.step_s.value},
+           {"low", s.step_s.low},
+           {"high", s.step_s.high},
+           {"efficiency", s.efficiency.value},
+           {"efficiency_low", s.efficiency.low},
+           {"efficiency_high", s.efficiency.high},
+           {"compute_s", s.compute_s},
+           {"straggler_s", s.straggler_s},
+           {"exposed_comm_s", s.exposed_s},
+           {"data_wait_s", s.data_s},
+           {"start_s", s.start_s},
+           {"basis", curve.projection.basis}});
     }
   }
   return rows;

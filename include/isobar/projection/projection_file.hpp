@@ -14,6 +14,7 @@ namespace isobar {
 
 struct Projection {
   std::string name = {};
+  std::string campaign = {};  ///< whose measured rows they stand beside; the name by default
   std::vector<int> nodes = {};
   ProjectionInput input = {};
   /// What the figures rest on, by part ("compute": "measured on 4 nodes"), as the file says it.
@@ -37,7 +38,8 @@ int curves_part(const ProjectedCurve& a, const ProjectedCurve& b, double differe
 /// A table for people: each curve's steps and what they rest on, and where the curves part.
 std::string projection_table(const std::vector<ProjectedCurve>& curves);
 
-/// Rows for a report; each says "projected": true.
+/// Rows as those of `isobar campaign collect`, with the projection's name as `cluster`; each says
+/// "projected": true.
 nlohmann::json projection_rows(const std::vector<ProjectedCurve>& curves);
 
 /// As lines of values between commas, with a heading.
