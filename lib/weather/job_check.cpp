@@ -4,6 +4,7 @@
 #include <isobar/core/error.hpp>
 #include <isobar/core/text.hpp>
 #include <isobar/weather/network_plan.hpp>
+#include <isobar/weather/weather_data.hpp>
 #include <fmt/format.h>
 
 #include <filesystem>
@@ -41,6 +42,8 @@ void check_job_backend(const Experiment& experiment, const JobResources& resourc
                resources.nodes * resources.ranks_per_node, "; set comm.backend=auto");
 }
 
+/// What is wrong with the data is seen before the job waits for hours: only their coordinates are
+/// read.
 void check_job_data(const Experiment& experiment) {
   for (const auto& path : experiment.data.paths) {
     std::error_code none;
@@ -48,6 +51,7 @@ void check_job_data(const Experiment& experiment) {
                  "' is not there, seen from ", std::filesystem::current_path(none).string(),
                  ", in which the job will run; correct it, or start this from its folder");
   }
+  check_periods(experiment, Dataset(experiment.data));
 }
 
 /// Training that does not come to its end is worth something if a checkpoint was saved by then.

@@ -92,6 +92,13 @@ TEST_F(JobCheck, RefusesDataThatAreNotThere) {
   expect_refused("data.path: 'nowhere/b.nc' is not there, seen from", {"data.path=nowhere/b.nc"});
 }
 
+TEST_F(JobCheck, RefusesPeriodsAndVariablesThatTheDataDoNotHave) {
+  expect_refused("data.train: no time of", {"data.train={begin: 2031-01-01, end: 2032-01-01}"});
+  const auto said = test::message_of<DataError>(
+      [&] { check_job(experiment({"data.variables=[absent]"}), resources_); });
+  EXPECT_NE(said.find("absent"), std::string::npos) << said;
+}
+
 TEST_F(JobCheck, RefusesAStepThatMemoryDoesNotHold) {
   const auto graph = make_graph(experiment());
   const auto ranks = model_sizes(experiment(), graph);

@@ -23,9 +23,10 @@ struct JobResources {
 };
 
 /// Looks for what would end the run before it has left a checkpoint: ranks that are not whole
-/// models, a device or data that are not there, steps that take longer than the job, and, by the
-/// plan of its largest step, memory. Throws UsageError that says what to change. Returns warnings:
-/// training that its last checkpoint survives, but that will not come to its end.
+/// models, a device, data, variables or periods that are not there, steps that take longer than the
+/// job, and, by the plan of its largest step, memory. Throws UsageError that says what to change,
+/// or DataError for data that cannot be read. Returns warnings: training that its last checkpoint
+/// survives, but that will not come to its end.
 ///
 /// Builds the graph where memory is known. One process calls it, in the folder that the run will be
 /// started in.
