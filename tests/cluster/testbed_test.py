@@ -41,6 +41,27 @@ SHORT = ["train.steps=4", "train.log_every=2", "train.validate_every=2", "optimi
          f"data.path={ROOT}/examples/data/era5_t2m_uk_2019-03.nc"]
 EXPERIMENT = ROOT / "examples" / "experiments" / "quickstart.yaml"
 
+# Ends the tasks that Slurm runs on a node, and its daemon answers no more, as if the power had gone.
+LOSE_NODE = """
+import os, signal
+def read(pid, name):
+    with open(f"/proc/{pid}/{name}") as file:
+        return file.read().split()
+own = os.readlink("/proc/self/ns/net")
+for pid in filter(str.isdigit, os.listdir("/proc")):
+    try:
+        if os.readlink(f"/proc/{pid}/ns/net") != own:
+            continue
+        name, = read(pid, "comm")
+        parent, = read(read(pid, "stat")[3], "comm")
+        if name == "slurmd":
+            os.kill(int(pid), signal.SIGSTOP)
+        elif "slurmstepd" in (name, parent):
+            os.kill(int(pid), signal.SIGKILL)
+    except (OSError, ValueError):
+        pass
+"""
+
 # A machine's modules are a function of its shells; here it says what it is asked for.
 MODULES = 'module() { echo "module $*"; }\n'
 
@@ -86,6 +107,12 @@ class MachineTest(unittest.TestCase):
 
     def status(self, path):
         return json.loads(self.isobar("cluster", "status", path, "--json", "-"))
+
+    def wait_until(self, holds):
+        until = time.monotonic() + LIMIT_S
+        while not holds() and time.monotonic() < until:
+            time.sleep(0.2)
+        self.assertTrue(holds(), "in time")
 
     def wait_for(self, path):
         until = time.monotonic() + LIMIT_S
@@ -180,6 +207,26 @@ class MachineTest(unittest.TestCase):
         self.assertFalse((self.folder / "runs").exists())
         refused = self.isobar(*common, "--nodes", "2", "--directive=--constraint=absent", "--", "true", code=2)
         self.assertIn("Invalid feature specification", refused)
+
+    def test_the_ranks_begin_again_on_a_spare_when_a_node_is_lost(self):
+        self.submit("--", "sh", "-c", "echo $(hostname) >> ran; test $(wc -l < ran) -ge 3 || exec sleep 600", nodes=2,
+                    options=["--spares", "1", "--name", "lost"])
+        ran = self.folder / "ran"
+        self.wait_until(lambda: ran.exists() and len(ran.read_text().split()) == 2)
+        first = ran.read_text().split()
+        lost = max(first)  # the job's script is on the first node
+        testbed("enter", lost, "python3", "-c", LOSE_NODE)
+        self.addCleanup(testbed, "enter", lost, "python3", "-c", LOSE_NODE.replace("SIGSTOP", "SIGCONT"))
+        self.on_login_node("scontrol", "update", f"nodename={lost}", "state=down", "reason=lost")
+
+        row, = self.wait_for("runs/lost")["rows"]
+
+        self.assertEqual((row["state"], row["exit_code"]), ("COMPLETED", "0:0"))
+        second = ran.read_text().split()[2:]
+        self.assertEqual(len(set(second)), 2, second)
+        self.assertNotIn(lost, second)
+        said = self.isobar("cluster", "logs", "runs/lost")
+        self.assertIn(f"nodes lost: {lost}; the ranks begin again on others", said)
 
 
 if __name__ == "__main__":
