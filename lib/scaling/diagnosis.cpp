@@ -32,18 +32,18 @@ double number_at(const json& object, const char* key) {
   return object.at(key).get<double>();
 }
 
-double part_of(const RankProfile& rank, const std::string& part) {
+double part_of(const ProfiledRank& rank, const std::string& part) {
   const auto found = rank.seconds.find(part);
   return found == rank.seconds.end() ? 0 : found->second;
 }
 
-double computing_s(const RankProfile& rank) {
+double computing_s(const ProfiledRank& rank) {
   return part_of(rank, "copy") + part_of(rank, "forward") + part_of(rank, "backward") +
          part_of(rank, "optimizer") + part_of(rank, "other");
 }
 
 template <typename Value>
-double median_over(const StepProfile& profile, const Value& value) {
+double median_over(const ProfiledStep& profile, const Value& value) {
   std::vector<double> values;
   for (const auto& rank : profile.ranks) values.push_back(value(rank));
   const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
@@ -53,21 +53,21 @@ double median_over(const StepProfile& profile, const Value& value) {
 }
 
 template <typename Value>
-const RankProfile& largest_of(const StepProfile& profile, const Value& value) {
+const ProfiledRank& largest_of(const ProfiledStep& profile, const Value& value) {
   return *std::max_element(profile.ranks.begin(), profile.ranks.end(),
                            [&](const auto& a, const auto& b) { return value(a) < value(b); });
 }
 
 std::string milliseconds(double seconds) { return fmt::format("{:.1f} ms", 1e3 * seconds); }
 
-std::string name_of_rank(const RankProfile& rank) {
+std::string name_of_rank(const ProfiledRank& rank) {
   return rank.host.empty() ? fmt::format("rank {}", rank.rank)
                            : fmt::format("rank {} on {}", rank.rank, rank.host);
 }
 
 /// Whoever waits longest for data holds the others up by that.
-Finding data_finding(const StepProfile& profile) {
-  const auto wait = [](const RankProfile& rank) { return part_of(rank, "data_wait"); };
+Finding data_finding(const ProfiledStep& profile) {
+  const auto wait = [](const ProfiledRank& rank) { return part_of(rank, "data_wait"); };
   const auto& rank = largest_of(profile, wait);
   const double everyone_s = median_over(profile, wait);
   const bool alone = wait(rank) > 2 * everyone_s && profile.ranks.size() > 1;
@@ -84,12 +84,12 @@ Finding data_finding(const StepProfile& profile) {
   return finding;
 }
 
-Finding slow_rank_finding(const StepProfile& profile) {
+Finding slow_rank_finding(const ProfiledStep& profile) {
   const auto& rank = largest_of(profile, computing_s);
   const double median_s = median_over(profile, computing_s);
   const double more_s = computing_s(rank) - median_s;
   Finding finding{.cause = Cause::slow_rank, .gain_s = more_s, .rank = rank.rank};
-  const auto delay = [](const RankProfile& one) { return one.run_delay_s.value_or(0); };
+  const auto delay = [](const ProfiledRank& one) { return one.run_delay_s.value_or(0); };
   const bool taken = delay(rank) - median_over(profile, delay) > more_s / 2;
   finding.sentence =
       fmt::format("{} computes {} in a step, the median rank {}; the others wait",
@@ -109,9 +109,9 @@ Finding slow_rank_finding(const StepProfile& profile) {
 }
 
 /// All ranks alike: more threads than cores.
-Finding taken_cores_finding(const StepProfile& profile) {
+Finding taken_cores_finding(const ProfiledStep& profile) {
   const double delay_s =
-      median_over(profile, [](const RankProfile& rank) { return rank.run_delay_s.value_or(0); });
+      median_over(profile, [](const ProfiledRank& rank) { return rank.run_delay_s.value_or(0); });
   return {.cause = Cause::taken_cores,
           .sentence = fmt::format("threads of every rank wait for a core, {} in a step of {}",
                                   milliseconds(delay_s), milliseconds(profile.step_s)),
@@ -120,7 +120,7 @@ Finding taken_cores_finding(const StepProfile& profile) {
           .gain_s = delay_s};
 }
 
-const CollectiveProfile* gradients_of(const StepProfile& profile) {
+const ProfiledCollective* gradients_of(const ProfiledStep& profile) {
   for (const auto& collective : profile.collectives) {
     if (collective.asker == kGradients) return &collective;
   }
@@ -128,13 +128,13 @@ const CollectiveProfile* gradients_of(const StepProfile& profile) {
 }
 
 /// Of the rank that waits least: what is left when nobody waits for another.
-double own_exposed_s(const StepProfile& profile) {
+double own_exposed_s(const ProfiledStep& profile) {
   double least = profile.step_s;
   for (const auto& rank : profile.ranks) least = std::min(least, part_of(rank, "exposed_comm"));
   return least;
 }
 
-double wanted_s(const CollectiveProfile& gradients, const NetworkReference& network,
+double wanted_s(const ProfiledCollective& gradients, const NetworkReference& network,
                 std::size_t ranks) {
   const double sent = 2 * (1 - 1 / static_cast<double>(ranks)) * gradients.bytes;
   return gradients.calls * network.latency_s + sent / network.bytes_per_s;
@@ -146,7 +146,7 @@ std::string size_setting(double bytes) {
 }
 
 /// What is exposed is the end of the sums, so that it can gain at most what is exposed.
-Finding network_finding(const StepProfile& profile, const DiagnosisOptions& options) {
+Finding network_finding(const ProfiledStep& profile, const DiagnosisOptions& options) {
   const double exposed_s = own_exposed_s(profile);
   Finding finding{.cause = Cause::communication, .gain_s = exposed_s};
   finding.sentence = fmt::format(
@@ -203,18 +203,18 @@ const char* name_of(Cause cause) {
   }
 }
 
-StepProfile read_step_profile(const json& profile) {
+ProfiledStep read_profiled_step(const json& profile) {
   ISOBAR_CHECK(profile.is_object() && profile.value("schema", "") == kSchema,
                "profile: wanted an object of schema ", kSchema);
-  StepProfile read{.steps = static_cast<std::int64_t>(number_at(profile, "steps")),
-                   .step_s = number_at(profile, "step_s"),
-                   .ranks = {},
-                   .collectives = {}};
+  ProfiledStep read{.steps = static_cast<std::int64_t>(number_at(profile, "steps")),
+                    .step_s = number_at(profile, "step_s"),
+                    .ranks = {},
+                    .collectives = {}};
   for (const auto& rank : profile.at("ranks")) {
-    RankProfile one{.rank = static_cast<int>(number_at(rank, "rank")),
-                    .host = rank.value("host", ""),
-                    .step_s = number_at(rank, "step_s"),
-                    .seconds = rank.at("seconds").get<std::map<std::string, double>>()};
+    ProfiledRank one{.rank = static_cast<int>(number_at(rank, "rank")),
+                     .host = rank.value("host", ""),
+                     .step_s = number_at(rank, "step_s"),
+                     .seconds = rank.at("seconds").get<std::map<std::string, double>>()};
     if (rank.contains("run_delay_s") && rank.at("run_delay_s").is_number()) {
       one.run_delay_s = rank.at("run_delay_s").get<double>();
     }
@@ -232,16 +232,16 @@ StepProfile read_step_profile(const json& profile) {
   return read;
 }
 
-StepProfile load_step_profile(const std::filesystem::path& path) {
+ProfiledStep load_profiled_step(const std::filesystem::path& path) {
   const auto file = std::filesystem::is_directory(path) ? path / "profile.json" : path;
   std::ifstream in(file);
   ISOBAR_CHECK(in, "profile: cannot read '", file.string(), "'");
   const auto profile = json::parse(in, nullptr, /*allow_exceptions=*/false);
   ISOBAR_CHECK(!profile.is_discarded(), "profile: '", file.string(), "' is no JSON");
-  return read_step_profile(profile);
+  return read_profiled_step(profile);
 }
 
-std::vector<Finding> diagnose(const StepProfile& profile, const DiagnosisOptions& options) {
+std::vector<Finding> diagnose(const ProfiledStep& profile, const DiagnosisOptions& options) {
   ISOBAR_CHECK(!profile.ranks.empty() && profile.step_s > 0,
                "diagnose: wanted a profile with ranks and a step that takes time");
   std::vector<Finding> found{data_finding(profile), slow_rank_finding(profile)};

@@ -13,8 +13,8 @@ namespace isobar::test::diagnosis_test {
 namespace {
 
 /// A step of 100 ms on four ranks, whose gradients are hidden but for 1 ms.
-StepProfile healthy() {
-  StepProfile profile{.steps = 100, .step_s = 0.1, .ranks = {}, .collectives = {}};
+ProfiledStep healthy() {
+  ProfiledStep profile{.steps = 100, .step_s = 0.1, .ranks = {}, .collectives = {}};
   for (int r = 0; r < 4; ++r) {
     profile.ranks.push_back({.rank = r,
                              .host = "node" + std::to_string(r),
@@ -40,7 +40,7 @@ StepProfile healthy() {
 const NetworkReference kNetwork{.latency_s = 1e-4, .bytes_per_s = 1.5e9, .basis = "a test"};
 
 /// Rank r computes longer, and the others wait for it.
-void slow_down(StepProfile& profile, int slow, double seconds) {
+void slow_down(ProfiledStep& profile, int slow, double seconds) {
   profile.step_s += seconds;
   for (auto& rank : profile.ranks) {
     rank.step_s = profile.step_s;
@@ -49,7 +49,7 @@ void slow_down(StepProfile& profile, int slow, double seconds) {
   profile.collectives.front().seconds += seconds;
 }
 
-Finding first(const StepProfile& profile) {
+Finding first(const ProfiledStep& profile) {
   return diagnose(profile, {.network = kNetwork}).front();
 }
 
@@ -109,7 +109,7 @@ TEST(Diagnosis, FindsDataOfOneRankAndOfAll) {
 }
 
 /// All wait alike in the sums of gradients.
-void expose(StepProfile& profile, double seconds, double in_sums_s) {
+void expose(ProfiledStep& profile, double seconds, double in_sums_s) {
   profile.step_s += seconds;
   for (auto& rank : profile.ranks) rank.seconds["exposed_comm"] += seconds;
   profile.collectives.front().seconds = in_sums_s;
@@ -158,18 +158,18 @@ TEST(Diagnosis, ReadsAProfileAndRefusesWhatIsNone) {
          {"bytes_per_step", 1000},
          {"seconds_per_step", 0.01},
          {"exposed_s_per_step", 0}}}}};
-  const auto read = read_step_profile(profile);
+  const auto read = read_profiled_step(profile);
   EXPECT_EQ(read.ranks.at(0).seconds.at("forward"), 0.1);
   EXPECT_EQ(read.collectives.at(0).bytes, 1000);
   EXPECT_FALSE(read.ranks.at(0).run_delay_s);
   expect_contains(error_of<UsageError>([] {
-                    read_step_profile({{"schema", "x"}});
+                    read_profiled_step({{"schema", "x"}});
                   }),
                   "isobar.profile.1");
   auto without = profile;
   without.erase("step_s");
-  expect_contains(error_of<UsageError>([&] { read_step_profile(without); }), "'step_s'");
-  expect_contains(error_of<UsageError>([] { load_step_profile("missing.json"); }),
+  expect_contains(error_of<UsageError>([&] { read_profiled_step(without); }), "'step_s'");
+  expect_contains(error_of<UsageError>([] { load_profiled_step("missing.json"); }),
                   "cannot read 'missing.json'");
 }
 

@@ -15,7 +15,7 @@
 namespace isobar {
 
 /// Of one rank, means a step.
-struct RankProfile {
+struct ProfiledRank {
   int rank = 0;
   std::string host = {};
   double step_s = 0;
@@ -25,7 +25,7 @@ struct RankProfile {
 };
 
 /// Collectives that one part of the program asks for, a step.
-struct CollectiveProfile {
+struct ProfiledCollective {
   std::string asker;
   std::string operation;
   double calls = 0;
@@ -35,17 +35,17 @@ struct CollectiveProfile {
 };
 
 /// A run's profile.json.
-struct StepProfile {
+struct ProfiledStep {
   std::int64_t steps = 0;
   double step_s = 0;
-  std::vector<RankProfile> ranks;
-  std::vector<CollectiveProfile> collectives;
+  std::vector<ProfiledRank> ranks;
+  std::vector<ProfiledCollective> collectives;
 };
 
 /// Throws UsageError for what is no profile of a run.
-StepProfile read_step_profile(const nlohmann::json& profile);
+ProfiledStep read_profiled_step(const nlohmann::json& profile);
 /// Of a run's folder or its profile.json.
-StepProfile load_step_profile(const std::filesystem::path& path);
+ProfiledStep load_profiled_step(const std::filesystem::path& path);
 
 /// What collectives should take: T = latency_s + 2 (n - 1) / n * bytes / bytes_per_s.
 struct NetworkReference {
@@ -84,6 +84,6 @@ struct DiagnosisOptions {
 /// All that is found, what gains most first; one of Cause::nothing where nothing gains enough.
 /// Causes that explain each other are told once: while all wait for a slow rank or for its data,
 /// what they wait in their collectives is not the network's.
-std::vector<Finding> diagnose(const StepProfile& profile, const DiagnosisOptions& options = {});
+std::vector<Finding> diagnose(const ProfiledStep& profile, const DiagnosisOptions& options = {});
 
 }  // namespace isobar
