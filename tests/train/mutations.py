@@ -56,7 +56,7 @@ MISTAKES = [
     Mistake("tell the parts of all steps since the last line", REPORT, "(seconds[part] - logged[part]) / steps;",
             "seconds[part] - logged[part];", "Trainer.GivesTimesOfAStepThatAddUpToTheRuns"),
     Mistake("tell all time since the start", REPORT, "  logged = total;\n", "",
-            "TrainerChecks.CountAllTimeOfTheStepsBetweenTwoLogLines"),
+            "TrainerChecks.TellTheTimeOfTheStepsSinceTheLineBefore"),
     Mistake("give a wait to the part that it falls in", TIMER, "clock_.restart() - waited_s;", "clock_.restart();",
             "StepProfile.CountsAWaitInAnyPartAsExposedCommunication"),
     Mistake("call waits for data computing", TRAINER, "    lap(StepPart::data_wait);\n", "",
