@@ -50,6 +50,10 @@ int run_train(const TrainArguments& arguments) {
   if (world->rank() == 0) {
     fmt::print("test period {} to {}, checkpoint of step {}\n{}", experiment.test.begin,
                experiment.test.end, result.summary.best_step, scores_table(result.scores));
+    fmt::print("{}", profile_table(result.summary.profile));
+    if (experiment.profile_detail) {
+      fmt::print("{}", collectives_table(result.summary.profile));
+    }
     std::fflush(stdout);
   }
   return 0;

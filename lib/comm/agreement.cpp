@@ -4,6 +4,7 @@
 // failed), never on this rank's own text: so all ranks issue the same ones, and a rank that differs
 // is named instead of waited for. Hashes go first, since texts that agree need not travel.
 #include <isobar/comm/agreement.hpp>
+#include <isobar/comm/census.hpp>
 #include <isobar/core/error.hpp>
 #include <isobar/core/hash.hpp>
 #include <ATen/ops/empty.h>
@@ -15,6 +16,9 @@
 
 namespace isobar {
 namespace {
+
+/// Who asks, unless the caller has said so.
+constexpr const char* kAsker = "agreement";
 
 std::vector<int64_t> gather_numbers(Communicator& comm, int64_t number) {
   auto mine = at::empty({1}, at::kLong);
@@ -135,6 +139,7 @@ std::string difference(int rank, const std::vector<std::string>& theirs,
 
 void run_agreed(Communicator& comm, const std::function<void()>& stage) {
   const auto outcome = outcome_of(stage);
+  const CollectiveAsker asker(kAsker);
   const auto numbers = gather_numbers(comm, number_of(outcome));
   const auto failed =
       std::find_if(numbers.begin(), numbers.end(), [](auto number) { return number != 0; });
@@ -162,6 +167,7 @@ void run_or_abort(Communicator& comm, const std::function<void()>& stage) {
 }
 
 std::vector<std::string> gather_texts(Communicator& comm, const std::string& text) {
+  const CollectiveAsker asker(kAsker);
   const auto lengths = gather_numbers(comm, static_cast<int64_t>(text.size()));
   const auto longest = *std::max_element(lengths.begin(), lengths.end());
   auto mine = at::empty({longest}, at::kByte);
@@ -181,6 +187,7 @@ std::vector<std::string> gather_texts(Communicator& comm, const std::string& tex
 // two texts that are compared.
 void require_equal(Communicator& comm, const std::string& subject,
                    const std::vector<std::string>& lines) {
+  const CollectiveAsker asker(kAsker);
   const auto mine = pack(lines);
   const auto numbers = gather_numbers(comm, number_of(mine));
   if (are_equal(numbers)) return;

@@ -3,6 +3,7 @@
 // transport sees it and before it has a number: a mistake that all ranks make throws on all of them
 // and counts on none, so their numbers stay equal. Whatever the ranks must agree on beyond that is
 // compared by others: rank 0 by the watch, or the transport itself.
+#include <isobar/comm/census.hpp>
 #include <isobar/comm/communicator.hpp>
 #include <isobar/core/error.hpp>
 
@@ -55,7 +56,8 @@ Communicator::Communicator(int rank, int size, std::chrono::milliseconds timeout
     : rank_(rank),
       size_(size),
       timeout_(timeout),
-      cause_(cause ? std::move(cause) : std::make_shared<FirstCause>()) {
+      cause_(cause ? std::move(cause) : std::make_shared<FirstCause>()),
+      census_(std::make_shared<CollectiveCensus>()) {
   ISOBAR_CHECK(size > 0 && rank >= 0 && rank < size, "Communicator: no rank ", rank, " of ", size);
   set_timeout(timeout);
 }
@@ -179,6 +181,7 @@ std::unique_ptr<Communicator> Communicator::split(int color, int key) {
   // All ranks count splits alike, so the members of a part agree on what its watch is called.
   const auto split = splits_++;
   if (part && watch_) part->set_watch(watch_->split(split, color, part->rank(), part->size()));
+  if (part) part->census_ = census_;
   return part;
 }
 
@@ -196,12 +199,14 @@ Work Communicator::start(Operation operation) {
   operation.sequence = count;
   operation.timeout = timeout_;
   const bool watched = watch_ && !message;
+  const bool counted = census_->is_counting() && size_ > 1;
+  const auto call = counted ? CollectiveCensus::call_of(operation) : CollectiveCensus::Call{};
   auto work = do_start(watched ? operation : std::move(operation));
   // A call that the backend refuses is none, on every rank. The watch hears of a call only once it
   // is one: rank 0 would hold it against the others.
   ++count;
   if (watched) watch_->issued(operation);
-  return work;
+  return counted ? census_->follow(call, std::move(work)) : work;
 }
 
 void Communicator::check_tensor(OperationKind kind, const at::Tensor& tensor,

@@ -5,6 +5,7 @@
 #include "ddp/tensor_bits.hpp"
 
 #include <isobar/comm/agreement.hpp>
+#include <isobar/comm/census.hpp>
 #include <isobar/core/error.hpp>
 #include <isobar/core/hash.hpp>
 #include <isobar/core/stopwatch.hpp>
@@ -81,6 +82,7 @@ void BufferSync::broadcast() {
 
 void BufferSync::end_step(int64_t step) {
   if (policy_.action == BufferAction::none || step % policy_.every != 0) return;
+  const CollectiveAsker asker("buffers");
   const Stopwatch clock;
   if (policy_.action == BufferAction::broadcast) {
     broadcast();

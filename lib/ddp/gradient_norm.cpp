@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <isobar/ddp/gradient_norm.hpp>
 
+#include <isobar/comm/census.hpp>
 #include <isobar/core/error.hpp>
 
 #include <ATen/ATen.h>
@@ -110,6 +111,7 @@ double sum_of_squares(const std::vector<NamedParameter>& parameters, bool sharde
 // alike: only the owners' sums of sharded ones travel, inside a model, while the others are summed.
 double gradient_norm(const std::vector<NamedParameter>& parameters, const ProcessGrid& grid) {
   c10::NoGradGuard no_grad;
+  const CollectiveAsker asker("norm");
   auto owned = at::full({1}, sum_of_squares(parameters, /*sharded=*/true), at::kDouble);
   auto total = grid.model().allreduce(owned);
   const double shared = sum_of_squares(parameters, /*sharded=*/false);

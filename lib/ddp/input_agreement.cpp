@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <isobar/ddp/input_agreement.hpp>
 
+#include <isobar/comm/census.hpp>
 #include <isobar/core/error.hpp>
 #include <ATen/ops/empty.h>
 
@@ -58,6 +59,7 @@ void InputAgreement::start(int64_t local_samples) {
                " while the last one is under way; call finish() first");
   // A negative number travels too: refused here, it would leave the others waiting.
   *a.mine.mutable_data_ptr<int64_t>() = local_samples;
+  const CollectiveAsker asker("inputs");
   a.work = a.world.all_gather(a.all, a.mine);
   a.started = true;
 }

@@ -5,6 +5,7 @@
 #include "ddp/tensor_bits.hpp"
 
 #include <isobar/comm/agreement.hpp>
+#include <isobar/comm/census.hpp>
 #include <isobar/core/error.hpp>
 #include <torch/nn/module.h>
 
@@ -46,6 +47,7 @@ bool ParameterCheck::is_due(int64_t step) const {
 
 void ParameterCheck::end_step(int64_t step) const {
   if (!is_due(step) || world_.size() == 1) return;
+  const CollectiveAsker asker("parameters");
   const auto message = [&](const std::string& name, const std::string& difference) {
     return detail::join(
         "DataParallel: step ", step, ": parameter '", name, "' of ", difference,

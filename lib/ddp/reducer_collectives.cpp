@@ -13,6 +13,7 @@
 
 #include "ddp/bucket_pieces.hpp"
 
+#include <isobar/comm/census.hpp>
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
 
@@ -21,6 +22,8 @@
 
 namespace isobar {
 namespace {
+
+constexpr const char* kGradients = "gradients";
 
 /// What the sum over the group is divided by; see Reduction for the formulas.
 int divisor_of(Reduction reduction, const ReducerGroups& groups) {
@@ -132,6 +135,7 @@ void BucketCollectives::take_sources(Reduced& bucket, std::vector<at::Tensor> so
 }
 
 void BucketCollectives::launch(const BucketMark& mark, std::vector<at::Tensor> sources) {
+  const CollectiveAsker asker(kGradients);
   if (launched_ == 0) begin_step();
   buckets_[launched_].mark = mark;
   take_sources(buckets_[launched_], std::move(sources));
@@ -151,6 +155,7 @@ bool BucketCollectives::can_start(int stage) const {
 // (NCCL's user guide, "Using multiple NCCL communicators concurrently"): there this starts stage 0
 // alone, and complete() the others.
 void BucketCollectives::advance() {
+  const CollectiveAsker asker(kGradients);
   for (int stage = 0; stage < static_cast<int>(started_.size()); ++stage) {
     if (stage > 0 && !any_order_) return;
     while (can_start(stage)) start(stage);
@@ -207,6 +212,7 @@ void BucketCollectives::end_across(Reduced& bucket) {
 // stage after the other. An all-gather inside a model's ranks is then started bucket by bucket, so
 // that the first buckets are handed over while later ones are under way.
 void BucketCollectives::complete(int64_t bucket) {
+  const CollectiveAsker asker(kGradients);
   const int last = stages() - 1;
   const int first_inside = two_levels_ ? last : stages();
   for (int stage = 0; stage < first_inside; ++stage) {

@@ -12,6 +12,7 @@
 #include "ddp/normal_mode.hpp"
 #include "ddp/reducer_agreement.hpp"
 
+#include <isobar/comm/census.hpp>
 #include <isobar/core/error.hpp>
 #include <isobar/core/log.hpp>
 
@@ -252,6 +253,7 @@ void Reducer::Impl::end_step() {
   const BucketMark mark{.bucket = BucketMark::kReplan, .reducer = number, .step = step++};
   is_looked_at = false;
   const bool is_first = counters.steps++ == 0;
+  const CollectiveAsker asker("bucket_plan");
   if (replan_with) {
     const BucketCaps caps = *replan_with;
     replan_with.reset();

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <isobar/comm/census.hpp>
 #include <isobar/core/error.hpp>
 #include <isobar/graph/halo_exchange.hpp>
 #include <ATen/ATen.h>
@@ -8,6 +9,8 @@
 
 namespace isobar {
 namespace {
+
+constexpr const char* kHalo = "halo";
 
 int64_t sum(const std::vector<int64_t>& counts) {
   return std::accumulate(counts.begin(), counts.end(), int64_t{0});
@@ -56,6 +59,7 @@ PendingHalo HaloExchange::start(const at::Tensor& rows) {
   check(rows);
   const int64_t halo = plan_.halo();
   if (model_.size() == 1) return {};
+  const CollectiveAsker asker(kHalo);
   received_rows_ += halo;
   const at::Tensor sent = rows_first(rows.index_select(1, send_rows(rows)));
   const at::Tensor halo_rows = rows.narrow(1, plan_.owned, halo);
@@ -74,6 +78,7 @@ PendingHalo HaloExchange::start(const at::Tensor& rows) {
 PendingHalo HaloExchange::start_adjoint(const at::Tensor& gradients) {
   check(gradients);
   if (model_.size() == 1) return {};
+  const CollectiveAsker asker(kHalo);
   const int64_t returned = sum(plan_.send_counts);
   received_rows_ += returned;
   // With one sample this is the halo itself, no copy: nobody may add to it before wait().

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <isobar/train/grad_scaler.hpp>
 
+#include <isobar/comm/census.hpp>
 #include <isobar/core/error.hpp>
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
@@ -35,6 +36,7 @@ bool GradScaler::unscale(const std::vector<NamedParameter>& parameters, Communic
                                                    at::full({1}, 1 / scale_, options));
     overflow.copy_(found);
   }
+  const CollectiveAsker asker("scaler");
   world.allreduce(overflow, ReduceOp::maximum).wait();
   const bool finite = overflow.item<float>() == 0;
   update(finite);

@@ -104,9 +104,13 @@ void Optimizer::step(double learning_rate) {
   impl_->unfused->step();
 }
 
+BucketCallback Optimizer::on_bucket(double learning_rate) {
+  return impl_->flat ? impl_->flat->on_bucket(learning_rate) : BucketCallback();
+}
+
 void Optimizer::finish(DataParallel& parallel, double learning_rate) {
   if (impl_->flat) {
-    parallel.finish(impl_->flat->on_bucket(learning_rate));
+    parallel.finish(on_bucket(learning_rate));
   } else {
     parallel.finish();
     step(learning_rate);

@@ -13,6 +13,7 @@
 
 #include <isobar/comm/agreement.hpp>
 #include <isobar/core/error.hpp>
+#include <isobar/core/stopwatch.hpp>
 #include <isobar/ddp/gradient_norm.hpp>
 #include <isobar/train/compressor_part.hpp>
 #include <ATen/ATen.h>
@@ -36,6 +37,8 @@ void check_options(const TrainerOptions& options) {
       !options.loss_scaling || !options.ddp.reducer.compressor,
       "train: gradients that are scaled for float16 cannot be compressed: what a step that "
       "overflows leaves in a compressor's memory would not be what the next one is owed");
+  ISOBAR_CHECK(options.profile.warmup_steps >= 0 && options.profile.peak_flop_per_s >= 0,
+               "train: profile.warmup_steps and profile.peak_flop_per_s must not be negative");
   options.schedule.at(0);  // throws where the schedule makes no sense
 }
 
@@ -69,16 +72,22 @@ Trainer::Impl::Impl(Task task_, TrainingData data_, const ProcessGrid& grid_,
 
 at::Tensor Trainer::Impl::backward_passes(Loader& loader) {
   at::Tensor total = at::zeros({}, at::TensorOptions().dtype(at::kDouble).device(options.device));
+  lap(StepPart::other);
   for (int64_t pass = 0; pass < options.accumulate; ++pass) {
-    const auto batch = to_device(*loader.next(), options.device);
+    const auto loaded = loader.next();
+    lap(StepPart::data_wait);
+    const auto batch = to_device(*loaded, options.device);
+    lap(StepPart::copy);
     const auto loss = task.loss(batch) / static_cast<double>(options.accumulate);
     const auto scaled = scaler ? scaler->scale(loss) : loss;
+    lap(StepPart::forward);
     if (pass + 1 < options.accumulate) {
       auto scope = parallel->accumulate();
       scaled.backward();
     } else {
       scaled.backward();
     }
+    lap(StepPart::backward);
     total += loss.detach();
   }
   return total;
@@ -106,14 +115,12 @@ void Trainer::Impl::update(Loader& loader) {
   if (scaler) {
     finish_scaled(rate);
   } else if (options.clip_norm > 0 || options.clip_value > 0) {
-    parallel->finish();
-    norm = clip();
-    optimizer->step(rate);
+    finish_clipped(rate);
   } else {
-    optimizer->finish(*parallel, rate);
-    norm = clip();  // an update leaves gradients as they are
+    finish_by_bucket(rate);
   }
   if (average && !left_out) average->update();
+  lap(StepPart::optimizer);
   ++step;
   note(loss);
 }
@@ -121,9 +128,34 @@ void Trainer::Impl::update(Loader& loader) {
 // Whether a step counts is known once all gradients are there, so no bucket is updated before.
 void Trainer::Impl::finish_scaled(double rate) {
   parallel->finish();
+  lap(StepPart::other);
   left_out = !scaler->unscale(parameters(), grid.world());
   norm = left_out ? kUnknown : clip();
   if (!left_out) optimizer->step(rate);
+}
+
+void Trainer::Impl::finish_clipped(double rate) {
+  parallel->finish();
+  lap(StepPart::other);
+  norm = clip();
+  optimizer->step(rate);
+}
+
+// A fused update goes on while later buckets are under way; between its buckets is the reducer.
+void Trainer::Impl::finish_by_bucket(double rate) {
+  if (const auto update_bucket = optimizer->on_bucket(rate)) {
+    parallel->finish([&](const ReducedBucket& bucket) {
+      lap(StepPart::other);
+      update_bucket(bucket);
+      lap(StepPart::optimizer);
+    });
+    lap(StepPart::other);
+  } else {
+    parallel->finish();
+    lap(StepPart::other);
+    optimizer->step(rate);
+  }
+  norm = clip();  // an update leaves gradients as they are
 }
 
 Trainer::Trainer(Task task, TrainingData data, const ProcessGrid& grid, TrainerOptions options,
@@ -138,19 +170,22 @@ TrainingSummary Trainer::run(RunFolder& folder) {
   Loader loader(batch_source(t.data.train, t.options), t.batches, {.prefetch = t.options.prefetch});
   Progress progress({.rank = t.grid.world().rank(), .label = "training", .total = t.options.steps});
   const Stopwatch clock;
-  t.training.restart();
+  t.profiler.emplace(t.grid, t.options);
+  t.profiler->resume();
   while (t.step < t.options.steps) {
     t.log_rollout(folder);
     t.update(loader);
     folder.keep();
     const bool last = t.step == t.options.steps;
-    if (last || t.step % t.options.log_every == 0) t.log_step(folder, loader, progress);
+    if (last || t.step % t.options.log_every == 0) t.log_step(folder, progress);
+    t.profiler->end_step(t.step);
     const bool due = t.options.validate_every > 0 && t.step % t.options.validate_every == 0;
     if (!last && !due) continue;
-    t.trained_s += t.training.elapsed_s();
+    t.profiler->pause();
     t.validate(folder);
-    t.training.restart();  // validation is no part of a step's time
+    t.profiler->resume();  // validation is no part of a step
   }
+  t.save_profile(folder);
   progress.finish();
   t.summary.steps = t.step;
   t.summary.skipped_steps = t.scaler ? t.scaler->skipped() : 0;

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <isobar/core/progress.hpp>
-#include <isobar/core/stopwatch.hpp>
 #include <isobar/data/loader.hpp>
 #include <isobar/train/sharded_part.hpp>
 #include <isobar/train/trainer.hpp>
@@ -10,6 +9,8 @@
 
 #include <deque>
 #include <optional>
+
+#include "train/step_profiler.hpp"
 
 namespace isobar {
 
@@ -23,11 +24,14 @@ struct Trainer::Impl {
   double clip();
   void update(Loader& loader);
   void finish_scaled(double rate);
+  void finish_clipped(double rate);
+  void finish_by_bucket(double rate);
   void note(const at::Tensor& loss);
   void check_losses();
   void check_weights();
   double mean_loss(double steps);
-  void log_step(RunFolder& folder, const Loader& loader, Progress& progress);
+  nlohmann::json times_of(const StepParts& seconds, double steps) const;
+  void log_step(RunFolder& folder, Progress& progress);
   void log_rollout(RunFolder& folder);
   double validation_score(RunFolder& folder);
   void validate(RunFolder& folder);
@@ -35,6 +39,8 @@ struct Trainer::Impl {
   std::string checkpoint_name() const;
   void collect(std::deque<ShardedPart>& whole);
   void save(RunFolder& folder);
+  void save_profile(RunFolder& folder);
+  void lap(StepPart part) { profiler->timer().lap(part); }
 
   Task task;
   TrainingData data;
@@ -54,11 +60,10 @@ struct Trainer::Impl {
   at::Tensor first_bad;   ///< the first step that counts and whose loss was not finite, int64
   double norm = 0;        ///< of the last step's gradients; NaN where it was not taken
   bool left_out = false;  ///< the last step, by the scaler
-  double trained_s = 0;   ///< since the last log line, up to the last validation
-  Stopwatch training;     ///< since then
+  std::optional<StepProfiler> profiler;  ///< while run() goes on
   bool warned_of_persistence = false;
   int64_t logged_step = 0;
-  double logged_wait_s = 0, logged_exposed_s = 0;  ///< totals at the last log line
+  StepParts logged{};  ///< totals at the last log line
   TrainingSummary summary;
 };
 

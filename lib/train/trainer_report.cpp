@@ -9,6 +9,8 @@
 #include "train/trainer_impl.hpp"
 
 #include <isobar/comm/agreement.hpp>
+#include <isobar/comm/census.hpp>
+#include <isobar/core/atomic_file.hpp>
 #include <isobar/core/error.hpp>
 #include <isobar/train/checkpoint.hpp>
 #include <isobar/train/compressor_part.hpp>
@@ -82,12 +84,27 @@ double Trainer::Impl::mean_loss(double steps) {
   return mean.item<double>();
 }
 
-void Trainer::Impl::log_step(RunFolder& folder, const Loader& loader, Progress& progress) {
+/// What went by since the last log line, a step.
+nlohmann::json Trainer::Impl::times_of(const StepParts& seconds, double steps) const {
+  nlohmann::json times;
+  for (int part = 0; part < kStepParts; ++part) {
+    const std::string name = name_of(static_cast<StepPart>(part));
+    times[name + "_s"] = (seconds[part] - logged[part]) / steps;
+  }
+  return times;
+}
+
+void Trainer::Impl::log_step(RunFolder& folder, Progress& progress) {
+  profiler->check_budget();
+  profiler->read_energy();
+  const CollectiveAsker asker("loss");
   check_losses();
   const auto steps = static_cast<double>(step - logged_step);
   const double loss = mean_loss(steps);
-  const double seconds = trained_s + training.restart();
-  const double waited = loader.stalled() - logged_wait_s;
+  lap(StepPart::other);
+  const auto total = profiler->timer().total();
+  double seconds = 0;
+  for (int part = 0; part < kStepParts; ++part) seconds += total[part] - logged[part];
   const auto samples = steps * options.batch * options.accumulate * grid.data().size();
   const double rate = options.schedule.at(step - 1);
   const auto& counters = parallel->reducer().counters();
@@ -98,9 +115,8 @@ void Trainer::Impl::log_step(RunFolder& folder, const Loader& loader, Progress& 
                        {"gradient_norm", norm},
                        {"step_s", seconds / steps},
                        {"samples_per_s", samples / seconds},
-                       {"data_wait_s", waited / steps},
-                       {"exposed_comm_s", (counters.exposed_seconds - logged_exposed_s) / steps},
                        {"payload_bytes", counters.payload_bytes}};
+  event.update(times_of(total, steps));
   if (options.rollout) event["rollout"] = options.rollout->at(step - 1);
   if (scaler) {
     event["loss_scale"] = scaler->current();
@@ -110,10 +126,8 @@ void Trainer::Impl::log_step(RunFolder& folder, const Loader& loader, Progress& 
   folder.log().set_step(step);
   progress.update(step, {{"loss", loss}, {"samples/s", samples / seconds}});
   loss_sum = first_bad = at::Tensor();
-  trained_s = 0;
   logged_step = step;
-  logged_wait_s += waited;
-  logged_exposed_s = counters.exposed_seconds;
+  logged = total;
 }
 
 void Trainer::Impl::log_rollout(RunFolder& folder) {
@@ -149,6 +163,8 @@ double Trainer::Impl::validation_score(RunFolder& folder) {
 /// A checkpoint is saved first: what goes wrong in a validation is not to cost the training before
 /// it.
 void Trainer::Impl::validate(RunFolder& folder) {
+  profiler->check_budget();
+  const CollectiveAsker asker("validation");
   check_losses();
   check_weights();
   if (data.validation.empty()) summary.best_step = step;
@@ -208,6 +224,17 @@ void Trainer::Impl::save(RunFolder& folder) {
                      .protected_step = summary.best_step});
   });
   folder.metric({{"event", "checkpoint"}, {"step", step}, {"path", checkpoint_name()}});
+}
+
+/// At the end of a run, when every step has been measured.
+void Trainer::Impl::save_profile(RunFolder& folder) {
+  summary.profile = profiler->gather();
+  profiler.reset();
+  run_agreed(grid.world(), [&] {
+    if (grid.world().rank() != 0) return;
+    write_file_atomically(folder.path() / "profile.json",
+                          profile_json(summary.profile).dump(2) + "\n");
+  });
 }
 
 }  // namespace isobar

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The sections run, comm, optimizer, train, ddp and compress of an experiment file, for
+// The sections run, comm, optimizer, train, profile, ddp and compress of an experiment file, for
 // read_experiment(), which reads data, graph, model and loss between run and optimizer. Only what
 // can be told without the data is checked here.
 #include "weather/training_keys.hpp"
@@ -47,6 +47,19 @@ void read_ddp(const Config& ddp, Experiment& e) {
                                  : buffers == "compare" ? BufferAction::compare
                                                         : BufferAction::none;
   e.trainer.ddp.buffers.every = ddp.get<int64_t>("buffers_every", 1, at_least(1));
+}
+
+void read_profile(const Config& section, Experiment& e) {
+  auto& profile = e.trainer.profile;
+  e.profile_detail = section.get<bool>("detail", false);
+  profile.warmup_steps = section.get<int64_t>("warmup_steps", profile.warmup_steps, at_least(0));
+  profile.peak_flop_per_s = 1e12 * section.get<double>("peak_tflop_s", 0.0, at_least(0));
+  if (!section.has("collectives")) return;
+  profile.collectives = section.get<std::map<std::string, int64_t>>("collectives");
+  for (const auto& [asker, most] : *profile.collectives) {
+    ISOBAR_CHECK(most >= 0, section.origin("collectives"), ": profile.collectives: ", asker,
+                 " must not be negative, got ", most);
+  }
 }
 
 }  // namespace
@@ -111,6 +124,7 @@ void read_training(const Config& config, Experiment& e) {
   e.refit = train.get<bool>("refit", false);
   read_precision(train, e);
   t.schedule.warmup_steps = warmup_within(e.given_warmup_steps, t.steps);
+  read_profile(config.child("profile"), e);
   read_ddp(config.child("ddp"), e);
 }
 

@@ -10,7 +10,7 @@ namespace isobar {
 /// run, seed, device and comm.
 void read_run(const Config& config, Experiment& e);
 void read_optimizer(const Config& config, Experiment& e);
-/// train and ddp; after the optimizer's warm-up is known.
+/// train, profile and ddp; after the optimizer's warm-up is known.
 void read_training(const Config& config, Experiment& e);
 /// After the trainer's steps are known.
 void read_compression(const Config& config, Experiment& e);

@@ -160,6 +160,9 @@ void TrainingRun::build() {
                        estimate_sizes(points, experiment_.graph).hidden_nodes, points.size());
     setup_.emplace(experiment_, grid_, *data_);
     experiment_.trainer.device = setup_->device();
+    // A backward pass takes twice the forward one; what is computed again is no work of the model.
+    experiment_.trainer.profile.flop_per_pass = 3 * setup_->planned().memory.forward_flops /
+                                                static_cast<double>(experiment_.longest_rollout());
   });
   folder_.log().info("{} on {} ranks ({})", setup_->summary(), world_.size(), world_.backend());
   for (const auto& line : setup_->graph_warnings()) folder_.log().warn("{}", line);

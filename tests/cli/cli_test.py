@@ -115,6 +115,26 @@ class ProgramsTest(Case):
         self.assertEqual(self.train(f"graph.cache={cache}", "run.name=mended").returncode, 0)
         self.assertIn(str(cache), self.log("mended"), "a file that is not whole is told")
 
+    def test_ends_with_where_the_time_of_its_steps_went(self):
+        result = self.train("profile.detail=true", "train.steps=8", "train.validate_every=0")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        table = result.stdout[result.stdout.index("profile of steps 3 to 8: "):]
+        self.assert_fits(table)
+        self.assertIn("MFU n/a", table)
+        with open(f"{self.folder}/quickstart/profile.json", encoding="utf-8") as file:
+            profile = json.load(file)
+        self.assertEqual((profile["world"], len(profile["ranks"]), profile["steps"]), (2, 2, 6))
+        for part in profile["parts"]:
+            self.assertIn(f"\n {part} ", table)
+        for row in profile["collectives"]:
+            self.assertRegex(table, rf"\n {row['asker']} +{row['operation']} ")
+        self.assertGreater(profile["flop_per_step"], 0)
+
+    def test_ends_all_ranks_where_a_step_sends_more_than_it_may(self):
+        result = self.train("profile.collectives={loss: 2}", "train.validate_every=0")
+        self.assertEqual(result.returncode, 1, result.stderr)
+        self.assertEqual(result.stderr.count("'gradients' made "), 1, result.stderr)
+
     def test_trains_on_two_ranks_and_scores_the_test_period_last(self):
         result = self.train()
         self.assertEqual(result.returncode, 0, result.stderr)

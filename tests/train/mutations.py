@@ -20,6 +20,7 @@ SCHEDULE, SCORES, MEAN, GROUPS, SLOT = (
     for name in ("schedule", "forecast_scores", "climatology", "climatology_groups", "climatology_slot"))
 SCORING, SPECTRA, WEIGHTS, OPTIMIZER, CHECKPOINT = (
     f"lib/train/{name}.cpp" for name in ("scoring", "forecast_spectra", "weights", "optimizer", "checkpoint"))
+TIMER, PROFILER, ENERGY = "lib/train/step_timer.hpp", "lib/train/step_profiler.cpp", "lib/train/energy_meter.cpp"
 SHARDED, ROWS, FOLDER = (f"lib/train/{name}.cpp" for name in ("sharded_part", "sharded_rows", "run_folder"))
 
 MISTAKES = [
@@ -52,12 +53,31 @@ MISTAKES = [
     # What is told of steps.
     Mistake("tell the seconds of all steps since the last line", REPORT, '{"step_s", seconds / steps}',
             '{"step_s", seconds}', "Trainer.GivesTimesOfAStepThatAddUpToTheRuns"),
-    Mistake("tell all waiting for data", REPORT, '{"data_wait_s", waited / steps}', '{"data_wait_s", waited}',
-            "Trainer.GivesTimesOfAStepThatAddUpToTheRuns"),
-    Mistake("tell all communication since the start", REPORT, "  logged_exposed_s = counters.exposed_seconds;\n", "",
-            "Trainer.GivesTimesOfAStepThatAddUpToTheRuns"),
-    Mistake("lose the time before a validation", TRAINER, "    t.trained_s += t.training.elapsed_s();\n", "",
-            "TrainerChecks.CountAllTimeOfTheStepsBetweenTwoLogLines"),
+    Mistake("tell the parts of all steps since the last line", REPORT, "(seconds[part] - logged[part]) / steps;",
+            "seconds[part] - logged[part];", "Trainer.GivesTimesOfAStepThatAddUpToTheRuns"),
+    Mistake("tell all time since the start", REPORT, "  logged = total;\n", "",
+            "TrainerChecks.TellTheTimeOfTheStepsSinceTheLineBefore"),
+    Mistake("give a wait to the part that it falls in", TIMER, "clock_.restart() - waited_s;", "clock_.restart();",
+            "StepProfile.CountsAWaitInAnyPartAsExposedCommunication"),
+    Mistake("call waits for data computing", TRAINER, "    lap(StepPart::data_wait);\n", "",
+            "StepProfile.ShowsASlowLoaderOnTheRankThatHasIt"),
+    Mistake("call the forward pass a backward one", TRAINER, "    lap(StepPart::forward);\n", "",
+            "StepProfile.GivesTimeToThePartThatTookIt"),
+    Mistake("profile the warm-up", PROFILER, "before_ = timer_.total();", "before_ = {};",
+            "StepProfile.ForgetsTheTimeOfTheWarmUp"),
+    Mistake("count the collectives of the warm-up", PROFILER, "    counts_before_ = census_.counts();\n", "",
+            "StepProfile.CountsWhatAStepSendsByWhoAsks"),
+    Mistake("let a new asker pass", PROFILER, "allowed == budget.end() ? 0 : allowed->second;",
+            "allowed == budget.end() ? made : allowed->second;",
+            "StepProfile.EndsAllRanksWhereOneOfThemAsksForSomethingNew"),
+    Mistake("let collectives pass beyond their budget", PROFILER, "if (made <= most) continue;", "if (made <= most + 1) continue;",
+            "StepProfile.EndsAllRanksWhereAStepAsksForMoreThanItsBudget"),
+    Mistake("count the FLOPs of one pass", PROFILER, " * static_cast<double>(options_.accumulate) * length", " * length",
+            "StepProfile.JudgesByAPeakThatItIsTold"),
+    Mistake("count memory twice", ENERGY, 'name == "dram"', 'name == "dram" || name == "core"',
+            "EnergyMeterTest.AddsUpPackagesAndMemoryAlsoAfterTheirCountersBeganAgain"),
+    Mistake("lose energy where a counter begins again", ENERGY, "*now + counter.range - counter.last", "*now",
+            "EnergyMeterTest.AddsUpPackagesAndMemoryAlsoAfterTheirCountersBeganAgain"),
     Mistake("mean a loss over one rank's samples", REPORT, "  grid.data().allreduce(mean).wait();\n", "",
             "Trainer.TellsTheMeanLossOfAllRanks"),
     # Checkpoints and the best of them.

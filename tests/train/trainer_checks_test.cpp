@@ -214,5 +214,18 @@ TEST_F(TrainerChecks, CountAllTimeOfTheStepsBetweenTwoLogLines) {
   }
 }
 
+TEST_F(TrainerChecks, TellTheTimeOfTheStepsSinceTheLineBefore) {
+  auto slow_at_first = task();
+  slow_at_first.loss = [loss = slow_at_first.loss, step = 0](const Batch& b) mutable {
+    if (step++ == 0) std::this_thread::sleep_for(std::chrono::milliseconds(40));
+    return loss(b);
+  };
+  train(slow_at_first, options(8, 0, 4));
+  const auto steps = events("step");
+  ASSERT_EQ(steps.size(), 2);
+  EXPECT_LT(steps[1]["step_s"], steps[0]["step_s"]);
+  EXPECT_LT(steps[1]["forward_s"], steps[0]["forward_s"]);
+}
+
 }  // namespace
 }  // namespace isobar::trainer_checks_test

@@ -263,17 +263,23 @@ TEST(Trainer, GivesTimesOfAStepThatAddUpToTheRuns) {
     const auto ranks = trainer.run(run);
     if (comm.rank() == 0) summary = ranks;
   });
-  double waited = 0, exposed = 0;
+  double waited = 0;
   for (const auto& event : events(folder.path() / "line")) {
     if (event["event"] != "step") continue;
     // Two samples of a step on either rank.
     EXPECT_NEAR(event["samples_per_s"].get<double>() * event["step_s"].get<double>(), 4, 1e-9);
     waited += 2 * event["data_wait_s"].get<double>();  // log_every is 2
-    exposed += 2 * event["exposed_comm_s"].get<double>();
+    double parts = 0;
+    for (const char* part : {"data_wait_s", "copy_s", "forward_s", "backward_s", "exposed_comm_s",
+                             "optimizer_s", "other_s"}) {
+      EXPECT_GE(event[part].get<double>(), 0);
+      parts += event[part].get<double>();
+    }
+    EXPECT_NEAR(parts, event["step_s"].get<double>(), 1e-12);
+    EXPECT_GT(event["exposed_comm_s"], 0);
   }
   EXPECT_GT(summary.data_wait_seconds, 0);
-  EXPECT_NEAR(waited, summary.data_wait_seconds, 1e-9);
-  EXPECT_NEAR(exposed, summary.reducer.exposed_seconds, 1e-9);
+  EXPECT_GE(waited, summary.data_wait_seconds) << "a batch is taken out, too";
 }
 
 TEST(Trainer, TellsTheMeanLossOfAllRanks) {

@@ -56,8 +56,9 @@ bool complains(const std::vector<std::string>& overrides, const std::string& of)
 /// Those that have a value only where one is given, or depend on other keys; and names of files.
 const std::set<std::string>& optional_keys() {
   static const std::set<std::string> keys{
-      "data.select", "graph.h5",       "run.lock",           "graph.processor_neighbours",
-      "graph.grid",  "model.bounding", "data.normalization", "data.seen_hours"};
+      "data.select",         "graph.h5",       "run.lock",           "graph.processor_neighbours",
+      "graph.grid",          "model.bounding", "data.normalization", "data.seen_hours",
+      "profile.collectives", "profile.json"};
   return keys;
 }
 
@@ -337,6 +338,21 @@ TEST(Experiment, ChoosesWhatHappensToBuffers) {
   EXPECT_EQ(compared.every, 7);
 }
 
+TEST(Experiment, ReadsWhatAProfileIsJudgedBy) {
+  const auto none = read();
+  EXPECT_FALSE(none.trainer.profile.collectives);
+  EXPECT_EQ(none.trainer.profile.peak_flop_per_s, 0);
+  const auto e = read({"profile.peak_tflop_s=1.5", "profile.warmup_steps=3",
+                       "profile.collectives={gradients: 2, loss: 0}", "profile.detail=true"});
+  EXPECT_DOUBLE_EQ(e.trainer.profile.peak_flop_per_s, 1.5e12);
+  EXPECT_EQ(e.trainer.profile.warmup_steps, 3);
+  EXPECT_EQ(e.trainer.profile.collectives,
+            (std::map<std::string, int64_t>{{"gradients", 2}, {"loss", 0}}));
+  EXPECT_TRUE(e.profile_detail);
+  EXPECT_TRUE(complains({"profile.collectives={loss: -1}"},
+                        "profile.collectives: loss must not be negative, got -1"));
+}
+
 std::string page(const std::filesystem::path& file) {
   std::ifstream in(file);
   return {std::istreambuf_iterator<char>(in), {}};
@@ -354,7 +370,7 @@ TEST(Experiment, HasTheKeysThatThePagesName) {
     EXPECT_NE(table.find(last), std::string::npos) << key << " is not in docs/experiment.md";
   }
   const std::regex named(
-      "`(run|comm|data|graph|model|optimizer|train|ddp|compress)\\.([a-z_.0-9]+)");
+      "`(run|comm|data|graph|model|optimizer|train|profile|ddp|compress)\\.([a-z_.0-9]+)");
   for (const auto& entry : std::filesystem::directory_iterator(docs)) {
     // A campaign's file has sections of the same names.
     if (entry.path().extension() != ".md" || entry.path().stem() == "campaigns") continue;

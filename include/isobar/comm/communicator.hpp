@@ -20,6 +20,8 @@ class FirstCause;
 /// Where a communicator reports what it issues; private to the backends.
 class Watch;
 
+class CollectiveCensus;
+
 /// What an allreduce does, and what it carries.
 struct AllreduceOptions {
   ReduceOp op = ReduceOp::sum;
@@ -99,6 +101,10 @@ class Communicator {
   /// takes part and returns null.
   std::unique_ptr<Communicator> split(int color, int key);
 
+  /// Counts, once it is started, what this communicator issues on this rank, and with it the one
+  /// that it was split from and all that are split from it.
+  CollectiveCensus& census() noexcept { return *census_; }
+
   /// Fails the world for `reason`, unless it has failed already: every rank's waits
   /// end with CommError "rank 2 of 8: <reason>". For a rank that cannot go on; it
   /// does not throw. The others learn it at once or, on transports without a control
@@ -136,6 +142,7 @@ class Communicator {
   std::chrono::milliseconds timeout_;
   std::shared_ptr<FirstCause> cause_;
   std::unique_ptr<Watch> watch_;
+  std::shared_ptr<CollectiveCensus> census_;
   int64_t collectives_ = 0;
   int64_t messages_ = 0;
   int64_t splits_ = 0;

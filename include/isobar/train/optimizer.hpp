@@ -49,6 +49,10 @@ class Optimizer final : public Stateful {
   /// One update. A parameter without a gradient is left alone.
   void step(double learning_rate);
 
+  /// The update of one bucket once it is reduced, for DataParallel::finish(); empty where this is
+  /// not fused. All of them together are one update.
+  BucketCallback on_bucket(double learning_rate);
+
   /// parallel.finish() and one update; a fused one goes on while later buckets are
   /// still being reduced. Collective; blocks. For `parallel` of the same reducer.
   void finish(DataParallel& parallel, double learning_rate);

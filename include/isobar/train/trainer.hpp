@@ -9,6 +9,7 @@
 #include <isobar/train/optimizer.hpp>
 #include <isobar/train/run_folder.hpp>
 #include <isobar/train/schedule.hpp>
+#include <isobar/train/step_profile.hpp>
 #include <isobar/train/task.hpp>
 #include <c10/core/Device.h>
 
@@ -44,6 +45,7 @@ struct TrainerOptions {
   std::string checkpoints = "checkpoints";  ///< folder in the run's folder
   c10::Device device = c10::Device(c10::kCPU);
   DataParallelOptions ddp;
+  ProfileOptions profile;
 };
 
 /// How this rank's batches are drawn from the training samples, by the ranks of its data-parallel
@@ -58,6 +60,7 @@ struct TrainingSummary {
   double seconds = 0;            ///< of training, validation included
   double data_wait_seconds = 0;  ///< the loop waited for the loader
   ReducerCounters reducer;
+  StepProfile profile;  ///< also in the folder, as profile.json
   int64_t best_step = 0;
   /// Mean of rmse / persistence at the best validation; not finite where no validation's was.
   double best_ratio = 0;
@@ -99,7 +102,8 @@ class Trainer {
 
   /// Runs all steps, and leaves metrics and checkpoints in `folder`. Collective;
   /// blocks. Throws Error on every rank where a loss or a weight is no longer a finite
-  /// number, before anything of it is saved. The best checkpoint is that of the least finite
+  /// number, before anything of it is saved, and at a log line after a step that made more
+  /// collectives than options.profile allows. The best checkpoint is that of the least finite
   /// score; where no score was finite, the last one.
   TrainingSummary run(RunFolder& folder);
 

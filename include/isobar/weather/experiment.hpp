@@ -94,6 +94,7 @@ struct Experiment {
   CompressionOptions compress;
   std::string start_step_from;  ///< what gave compress its start_step, for people
   bool refit = false;
+  bool profile_detail = false;  ///< whether people are shown a step's collectives
 
   /// The variables that are forecast.
   std::vector<std::string> outputs() const;
