@@ -89,6 +89,9 @@ void add_evaluate_options(CLI::App& app, EvaluateArguments& arguments) {
       ->check(CLI::IsMember({"training", "none"}));
   app.add_flag("--spectra", arguments.scoring.spectra,
                "compare the scales of forecast and truth: what is blurred");
+  app.add_option("--maps", arguments.scoring.maps,
+                 "write forecast and truth of the last sample to this file, for isobar report")
+      ->check(check_report_file);
   app.add_option("--json", arguments.json,
                  "write the result as JSON to this file; - is standard output")
       ->check(check_report_file);

@@ -78,7 +78,7 @@ function(isobar_add_layer name)
                                              VERIFY_INTERFACE_HEADER_SETS ${ISOBAR_TESTS})
   list(TRANSFORM arg_DEPENDS PREPEND isobar::)
   target_link_libraries(${target} PUBLIC ${arg_DEPENDS} ${arg_PUBLIC} PRIVATE ${arg_PRIVATE})
-  if(NOT name MATCHES "^(core|launch|cluster|scaling)$")  # which are without LibTorch
+  if(NOT name MATCHES "^(core|launch|cluster|scaling|report)$")  # which are without LibTorch
     isobar_share_headers(${target})
   endif()
   # Options alone: linking isobar_settings would make it a part of the exported package.

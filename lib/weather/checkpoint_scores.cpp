@@ -11,6 +11,7 @@
 #include <isobar/core/progress.hpp>
 #include <isobar/graph/spectrum.hpp>
 #include <isobar/train/checkpoint.hpp>
+#include <isobar/train/sample_maps.hpp>
 #include <isobar/train/sharded_part.hpp>
 #include <isobar/train/weights.hpp>
 #include <isobar/weather/training_run.hpp>
@@ -132,6 +133,13 @@ CheckpointScores score_checkpoint(const CheckpointScoring& scoring,
   }
   result.found = scoring.rollout > 0 ? evaluate_every_lead(setup->task(), sets.at(0), grid, options)
                                      : evaluate_last_leads(setup->task(), sets, grid, options);
+  if (!scoring.maps.empty()) {
+    run_agreed(*world, [&] {
+      const auto maps = last_sample_maps(setup->task(), sets, grid, setup->device());
+      if (world->rank() != 0) return;
+      write_maps(scoring.maps, scoring.split, sets.at(0)->dataset(), maps);
+    });
+  }
   run_agreed(*world, [&] { say(check_scores(result.found.scores, "data." + scoring.split)); });
   result.world = std::move(world);
   return result;

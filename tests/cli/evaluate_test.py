@@ -2,6 +2,7 @@
 """`isobar evaluate` as users start it: anomaly correlations, rollouts and spectra."""
 
 import json
+import math
 import unittest
 
 from cli_case import PROGRAM, Case, mpirun, run
@@ -43,6 +44,29 @@ class EvaluateTest(Case):
                 self.assertAlmostEqual(row["truth"], first["truth"], delta=1e-9 * first["truth"])
                 self.assertAlmostEqual(row["forecast"], first["forecast"], delta=1e-3 * first["forecast"])
         self.assertLess(reports[0][23]["truth"], 0.01 * reports[0][0]["truth"], "temperatures are smooth")
+
+    def test_maps_the_last_sample_that_it_scores(self):
+        self.assertEqual(self.train(ranks=1).returncode, 0)
+        files = []
+        for ranks, overrides in [(1, []), (2, ["model.ranks=2"])]:
+            files.append(self.folder / f"maps{ranks}.json")
+            launcher = mpirun(ranks) if ranks > 1 else []
+            result = run(launcher + [PROGRAM, "evaluate", str(self.folder / "quickstart"), *overrides, "--climatology", "none",
+                                     "data.test={begin: 2019-03-31T23:00, end: 2019-04-01}", "--maps", str(files[-1]),
+                                     "--json", "-"])
+            self.assertEqual(result.returncode, 0, result.stderr)
+        row = json.loads(result.stdout)["rows"][0]
+        self.assertEqual(row["samples"], 1)
+        whole, shared = (json.loads(file.read_text()) for file in files)
+        (one,), (two,) = whole["maps"], shared["maps"]
+        self.assertEqual((one["variable"], one["lead_hours"], one["time"]), ("t2m", 6, "2019-03-31T23:00"))
+        self.assertEqual(one["truth"], two["truth"])
+        weights = [math.cos(math.radians(latitude)) for latitude in whole["latitudes"]]
+        self.assertEqual({len(weights)}, {len(whole["longitudes"]), len(one["truth"]), len(one["forecast"])})
+        for each in (one, two):
+            squares = [weight * (a - b) ** 2 for weight, a, b in zip(weights, each["forecast"], each["truth"])]
+            # The score's areas are those of cells, at the region's edge not quite the cosine.
+            self.assertAlmostEqual(math.sqrt(sum(squares) / sum(weights)), row["rmse"], delta=0.02 * row["rmse"])
 
     def test_goes_without_the_training_period_where_asked(self):
         self.assertEqual(self.train(ranks=1).returncode, 0)

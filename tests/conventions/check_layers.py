@@ -12,6 +12,7 @@ MAY_INCLUDE = {
     "compress": {"core", "launch", "comm", "ddp"},
     "scaling": {"core", "launch", "comm", "ddp", "cluster"},
     "projection": {"core", "launch", "comm", "ddp", "cluster", "scaling"},  # the step model, driven by measurements
+    "report": {"core", "launch", "scaling"},  # reads what others have left; never LibTorch
     "graph": {"core", "launch", "hdf5", "comm"},
     "model": {"core", "graph"},  # halo exchange is graph's: model never communicates itself
     "data": {"core", "hdf5"},  # samplers take (rank, size) and row indices

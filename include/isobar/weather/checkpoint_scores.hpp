@@ -19,6 +19,7 @@ struct CheckpointScoring {
   std::string split = "test";          ///< or "validation"
   std::string climatology = "training";  ///< "none": without anomaly correlation
   bool spectra = false;
+  std::string maps;     ///< a file for maps of the last sample (write_maps); empty for none
   int64_t rollout = 0;  ///< steps of a forecast, each scored; 0: the experiment's lead times
 };
 
