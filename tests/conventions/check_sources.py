@@ -31,7 +31,7 @@ LONG_SOURCE = 150
 OPENING_LINES = 3
 
 # What is not arguments and tables belongs to a layer that programs can use.
-COMMAND_LINE = 4500
+COMMAND_LINE = 4700
 
 DETAIL = re.compile(r"\bnamespace (isobar::)?detail\b")
 
