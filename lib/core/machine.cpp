@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <filesystem>
 #include <fstream>
 
 namespace isobar {
@@ -38,6 +39,21 @@ int64_t machine_memory_bytes() {
 UsableCores usable_cores() {
   const int own = std::max(1, count_cores(0));
   return {own, std::max(own, count_cores(getppid()))};
+}
+
+// Of each thread the kernel tells, in nanoseconds, how long it ran and how long it waited.
+std::optional<double> run_delay_s() {
+  double nanoseconds = 0;
+  bool counted = false;
+  std::error_code none;
+  for (const auto& thread : std::filesystem::directory_iterator("/proc/self/task", none)) {
+    double ran = 0, waited = 0;
+    if (!(std::ifstream(thread.path() / "schedstat") >> ran >> waited)) continue;
+    nanoseconds += waited;
+    counted = true;
+  }
+  if (!counted) return std::nullopt;
+  return 1e-9 * nanoseconds;
 }
 
 }  // namespace isobar

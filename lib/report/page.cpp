@@ -121,6 +121,11 @@ std::string html_chart(const ReportChart& chart, std::size_t number) {
 std::string html_section(const ReportSection& section, std::size_t number, std::size_t& charts) {
   auto text =
       fmt::format("<section id=\"section-{}\">\n<h2>{}</h2>\n", number, html_text(section.title));
+  if (!section.findings.empty()) {
+    text += "<h3>What limits a step</h3>\n<ul>\n";
+    for (const auto& one : section.findings) text += "<li>" + html_text(one) + "</li>\n";
+    text += "</ul>\n";
+  }
   if (!section.notes.empty()) {
     text += "<ul>\n";
     for (const auto& note : section.notes) text += "<li>" + html_text(note) + "</li>\n";

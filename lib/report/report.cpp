@@ -138,7 +138,7 @@ std::size_t chart_count(const Report& report) {
   return charts;
 }
 
-Report make_report(const std::vector<fs::path>& paths) {
+Report make_report(const std::vector<fs::path>& paths, const DiagnosisOptions& diagnosis) {
   ISOBAR_CHECK(!paths.empty(), "report: name a campaign or a training run");
   ReportSources sources;
   for (const auto& path : paths) read_source(path, sources);
@@ -147,7 +147,9 @@ Report make_report(const std::vector<fs::path>& paths) {
   add_comparisons(report, campaigns);
   if (sources.runs.size() > 1) report.sections.push_back(training_comparison(sources.runs));
   for (const auto& each : campaigns) report.sections.push_back(campaign_section(each));
-  for (const auto& run : sources.runs) report.sections.push_back(training_section(run));
+  for (const auto& run : sources.runs) {
+    report.sections.push_back(training_section(run, diagnosis));
+  }
   for (auto& scores : sources.scores) report.sections.push_back(std::move(scores));
   report.title = title_of(report);
   name_tables(report);

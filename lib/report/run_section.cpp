@@ -191,6 +191,21 @@ std::vector<std::string> notes_of_run(const TrainingRunFiles& run, const std::ve
   return notes;
 }
 
+/// Sentences: cause, cure and gain.
+std::vector<std::string> findings_of(const json& profile, const DiagnosisOptions& options) {
+  std::vector<std::string> sentences;
+  const auto read = read_profiled_step(profile);
+  for (const auto& finding : diagnose(read, options)) {
+    auto text = finding.sentence + ".";
+    if (!finding.cure.empty()) {
+      text += fmt::format(" To do: {}. A step would be up to {:.0f} % shorter.", finding.cure,
+                          100 * finding.gain_s / read.step_s);
+    }
+    sentences.push_back(std::move(text));
+  }
+  return sentences;
+}
+
 }  // namespace
 
 TrainingRunFiles read_training_run(const fs::path& folder) {
@@ -203,7 +218,7 @@ TrainingRunFiles read_training_run(const fs::path& folder) {
   return run;
 }
 
-ReportSection training_section(const TrainingRunFiles& run) {
+ReportSection training_section(const TrainingRunFiles& run, const DiagnosisOptions& diagnosis) {
   const auto steps = events_of(run, "step");
   ReportSection section{.title = "Training run " + run.name, .notes = notes_of_run(run, steps)};
   section.charts.push_back(loss_chart({series_by_step(steps, "loss", "loss", 0)}));
@@ -211,8 +226,10 @@ ReportSection training_section(const TrainingRunFiles& run) {
   add_scores(section, last_scores(run));
   if (const auto maps = json_of_file(run.folder / "maps.json")) add_sample_maps(section, *maps);
   add_times(section, steps);
-  if (const auto profile = json_of_file(run.folder / "profile.json"))
+  if (const auto profile = json_of_file(run.folder / "profile.json")) {
+    section.findings = findings_of(*profile, diagnosis);
     add_profile(section, *profile);
+  }
   if (!run.record.empty()) section.tables.push_back(record_table(run.record));
   return section;
 }

@@ -5,6 +5,7 @@
 #include "report/point_rows.hpp"
 
 #include <isobar/report/report.hpp>
+#include <isobar/scaling/diagnosis.hpp>
 #include <nlohmann/json.hpp>
 
 #include <cstdint>
@@ -28,7 +29,7 @@ struct TrainingRunFiles {
   std::filesystem::path folder = {};
 };
 TrainingRunFiles read_training_run(const std::filesystem::path& folder);
-ReportSection training_section(const TrainingRunFiles& run);
+ReportSection training_section(const TrainingRunFiles& run, const DiagnosisOptions& diagnosis);
 
 /// The losses of two runs or more.
 ReportSection training_comparison(const std::vector<TrainingRunFiles>& runs);

@@ -226,8 +226,8 @@ ProfiledStep read_profiled_step(const json& profile) {
                                 .operation = row.at("operation").get<std::string>(),
                                 .calls = number_at(row, "calls_per_step"),
                                 .bytes = number_at(row, "bytes_per_step"),
-                                .seconds = number_at(row, "seconds_per_step"),
-                                .exposed_s = number_at(row, "exposed_s_per_step")});
+                                .seconds = row.value("seconds_per_step", 0.0),
+                                .exposed_s = row.value("exposed_s_per_step", 0.0)});
   }
   return read;
 }

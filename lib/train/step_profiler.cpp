@@ -102,6 +102,7 @@ RankProfile rank_profile(const nlohmann::json& rank, double steps) {
   profile.seconds = rank["seconds"].get<StepParts>();
   for (double& seconds : profile.seconds) seconds /= steps;
   profile.step_s = sum_of(profile.seconds);
+  if (!rank["run_delay"].is_null()) profile.run_delay_s = rank["run_delay"].get<double>() / steps;
   profile.peak_memory_bytes = rank["resident"].get<int64_t>();
   profile.device_peak_memory_bytes = rank["device"].get<int64_t>();
   return profile;
@@ -123,10 +124,14 @@ StepProfiler::~StepProfiler() { census_.stop(); }
 void StepProfiler::resume() {
   timer_.restart();
   energy_.skip();
+  delay_.skip();
   if (options_.profile.collectives) calls_before_ = calls();
 }
 
-void StepProfiler::pause() { energy_.read(); }
+void StepProfiler::pause() {
+  energy_.read();
+  delay_.read();
+}
 
 void StepProfiler::end_step(int64_t step) {
   timer_.lap(StepPart::other);
@@ -137,6 +142,7 @@ void StepProfiler::end_step(int64_t step) {
     before_ = timer_.total();
     counts_before_ = census_.counts();
     energy_ = EnergyMeter();
+    delay_ = DelayMeter();
   }
   if (options_.profile.collectives) calls_before_ = calls();
 }
@@ -195,12 +201,14 @@ std::string StepProfiler::own_text() const {
   auto seconds = timer_.total();
   for (int part = 0; part < kStepParts; ++part) seconds[part] -= before_[part];
   const auto energy = energy_.joules();
+  const auto delay = delay_.seconds();
   return nlohmann::json{{"host", host_name()},
                         {"seconds", seconds},
                         {"resident", peak_resident_bytes()},
                         {"device", peak_device_bytes(options_.device)},
                         {"flop", flop_per_step()},
                         {"energy", energy ? nlohmann::json(*energy) : nlohmann::json()},
+                        {"run_delay", delay ? nlohmann::json(*delay) : nlohmann::json()},
                         {"collectives", rows_of(difference(census_.counts(), counts_before_))}}
       .dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }

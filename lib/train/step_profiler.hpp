@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "train/delay_meter.hpp"
 #include "train/energy_meter.hpp"
 #include "train/step_timer.hpp"
 
@@ -56,6 +57,7 @@ class StepProfiler {
   CollectiveCensus& census_;
   StepTimer timer_;
   EnergyMeter energy_;
+  DelayMeter delay_;
   int64_t warmup_;
   int64_t steps_ = 0;  ///< that were measured
   // At the end of the warm-up.

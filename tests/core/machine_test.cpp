@@ -5,8 +5,11 @@
 #include <sched.h>
 #include <unistd.h>
 
+#include <atomic>
+#include <chrono>
 #include <fstream>
 #include <string>
+#include <thread>
 
 namespace isobar::machine_test {
 namespace {
@@ -51,6 +54,26 @@ TEST(Machine, CountsTheCoresThatARankIsBoundTo) {
 TEST(Machine, GivesNoMoreMemoryThanThereIs) {
   EXPECT_GT(machine_memory_bytes(), 0);
   EXPECT_LE(machine_memory_bytes(), sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGE_SIZE));
+}
+
+TEST(Machine, CountsHowLongThreadsWaitForACore) {
+  const auto before = run_delay_s();
+  if (!before) GTEST_SKIP() << "this kernel does not count it";
+  const Affinity affinity;
+  affinity.keep_one();  // for both: threads inherit it
+  std::atomic<bool> goes_on{true};
+  std::thread other([&] {
+    while (goes_on) {
+    }
+  });
+  // Both are always ready to run, so that of one core's time each waits half.
+  const auto until = std::chrono::steady_clock::now() + std::chrono::milliseconds(400);
+  while (std::chrono::steady_clock::now() < until) {
+  }
+  const auto after = run_delay_s();
+  goes_on = false;
+  other.join();
+  EXPECT_GT(after.value() - *before, 0.1);
 }
 
 }  // namespace

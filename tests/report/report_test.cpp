@@ -342,6 +342,7 @@ TEST(Report, ShowsATrainingRunWithItsProfile) {
   EXPECT_EQ(ranks.at("data")[0].at("x"), (std::vector<std::string>{"rank 0 (n0)", "rank 1 (n1)"}));
   const auto profile = table_as_csv(table_titled(section, "Profile"));
   expect_contains(profile, "energy (J),n/a\n");
+  expect_contains(section.findings.at(0), "rank 0 on n0 computes 170.0 ms in a step");
   EXPECT_EQ(table_titled(section, "Collectives of a step").rows.size(), 1u);
 }
 

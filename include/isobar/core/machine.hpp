@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 namespace isobar {
@@ -20,5 +21,10 @@ struct UsableCores {
   int launcher = 1;
 };
 UsableCores usable_cores();
+
+/// Seconds in which threads of this process were ready to run and others had the cores, since they
+/// began; of threads that have ended nothing is in it, so it can become less. Nothing where Linux
+/// does not count it.
+std::optional<double> run_delay_s();
 
 }  // namespace isobar

@@ -3,6 +3,8 @@
 // network. docs/report.md describes it. One process calls this; nothing is measured.
 #pragma once
 
+#include <isobar/scaling/diagnosis.hpp>
+
 #include <cstddef>
 #include <filesystem>
 #include <string>
@@ -32,7 +34,8 @@ struct ReportChart {
 /// What a campaign, a training run or a comparison of several has to say.
 struct ReportSection {
   std::string title = {};
-  std::vector<std::string> notes = {};  ///< sentences, before the charts
+  std::vector<std::string> notes = {};     ///< sentences, before the charts
+  std::vector<std::string> findings = {};  ///< what limits a step, why, and what would cure it
   std::vector<ReportChart> charts = {};
   std::vector<ReportTable> tables = {};
 };
@@ -45,9 +48,11 @@ struct Report {
 /// Reads and lays out what lies there. Each path is a campaign's folder or file, a training run's
 /// folder, or a report of `--json`: of `campaign collect`, `bench step`, `bench collective`,
 /// `evaluate`, or of rows with `"projected": true`. Rows of the same campaign that are projected
-/// are shown beside those that are measured, in columns and with lines of their own. Throws
+/// are shown beside those that are measured, in columns and with lines of their own. Profiles of
+/// training runs are diagnosed with these options. Throws
 /// UsageError where a path is none of these, and DataError where a file of one cannot be read.
-Report make_report(const std::vector<std::filesystem::path>& paths);
+Report make_report(const std::vector<std::filesystem::path>& paths,
+                   const DiagnosisOptions& diagnosis = {});
 
 /// How many charts there are; on the page they have numbers from 1.
 std::size_t chart_count(const Report& report);

@@ -53,6 +53,9 @@ struct RankProfile {
   StepParts seconds{};
   int64_t peak_memory_bytes = 0;         ///< resident, of the whole process
   int64_t device_peak_memory_bytes = 0;  ///< of the device's allocator; 0 without one
+  /// That its threads were ready to run and others had the cores, summed over them; nothing where
+  /// Linux does not count it.
+  std::optional<double> run_delay_s = {};
 };
 
 /// A CollectiveCount by step: the mean over steps and ranks.
