@@ -23,7 +23,7 @@
     for (const name of ["xaxis", "yaxis"])
       layout[name] = { automargin: true, showline: true, ticks: "outside", ...layout[name] };
     return { margin: { l: 70, r: 20, t: 16, b: 60 }, font: { family: "system-ui, sans-serif", size: 13 },
-      showlegend: figure.data.length > 1, hovermode: "closest",
+      showlegend: figure.data.length > 1 || ![undefined, "all"].includes(figure.data[0].name), hovermode: "closest",
       legend: many ? {} : { orientation: "h", x: 0, y: 1.02, yanchor: "bottom" }, ...layout };
   }
 

@@ -177,9 +177,10 @@ ReportTable record_table(const json& record) {
 }
 
 std::vector<std::string> notes_of_run(const TrainingRunFiles& run, const std::vector<json>& steps) {
-  std::vector<std::string> notes{
-      fmt::format("{} ranks, commit {}; the last line is of step {}.", run.record.value("ranks", 1),
-                  text_at(run.record, "/isobar/commit"), number_of_event(steps.back(), "step"))};
+  const int ranks = run.record.value("ranks", 1);
+  std::vector<std::string> notes{fmt::format(
+      "{} rank{}, commit {}; the last line is of step {}.", ranks, ranks == 1 ? "" : "s",
+      text_at(run.record, "/isobar/commit"), number_of_event(steps.back(), "step"))};
   const auto best = run.record.value("training", json::object());
   if (best.value("best_step", 0) > 0) {
     notes.push_back(fmt::format(

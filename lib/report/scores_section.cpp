@@ -84,10 +84,11 @@ void add_by_variable(ReportSection& section, const std::string& name, const std:
     if (has_value(series)) traces.push_back(line_trace(series));
   }
   if (traces.empty()) return;
-  section.charts.push_back(
-      {.title = title,
-       .figure = figure_text(traces, chart_axis("lead time (h)"), chart_axis(unit)),
-       .table = scores_by_lead(name, title, rows, {{unit, value}})});
+  auto y = chart_axis(unit);
+  y["rangemode"] = "tozero";
+  section.charts.push_back({.title = title,
+                            .figure = figure_text(traces, chart_axis("lead time (h)"), y),
+                            .table = scores_by_lead(name, title, rows, {{unit, value}})});
 }
 
 void add_variable(ReportSection& section, const std::string& split, const std::string& variable,
@@ -186,7 +187,7 @@ void add_scores(ReportSection& section, const std::vector<ScoreRow>& rows) {
 }
 
 ReportSection scores_section(const std::filesystem::path& path, const json& report) {
-  ReportSection section{.title = "Scores " + path.stem().string()};
+  ReportSection section{.title = "Scores in " + path.filename().string()};
   section.notes.push_back("commit " + report.value("commit", "unknown") + ".");
   for (const auto& warning : report.value("warnings", std::vector<std::string>())) {
     section.notes.push_back("Warning: " + warning);

@@ -231,6 +231,24 @@ TEST(Report, ReadsReportsOfTheProgram) {
   EXPECT_NO_THROW(chart_named(section, "Where the step's time goes"));
 }
 
+TEST(Report, GivesChartsNamesAsTheyAreWritten) {
+  const TemporaryFolder folder;
+  auto rows = json::array();
+  for (const char* word : {"<b>1</b>", "a&b"}) {
+    for (const int nodes : {1, 2}) {
+      rows.push_back(
+          {{"point", {{"set", word}}}, {"nodes", nodes}, {"value", "step_s"}, {"median", nodes}});
+    }
+  }
+  write_file(folder / "rows.json", json{{"rows", rows}}.dump());
+  const auto report = make_report({folder / "rows.json"});
+  const auto lines = figure_of(chart_named(report.sections.at(0), "Step time by nodes"));
+  EXPECT_EQ(lines.at("data")[0].at("name"), "set &lt;b&gt;1&lt;/b&gt;");
+  EXPECT_EQ(lines.at("data")[1].at("name"), "set a&amp;b");
+  const auto bars = figure_of(chart_named(report.sections.at(0), "Step time by set"));
+  EXPECT_EQ(bars.at("data")[0].at("x")[0], "&lt;b&gt;1&lt;/b&gt;");
+}
+
 TEST(Report, ShowsScoresByLeadTime) {
   const TemporaryFolder folder;
   auto rows = json::array();
