@@ -266,7 +266,7 @@ void add_collect_options(CLI::App& app, CampaignArguments& arguments) {
       ->check(check_report_file);
 }
 
-const RegisteredCommand kRun{{.place = 54,
+const RegisteredCommand kRun{{.place = 53,
                               .group = "campaign",
                               .name = "run",
                               .description = "Make the runs of a campaign that are left",
@@ -274,7 +274,7 @@ const RegisteredCommand kRun{{.place = 54,
                               .add = with_arguments(add_run_options, run_campaign_runs)}};
 
 const RegisteredCommand kCampaignStatus{
-    {.place = 55,
+    {.place = 54,
      .group = "campaign",
      .name = "status",
      .description = "Show how far a campaign has come",
@@ -282,7 +282,7 @@ const RegisteredCommand kCampaignStatus{
      .add = with_arguments(add_status_table_options, run_campaign_status)}};
 
 const RegisteredCommand kCollect{
-    {.place = 56,
+    {.place = 55,
      .group = "campaign",
      .name = "collect",
      .description = "Print medians, intervals and efficiencies",

@@ -80,7 +80,7 @@ void add_project_options(CLI::App& app, ProjectArguments& arguments) {
 }
 
 const RegisteredCommand kProject{
-    {.place = 58,
+    {.place = 59,
      .group = "",
      .name = "project",
      .description = "Project a step to more nodes or another machine, with intervals",

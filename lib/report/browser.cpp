@@ -37,19 +37,24 @@ std::string file_url(const fs::path& file) {
   return url;
 }
 
+/// What it does without a window, before what it is to do.
+std::vector<std::string> browser_words(const std::string& browser, const fs::path& profile) {
+  std::vector<std::string> words{browser, "--headless", "--disable-gpu",
+                                 "--virtual-time-budget=20000",
+                                 "--user-data-dir=" + profile.string()};
+  if (::geteuid() == 0) words.emplace_back("--no-sandbox");  // which it refuses to have as root
+  return words;
+}
+
 std::vector<std::string> words_to_draw(const std::string& browser, const fs::path& page,
                                        std::size_t chart, const fs::path& picture,
                                        const fs::path& profile) {
-  std::vector<std::string> words{browser,
-                                 "--headless",
-                                 "--disable-gpu",
-                                 "--hide-scrollbars",
-                                 "--force-device-scale-factor=2",
-                                 "--window-size=960,620",
-                                 "--virtual-time-budget=20000",
-                                 "--user-data-dir=" + profile.string(),
-                                 "--screenshot=" + picture.string()};
-  if (::geteuid() == 0) words.emplace_back("--no-sandbox");  // which it refuses to have as root
+  auto words = browser_words(browser, profile);
+  for (const char* word :
+       {"--hide-scrollbars", "--force-device-scale-factor=2", "--window-size=960,620"}) {
+    words.emplace_back(word);
+  }
+  words.push_back("--screenshot=" + picture.string());
   words.push_back(fmt::format("{}#only={}", file_url(page), chart));
   return words;
 }
@@ -83,6 +88,15 @@ int run_browser(std::vector<std::string> texts) {
   return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
+/// The browser has made `file`, or this throws.
+void check_made(const fs::path& file, const std::string& browser, const std::string& what,
+                int code) {
+  if (fs::exists(file)) return;
+  throw Error(detail::join("report: ", browser, " left no ", what, code < 0 ? " in time" : "",
+                           " (exit code ", code, "), wanted ", file.string(),
+                           "; the page is written all the same"));
+}
+
 }  // namespace
 
 std::string find_browser() {
@@ -107,15 +121,24 @@ std::vector<std::string> draw_charts(const std::string& browser, const fs::path&
     const auto picture = fs::absolute(folder) / names.back();
     fs::remove(picture);
     const int code = run_browser(words_to_draw(browser, page, chart, picture, profile));
-    if (!fs::exists(picture)) {
-      fs::remove_all(profile);
-      throw Error(detail::join("report: ", browser, " left no picture of chart ", chart,
-                               code < 0 ? " in time" : "", " (exit code ", code, "), wanted ",
-                               picture.string(), "; the page is written all the same"));
-    }
+    if (!fs::exists(picture)) fs::remove_all(profile);
+    check_made(picture, browser, fmt::format("picture of chart {}", chart), code);
   }
   fs::remove_all(profile);
   return names;
+}
+
+void print_page(const std::string& browser, const fs::path& page, const fs::path& pdf) {
+  const auto file = fs::absolute(pdf);
+  const auto profile = file.parent_path() / ".browser";
+  fs::remove(file);
+  auto words = browser_words(browser, profile);
+  words.emplace_back("--no-pdf-header-footer");
+  words.push_back("--print-to-pdf=" + file.string());
+  words.push_back(file_url(page));
+  const int code = run_browser(std::move(words));
+  fs::remove_all(profile);
+  check_made(file, browser, "PDF", code);
 }
 
 }  // namespace isobar

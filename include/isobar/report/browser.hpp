@@ -18,4 +18,9 @@ std::string find_browser();
 std::vector<std::string> draw_charts(const std::string& browser, const std::filesystem::path& page,
                                      std::size_t charts, const std::filesystem::path& folder);
 
+/// Has the browser print a page of report_page() as a PDF; blocks, some seconds. Throws Error as
+/// draw_charts() does.
+void print_page(const std::string& browser, const std::filesystem::path& page,
+                const std::filesystem::path& pdf);
+
 }  // namespace isobar
