@@ -23,10 +23,10 @@ constexpr double kMissing = std::numeric_limits<double>::quiet_NaN();
 
 /// Places of points in rows of equal latitude.
 struct MapGrid {
-  std::vector<double> latitudes;   ///< ascending
-  std::vector<double> longitudes;  ///< ascending
-  std::vector<std::size_t> row;    ///< of each point
-  std::vector<std::size_t> column;
+  std::vector<double> latitudes = {};   ///< ascending
+  std::vector<double> longitudes = {};  ///< ascending
+  std::vector<std::size_t> row = {};    ///< of each point
+  std::vector<std::size_t> column = {};
 };
 
 std::vector<double> numbers_of(const json& values) {

@@ -102,8 +102,8 @@ ReportSection projected_section(const fs::path& path, const ProposalOptions& opt
   section.notes.push_back(
       "Not measured: a model of the step and the network, with the slowest rank, jitter and other "
       "jobs; in brackets the middle 95 % of its draws.");
-  for (const auto& item :
-       report->at("rows").front().value("basis", nlohmann::json::object()).items()) {
+  const auto basis = report->at("rows").front().value("basis", nlohmann::json::object());
+  for (const auto& item : basis.items()) {
     section.notes.push_back(item.key() + ": " + item.value().get<std::string>());
   }
   section.tables.push_back(table_of_rows(
