@@ -254,6 +254,28 @@ TEST(SharedMemory, TellsBothRanksOfAMessageOfAnotherSize) {
   });
 }
 
+TEST(SharedMemory, WritesNothingOfAMessageThatDoesNotFit) {
+  const auto memory = at::zeros({64});
+  run_shared(2, [&](Communicator& comm) {
+    error_of<CommError>([&] {
+      const auto first = at::ones({1});
+      if (comm.rank() == 0) {
+        comm.send(first, 1).wait();
+        std::this_thread::sleep_for(10ms);  // nobody waits over there any more
+        comm.send(at::ones({64}), 1).wait();
+      } else {
+        comm.receive(first, 0).wait();
+        // The member's thread sleeps now, and the message has come.
+        std::this_thread::sleep_for(40ms);
+        comm.receive(memory.narrow(0, 0, 7), 0).wait();
+      }
+      comm.barrier().wait();
+    });
+    std::this_thread::sleep_for(20ms);
+  });
+  EXPECT_EQ(memory.count_nonzero().item<int64_t>(), 0);
+}
+
 TEST(SharedMemory, NamesTheRanksThatDoNotComeOnAll) {
   SignalFlag failed;
   run_shared(

@@ -113,7 +113,7 @@ void SharedMessages::run() {
   while (failure_.empty() && !cause_->failed()) {
     wanted_.wait(lock, is_wanted);
     if (closed_ && pending_ == 0) return;
-    if (pending_ > 0) step(lock);
+    if (pending_ > 0 && failure_.empty()) step(lock);
   }
   const auto failure = failure_;
   lock.unlock();
@@ -137,7 +137,10 @@ void SharedMessages::step(Lock& lock) {
   lock.lock();
 }
 
+// A message that does not fit what it was asked into has begun to arrive there: nothing of it may
+// follow, on no thread.
 bool SharedMessages::progress() {
+  if (!failure_.empty()) return false;
   bool moved = false;
   for (size_t r = 0; r < peers_.size(); ++r) {
     if (std::cmp_equal(r, barrier_->rank())) continue;
