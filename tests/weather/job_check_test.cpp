@@ -18,8 +18,9 @@ using Lines = std::vector<std::string>;
 class JobCheck : public testing::Test {
  protected:
   JobCheck() {
-    test::write_weather(folder_ / "a.nc",
-                        {.latitudes = {50, 45, 40, 35}, .longitudes = {0, 5, 10, 15, 20}});
+    test::write_weather(folder_ / "a.nc", {.hours = {0, 24, 48, 72, 96},
+                                           .latitudes = {50, 45, 40, 35},
+                                           .longitudes = {0, 5, 10, 15, 20}});
   }
 
   Experiment experiment(const Lines& overrides = {}) const {
