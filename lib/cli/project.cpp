@@ -83,7 +83,7 @@ const RegisteredCommand kProject{
     {.place = 59,
      .group = "",
      .name = "project",
-     .description = "Project a step to more nodes or another machine, with intervals",
+     .description = "Project a step to more nodes, with intervals",
      .example = "isobar project examples/projections/leonardo.yaml",
      .add = with_arguments(add_project_options, run_project)}};
 

@@ -74,7 +74,7 @@ const RegisteredCommand kProposal{
     {.place = 56,
      .group = "campaign",
      .name = "proposal",
-     .description = "Write the section on scaling of a proposal for machine time",
+     .description = "Write a proposal's section on scaling",
      .example = "isobar campaign proposal campaigns/weak_scaling --projection leonardo.json",
      .add = with_arguments(add_proposal_options, run_proposal)}};
 

@@ -95,7 +95,7 @@ const RegisteredCommand kReport{
     {.place = 58,
      .group = "",
      .name = "report",
-     .description = "Write charts and tables of campaigns and runs as one HTML file",
+     .description = "Lay out campaigns and runs as one HTML page",
      .example = "isobar report campaigns/weak_scaling --output weak.html",
      .add = with_arguments(add_report_options, run_report)}};
 
