@@ -149,6 +149,9 @@ FAKE = {
     "libexec/condor_ssh": """
         while [[ $1 == -* ]]; do shift; done
         echo "$1" >>"$FAKE/reached"
+        # Machines have a /tmp each; in one, Open MPI's daemons make the same folders at the same time.
+        export OMPI_MCA_orte_tmpdir_base=$FAKE/${1%%.*}
+        mkdir -p "$OMPI_MCA_orte_tmpdir_base"
         shift
         exec bash -c "$*"
     """,
