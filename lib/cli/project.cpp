@@ -79,13 +79,12 @@ void add_project_options(CLI::App& app, ProjectArguments& arguments) {
       ->check(check_report_file);
 }
 
-const RegisteredCommand kProject{
-    {.place = 59,
-     .group = "",
-     .name = "project",
-     .description = "Project a step to more nodes, with intervals",
-     .example = "isobar project examples/projections/leonardo.yaml",
-     .add = with_arguments(add_project_options, run_project)}};
+const RegisteredCommand kProject{{.place = 59,
+                                  .group = "",
+                                  .name = "project",
+                                  .description = "Project a step to more nodes, with intervals",
+                                  .example = "isobar project examples/projections/leonardo.yaml",
+                                  .add = with_arguments(add_project_options, run_project)}};
 
 }  // namespace
 }  // namespace isobar
