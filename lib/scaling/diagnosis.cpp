@@ -153,7 +153,7 @@ Finding network_finding(const ProfiledStep& profile, const DiagnosisOptions& opt
       "{} of a step of {} wait for communication that computation does "
       "not hide",
       milliseconds(exposed_s), milliseconds(profile.step_s));
-  finding.cure = "send less: isobar bench compression --advise says what compression gains";
+  finding.cure = "send less: isobar bench compression says what compression gains";
   const auto* gradients = gradients_of(profile);
   if (!gradients || gradients->calls <= 0 || !options.network) return finding;
   const auto& network = *options.network;
