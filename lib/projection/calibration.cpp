@@ -19,8 +19,6 @@ namespace {
 
 using nlohmann::json;
 
-constexpr double kLeastRate = 0.05;
-
 double number_of(const json& row, const std::string& field) {
   ISOBAR_CHECK(row.is_object() && row.contains(field) && row.at(field).is_number(),
                "step: the report's row has no number '", field, "'");
@@ -118,7 +116,7 @@ std::vector<StagedBucket> merge_buckets(const std::vector<StagedBucket>& buckets
 
 double fit_compute_rate(const ProjectionInput& input, int nodes,
                         const std::function<double(const StepPrediction&)>& value, double wanted) {
-  double least = kLeastRate, most = 1;
+  double least = kLeastComputeRate, most = 1;
   if (value(simulate(input, nodes, most)) >= wanted) return most;
   if (value(simulate(input, nodes, least)) <= wanted) return least;
   for (int i = 0; i < 60; ++i) {

@@ -11,6 +11,9 @@
 
 namespace isobar {
 
+/// What is left of computation beside collectives at the least, whatever was measured.
+constexpr double kLeastComputeRate = 0.05;
+
 /// Median of how much longer the slowest of `ranks` takes than a rank of median speed.
 double expected_slowest(const Jitter& jitter, double ranks);
 
@@ -21,7 +24,7 @@ std::vector<StagedBucket> merge_buckets(const std::vector<StagedBucket>& buckets
                                         std::int64_t cap_bytes);
 
 /// The compute_rate with which `value` of the simulated step is `wanted`: 1 where it is as large
-/// already, and at least 0.05. `value` must not grow with the rate.
+/// already, and at least kLeastComputeRate. `value` must not grow with the rate.
 double fit_compute_rate(const ProjectionInput& input, int nodes,
                         const std::function<double(const StepPrediction&)>& value, double wanted);
 

@@ -24,7 +24,6 @@ namespace {
 using nlohmann::json;
 
 constexpr double kMicrosecond = 1e-6;
-constexpr double kLeastComputeRate = 0.05;
 
 json read_report_rows(const Config& section, const std::string& key, const std::string& schema) {
   const auto path = section.get<std::string>(key);

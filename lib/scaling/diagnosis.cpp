@@ -6,6 +6,7 @@
 #include <isobar/scaling/diagnosis.hpp>
 
 #include <isobar/core/error.hpp>
+#include <isobar/core/summary.hpp>
 #include <isobar/core/text.hpp>
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -13,6 +14,7 @@
 #include <algorithm>
 #include <cmath>
 #include <fstream>
+#include <utility>
 
 namespace isobar {
 namespace {
@@ -46,10 +48,7 @@ template <typename Value>
 double median_over(const ProfiledStep& profile, const Value& value) {
   std::vector<double> values;
   for (const auto& rank : profile.ranks) values.push_back(value(rank));
-  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  if (values.size() % 2 == 1) return *middle;
-  return (*middle + *std::max_element(values.begin(), middle)) / 2;
+  return summarize(std::move(values)).median;
 }
 
 template <typename Value>
