@@ -252,6 +252,16 @@ class LifeTest(unittest.TestCase):
         good("enter", "n1", "python3", "-c", spin, name=self.name)
         self.assertGreater(periods_throttled(group), before)
 
+    def test_a_short_period_limits_what_takes_less_than_a_long_one(self):
+        self.up("--nodes", "1", "--cpus", "0.2", "--cpu-period", "10ms")
+        group = quota.parent_of(quota.find_controller(), Testbed(self.name)) / "n1"
+        before = periods_throttled(group)
+        good("enter", "n1", "python3", "-c", "import time\nwhile time.process_time() < 0.5: pass", name=self.name)
+        # 0.5 s in pieces of 2 ms; of 20 ms there would be 25.
+        self.assertGreater(periods_throttled(group), before + 50)
+        done = call("up", "--nodes", "1", "--cpus", "0.05", "--cpu-period", "10ms", name=self.name)
+        self.assertRegex(done.stderr, r"^up: --cpus 0.05 of a --cpu-period of 0.01 s is less than 1 ms[^\n]*\n$")
+
     def test_says_in_one_line_that_it_needs_root(self):
         nobody = ["setpriv", "--reuid", "65534", "--clear-groups", sys.executable, "-B"]
         if subprocess.run([*nobody, "-c", ""], check=False, stderr=subprocess.DEVNULL).returncode != 0:

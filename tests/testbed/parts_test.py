@@ -91,11 +91,12 @@ class RelayTest(unittest.TestCase):
 
 class QuotaTest(unittest.TestCase):
     def test_limits_processor_time_by_either_version_of_control_groups(self):
-        for version, wanted in ((1, {"cpu.cfs_quota_us": "50000"}), (2, {"cpu.max": "50000 100000"})):
+        for version, wanted in ((1, {"cpu.cfs_quota_us": "5000", "cpu.cfs_period_us": "10000"}),
+                                (2, {"cpu.max": "5000 10000"})):
             with self.subTest(version=version), tempfile.TemporaryDirectory() as folder:
                 controller = quota.Controller(pathlib.Path(folder), version)
                 controller.prepare(controller.root / "t")
-                controller.make(controller.root / "t" / "n1", 0.5)
+                controller.make(controller.root / "t" / "n1", 0.5, 10_000)
                 for file, text in wanted.items():
                     self.assertEqual((controller.root / "t" / "n1" / file).read_text(), text)
 

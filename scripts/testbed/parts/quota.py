@@ -7,7 +7,8 @@ from pathlib import Path
 
 from .common import Failure
 
-PERIOD_US = 100_000
+PERIODS_US = (1_000, 1_000_000)  # the kernel's least and most
+LEAST_QUOTA_US = 1_000
 
 
 @dataclass
@@ -17,14 +18,14 @@ class Controller:
     root: Path
     version: int
 
-    def make(self, group, cpus):
+    def make(self, group, cpus, period_us):
         group.mkdir(parents=True, exist_ok=True)
-        quota = int(cpus * PERIOD_US)
+        quota = int(cpus * period_us)
         if self.version == 1:
-            (group / "cpu.cfs_period_us").write_text(str(PERIOD_US))
+            (group / "cpu.cfs_period_us").write_text(str(period_us))
             (group / "cpu.cfs_quota_us").write_text(str(quota))
         else:
-            (group / "cpu.max").write_text(f"{quota} {PERIOD_US}")
+            (group / "cpu.max").write_text(f"{quota} {period_us}")
 
     def prepare(self, parent):
         """The folder that holds the nodes' groups."""
@@ -56,7 +57,7 @@ def build(testbed):
     try:
         controller.prepare(parent)
         for node in testbed.node_names():
-            controller.make(parent / node, testbed.shape.cpus)
+            controller.make(parent / node, testbed.shape.cpus, testbed.shape.cpu_period_us)
     except OSError as error:
         raise Failure(f"--cpus: control groups are not ours to make here: {error}") from None
     return f"echo $$ >'{parent}'/\"$node\"/cgroup.procs || exit 255\n"

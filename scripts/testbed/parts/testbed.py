@@ -38,6 +38,8 @@ class Shape:
     # ranks are never short of a place.
     partition: str = "main"
     slurm_cpus: int = 16
+    # In which a node gets its processor time: what takes less runs as on a whole processor.
+    cpu_period_us: int = 100_000
 
 
 class Testbed:
