@@ -8,9 +8,11 @@
 #include "projection/random_draws.hpp"
 
 #include <isobar/core/error.hpp>
+#include <isobar/core/summary.hpp>
 #include <isobar/core/text.hpp>
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -84,7 +86,92 @@ NetworkFit network_of_parts(const json& parts, int nodes) {
   return fit;
 }
 
+json median_of(const std::vector<json>& values) {
+  const auto& first = values.front();
+  const auto same = [&](const json& value) {
+    return value.type() == first.type() || (value.is_number() && first.is_number());
+  };
+  bool alike = std::all_of(values.begin(), values.end(), same);
+  if (first.is_structured()) {
+    alike = alike && std::all_of(values.begin(), values.end(),
+                                 [&](const json& value) { return value.size() == first.size(); });
+  }
+  ISOBAR_CHECK(alike,
+               "step.repeats: the reports are not alike; they have to be of one command, with the "
+               "same buckets");
+  if (first.is_number()) {
+    std::vector<double> numbers;
+    for (const auto& value : values) numbers.push_back(value.get<double>());
+    return summarize(std::move(numbers)).median;
+  }
+  if (!first.is_structured()) return first;
+  json result = first;
+  for (auto item = result.begin(); item != result.end(); ++item) {
+    std::vector<json> parts;
+    for (const auto& value : values) {
+      if (!first.is_object()) {
+        parts.push_back(value.at(static_cast<std::size_t>(item - result.begin())));
+      } else if (value.contains(item.key())) {
+        parts.push_back(value.at(item.key()));
+      }
+    }
+    ISOBAR_CHECK(parts.size() == values.size(), "step.repeats: a report has no '", item.key(), "'");
+    *item = median_of(parts);
+  }
+  return result;
+}
+
+/// Of their logarithms.
+double deviation_of(const std::vector<double>& values) {
+  if (values.size() < 2) return 0;
+  double sum = 0, squares = 0;
+  for (const double value : values) sum += std::log(value);
+  const double mean = sum / static_cast<double>(values.size());
+  for (const double value : values) squares += std::pow(std::log(value) - mean, 2);
+  return std::sqrt(squares / static_cast<double>(values.size() - 1));
+}
+
+/// What the gradients' sums take on the report's wire, one after another.
+double wire_seconds(const json& parts) {
+  double sum = 0;
+  for (const auto& bucket : parts.at("buckets")) {
+    for (const auto& stage : bucket.at("stages")) {
+      sum += number_of(parts, "latency_s") +
+             number_of(stage, "bytes") / number_of(parts, "bytes_per_s");
+    }
+  }
+  return sum;
+}
+
 }  // namespace
+
+json median_report(const std::vector<json>& reports) {
+  return reports.size() == 1 ? reports.front() : median_of(reports);
+}
+
+Repeatability repeatability_of_compression(const std::vector<json>& reports) {
+  std::vector<double> compute, network;
+  for (const auto& rows : reports) {
+    const auto& parts = row_of_method(rows, "none").at("parts");
+    compute.push_back(number_of(parts, "forward_s") + number_of(parts, "backward_s") +
+                      number_of(parts, "optimizer_s"));
+    network.push_back(number_of(parts, "bytes_per_s") > 0 ? wire_seconds(parts) : 1);
+  }
+  return {.compute = deviation_of(compute),
+          .network = deviation_of(network),
+          .reports = static_cast<int>(reports.size())};
+}
+
+Repeatability repeatability_of_step(const std::vector<json>& reports) {
+  std::vector<double> compute;
+  for (const auto& rows : reports) {
+    const auto& row = rows.front();
+    compute.push_back(number_of(row, "compute_forward_s") + number_of(row, "compute_backward_s") +
+                      number_of(row, "optimizer_s"));
+  }
+  return {
+      .compute = deviation_of(compute), .network = 0, .reports = static_cast<int>(reports.size())};
+}
 
 double expected_slowest(const Jitter& jitter, double ranks) {
   const double both = std::hypot(jitter.between_ranks, jitter.between_steps);

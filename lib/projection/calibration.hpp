@@ -35,6 +35,15 @@ struct Calibration {
   bool is_whole_step = false;  ///< of measured_s
 };
 
+/// One report of several calls of the same command: of each number the median. Throws UsageError
+/// for reports that are not alike but for their numbers.
+nlohmann::json median_report(const std::vector<nlohmann::json>& reports);
+
+/// How far the reports' computation, and what their wires take for the step's gradients, differ
+/// from each other. A report of `isobar bench step` tells no wire.
+Repeatability repeatability_of_compression(const std::vector<nlohmann::json>& reports);
+Repeatability repeatability_of_step(const std::vector<nlohmann::json>& reports);
+
 /// Fills in compute and buckets from a row of `isobar bench step --json`, whose times are those of
 /// its slowest rank. Jitter and ranks are there already. Throws UsageError for a row without what
 /// is needed, as the next does.

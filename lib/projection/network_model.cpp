@@ -7,7 +7,9 @@
 
 #include <isobar/core/error.hpp>
 #include <isobar/ddp/step_model.hpp>
-#include <Eigen/Dense>
+#include <Eigen/Cholesky>
+#include <Eigen/LU>
+#include <Eigen/QR>
 
 #include <algorithm>
 #include <cmath>

@@ -29,9 +29,10 @@ constexpr double kTail = 0.025;
 /// What a run keeps.
 struct DrawnRun {
   NetworkModel network;
-  double scatter = 0;  ///< see crossing_share
-  double lost = 0;     ///< of what may be lost to others
-  double slowest = 0;  ///< uniform: where in its distribution the slowest rank lies
+  double scatter = 0;            ///< see crossing_share
+  double lost = 0;               ///< of what may be lost to others
+  double slowest = 0;            ///< uniform: where in its distribution the slowest rank lies
+  double compute = 1, wire = 1;  ///< times so much: how well calibrations agreed
 };
 
 struct Parts {
@@ -44,6 +45,10 @@ void check_input(const ProjectionInput& in) {
   ISOBAR_CHECK(between_ranks >= 0 && between_steps >= 0 && collectives >= 0,
                "project_steps: deviations must not be negative, got ", between_ranks, ", ",
                between_steps, " and ", collectives);
+  const auto& repeats = in.repeatability;
+  ISOBAR_CHECK(repeats.compute >= 0 && repeats.network >= 0 && repeats.reports > 0,
+               "project_steps: wanted a report or more and no negative deviation of theirs, got ",
+               repeats.reports, ", ", repeats.compute, " and ", repeats.network);
   ISOBAR_CHECK(in.shared.most_lost >= 0 && in.shared.most_lost < 1 && in.shared.group_nodes > 0,
                "project_steps: wanted a most_lost from 0 to below 1 and groups of a node or more, "
                "got ",
@@ -97,15 +102,15 @@ class DrawnSteps {
     const double slow = slowest_factor(draws);
     auto compute = in_.compute;
     auto buckets = in_.buckets;
-    scale_compute(compute, buckets, slow);
+    scale_compute(compute, buckets, slow * run_.compute);
     const double rate = 1 - run_.lost * crossing_share(in_.shared, nodes_, run_.scatter);
     const auto seconds = [&](std::int64_t bytes) {
-      const double alone_s = run_.network.seconds(bytes, nodes_, in_.node_ranks);
+      const double alone_s = run_.wire * run_.network.seconds(bytes, nodes_, in_.node_ranks);
       return alone_s / rate * std::exp(in_.jitter.collectives * draws.normal());
     };
     const auto step = simulate_staged_step(compute, buckets,
                                            {.seconds = seconds, .compute_rate = in_.compute_rate});
-    const double own_s = compute_seconds(in_);
+    const double own_s = run_.compute * compute_seconds(in_);
     sum.compute_s += own_s;
     sum.straggler_s += (slow - 1) * own_s;
     sum.exposed_s += step.step_s - slow * own_s;
@@ -138,12 +143,20 @@ class DrawnSteps {
   const DrawnRun& run_;
 };
 
+double draw_repeat(const Repeatability& repeats, double deviation, RandomDraws& draws) {
+  if (repeats.reports < 2) return 1;
+  const double wider = std::sqrt(1 + 1.0 / repeats.reports);
+  return std::exp(deviation * wider * draws.student_t(repeats.reports - 1));
+}
+
 DrawnRun draw_run(const ProjectionInput& in, RandomDraws& draws) {
   DrawnRun run;
   run.network = in.network.draw([&] { return draws.normal(); });
   run.scatter = draws.uniform();
   run.lost = in.shared.most_lost * draws.uniform();
   run.slowest = draws.uniform();
+  run.compute = draw_repeat(in.repeatability, in.repeatability.compute, draws);
+  run.wire = draw_repeat(in.repeatability, in.repeatability.network, draws);
   return run;
 }
 

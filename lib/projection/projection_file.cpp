@@ -25,8 +25,8 @@ using nlohmann::json;
 
 constexpr double kMicrosecond = 1e-6;
 
-json read_report_rows(const Config& section, const std::string& key, const std::string& schema) {
-  const auto path = section.get<std::string>(key);
+json read_report_file(const Config& section, const std::string& key, const std::string& path,
+                      const std::string& schema) {
   std::ifstream file(path);
   ISOBAR_CHECK(file, section.origin(key), ": ", key, ": cannot read '", path, "'");
   const json report = json::parse(file, nullptr, /*allow_exceptions=*/false);
@@ -36,6 +36,20 @@ json read_report_rows(const Config& section, const std::string& key, const std::
   ISOBAR_CHECK(report.contains("rows") && !report.at("rows").empty(), section.origin(key), ": ",
                key, ": '", path, "' has no rows");
   return report.at("rows");
+}
+
+json read_report_rows(const Config& section, const std::string& key, const std::string& schema) {
+  return read_report_file(section, key, section.get<std::string>(key), schema);
+}
+
+/// That of `key`, and those of further calls in step.repeats.
+std::vector<json> read_repeated_rows(const Config& step, const std::string& key,
+                                     const std::string& schema) {
+  std::vector<json> reports{read_report_rows(step, key, schema)};
+  for (const auto& path : step.get<std::vector<std::string>>("repeats", {})) {
+    reports.push_back(read_report_file(step, "repeats", path, schema));
+  }
+  return reports;
 }
 
 /// "4 4 64MiB 850.5": nodes, ranks of each, size, microseconds.
@@ -141,12 +155,14 @@ std::int64_t read_cap(const Config& step) {
 
 void read_step(const Config& step, bool has_network, ProjectionInput& input) {
   if (step.has("compression")) {
-    const auto rows = read_report_rows(step, "compression", "isobar.bench.compression.1");
-    take_compression(rows, step.get<std::string>("method", "none"), read_cap(step), has_network,
-                     input);
+    const auto reports = read_repeated_rows(step, "compression", "isobar.bench.compression.1");
+    input.repeatability = repeatability_of_compression(reports);
+    take_compression(median_report(reports), step.get<std::string>("method", "none"),
+                     read_cap(step), has_network, input);
   } else if (step.has("report")) {
-    const auto rows = read_report_rows(step, "report", "isobar.bench.step.1");
-    const auto calibration = take_step(rows.front(), read_cap(step), input);
+    const auto reports = read_repeated_rows(step, "report", "isobar.bench.step.1");
+    input.repeatability = repeatability_of_step(reports);
+    const auto calibration = take_step(median_report(reports).front(), read_cap(step), input);
     input.compute_rate = calibrated_rate(input, calibration);
   } else {
     read_numbers(step, input);

@@ -17,6 +17,16 @@ double RandomDraws::uniform() {
 
 double RandomDraws::normal() { return normal_quantile(uniform()); }
 
+double RandomDraws::student_t(int freedom) {
+  const double number = normal();
+  double squares = 0;
+  for (int i = 0; i < freedom; ++i) {
+    const double one = normal();
+    squares += one * one;
+  }
+  return number / std::sqrt(squares / freedom);
+}
+
 // P(largest <= x) = Phi(x)^count, so that its quantile at u is that of Phi at u^(1/count). What is
 // left above it is tiny for many ranks, and kept as such: 1 - u^(1/count) would lose its digits.
 double RandomDraws::largest_normal(double count) {

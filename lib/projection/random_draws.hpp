@@ -17,7 +17,10 @@ class RandomDraws {
   /// Of mean 0 and deviation 1.
   double normal();
 
-  /// The largest of `count` such, without drawing them: its distribution is Phi^count.
+  /// Student's t of so many degrees of freedom, one or more.
+  double student_t(int freedom);
+
+  /// The largest of `count` normal ones, without drawing them: its distribution is Phi^count.
   double largest_normal(double count);
 
  private:

@@ -95,6 +95,44 @@ TEST(ProjectionFile, AMeasuredStepIsReplayedWithWhatTheWireTookFromTheProcessor)
   EXPECT_NEAR(steps[1].step_s.value, 0.1 + 0.205 + 0.025 + 0.01, 1e-3);
 }
 
+/// The report of write_step_report(0.2), with a forward pass of its own.
+std::string write_repeat(const std::string& name, double forward_s) {
+  auto report = nlohmann::json::parse(std::ifstream(write_step_report(0.2)));
+  report["rows"][0]["compute_forward_s"] = forward_s;
+  const auto path = std::filesystem::path(testing::TempDir()) / name;
+  std::ofstream(path) << report;
+  return path.string();
+}
+
+TEST(ProjectionFile, RepeatedReportsGiveTheirMedianAndWidenTheInterval) {
+  const auto first = write_repeat("projection_first.json", 0.1);
+  const auto more = write_repeat("projection_second.json", 0.104) + ", " +
+                    write_repeat("projection_third.json", 0.5);
+  const auto once = read(kPlain, {"step={report: " + first + "}"}).input;
+  const auto thrice = read(kPlain, {"step={report: " + first + ", repeats: [" + more + "]}"}).input;
+  EXPECT_DOUBLE_EQ(once.compute.forward_s, 0.1);
+  EXPECT_DOUBLE_EQ(thrice.compute.forward_s, 0.104);
+  EXPECT_EQ(once.repeatability.reports, 1);
+  EXPECT_EQ(thrice.repeatability.reports, 3);
+  EXPECT_NEAR(thrice.repeatability.compute, 0.4748, 0.0001);  // of log 0.31, 0.314 and 0.71
+  const auto narrow = project_steps(once, {1}).front().step_s;
+  const auto wide = project_steps(thrice, {1}).front().step_s;
+  EXPECT_DOUBLE_EQ(narrow.low, narrow.high);
+  EXPECT_LT(wide.low, 0.314);
+  EXPECT_GT(wide.high, 0.71);  // the next call may come out as one of these did
+}
+
+TEST(ProjectionFile, RefusesRepeatsThatAreNotOfOneCommand) {
+  const auto first = write_repeat("projection_first.json", 0.1);
+  auto report = nlohmann::json::parse(std::ifstream(first));
+  report["rows"][0]["buckets"].erase(0);
+  const auto path = std::filesystem::path(testing::TempDir()) / "projection_other.json";
+  std::ofstream(path) << report;
+  expect_refusal(
+      [&] { read(kPlain, {"step={report: " + first + ", repeats: [" + path.string() + "]}"}); },
+      {"not alike"});
+}
+
 TEST(ProjectionFile, TheSlowestOfTheMeasuredRanksIsNotCountedTwice) {
   const auto path = write_step_report(0.2);
   const auto projection =

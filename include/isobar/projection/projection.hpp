@@ -21,6 +21,16 @@ struct Jitter {
   double collectives = 0;    ///< of each collective
 };
 
+/// How differently the same measurement comes out in another call: standard deviations of the
+/// logarithms of `reports` calibrations, two or more. What will be measured differs from their
+/// median as they do from each other, by Student's t of as many less one degrees of freedom, times
+/// sqrt(1 + 1 / reports): few calibrations make a wide interval.
+struct Repeatability {
+  double compute = 0;
+  double network = 0;
+  int reports = 1;  ///< 1: nothing is known of it
+};
+
 /// Other jobs on the same network.
 struct SharedNetwork {
   /// The most of a collective's rate that is lost to others, from 0 to below 1, where all of its
@@ -42,6 +52,7 @@ struct ProjectionInput {
   int node_ranks = 1;     ///< that sum gradients on each node
   int compute_ranks = 1;  ///< that compute on each node, which all wait for each other
   Jitter jitter;
+  Repeatability repeatability;
   SharedNetwork shared;
   double compute_rate = 1;  ///< beside a collective, see StepWire
   double data_wait_s = 0;   ///< a step, on one node
