@@ -44,6 +44,10 @@ void add_model_options(CLI::App& app, bench::StepArguments& arguments) {
       ->check(check_positive);
   app.add_option("--width", arguments.width, "mlp: inputs and outputs of each layer")
       ->check(check_positive);
+  app.add_option("--emulate-ms", arguments.emulate_ms,
+                 "mlp: a layer's forward pass also takes so long without a core, as on an "
+                 "accelerator, its backward pass twice")
+      ->check(CLI::NonNegativeNumber);
   app.add_option("--batch", arguments.batch, "samples of a rank; without it 128 (mlp) or 1 (gnn)")
       ->check(check_positive);
   app.add_option("--seed", arguments.seed, "of the random weights and data");

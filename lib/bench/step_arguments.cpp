@@ -28,6 +28,8 @@ StepOptions step_options(const StepArguments& arguments) {
 }
 
 MakeWorkload choose_workload(const StepArguments& arguments, int rank) {
+  ISOBAR_CHECK(arguments.model == "mlp" || arguments.emulate_ms == 0,
+               "--emulate-ms is of --model mlp, got --model ", arguments.model);
   if (arguments.model == "gnn") return make_gnn_workload(arguments, rank);
   ISOBAR_CHECK(arguments.precision == "float32" && arguments.chunk_edges == 0,
                "--precision and --chunk-edges are of --model gnn, got --model ", arguments.model);

@@ -67,7 +67,10 @@ json sync_fields(const StepArguments& arguments, const StepMeasurement& m) {
 }
 
 json model_fields(const StepArguments& arguments) {
-  if (arguments.model == "mlp") return {{"layers", arguments.layers}, {"width", arguments.width}};
+  if (arguments.model == "mlp")
+    return {{"layers", arguments.layers},
+            {"width", arguments.width},
+            {"emulate_ms", arguments.emulate_ms}};
   return {{"grid", arguments.grid},
           {"hidden", arguments.hidden},
           {"channels", arguments.channels},

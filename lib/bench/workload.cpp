@@ -9,14 +9,26 @@
 #include <c10/core/GradMode.h>
 #include <torch/nn/module.h>
 
+#include <chrono>
 #include <cmath>
+#include <thread>
 
 namespace isobar::bench {
 namespace {
 
+/// What an accelerator computes meanwhile is its own; this thread waits for it.
+at::Tensor emulate(const at::Tensor& output, double seconds) {
+  if (seconds <= 0) return output;
+  const auto wait = [](double s) { std::this_thread::sleep_for(std::chrono::duration<double>(s)); };
+  wait(seconds);
+  // Before the layer's own gradients, which come from this one.
+  output.register_hook([wait, seconds](const at::Tensor&) { wait(2 * seconds); });
+  return output;
+}
+
 class LinearStack : public torch::nn::Module {
  public:
-  explicit LinearStack(const LinearStackOptions& options) {
+  explicit LinearStack(const LinearStackOptions& options) : emulated_s_(options.emulated_s) {
     const double bound = 1 / std::sqrt(static_cast<double>(options.width));
     for (int64_t i = 0; i < options.layers; ++i) {
       const auto name = "layers." + std::to_string(i);
@@ -34,12 +46,13 @@ class LinearStack : public torch::nn::Module {
 
   at::Tensor forward(at::Tensor x) const {
     for (size_t i = 0; i < weights_.size(); ++i) {
-      x = at::linear(i == 0 ? x : at::relu(x), weights_[i], biases_[i]);
+      x = emulate(at::linear(i == 0 ? x : at::relu(x), weights_[i], biases_[i]), emulated_s_);
     }
     return x;
   }
 
  private:
+  double emulated_s_;
   std::shared_ptr<torch::nn::Module> list_ = std::make_shared<torch::nn::Module>();
   std::vector<at::Tensor> weights_;
   std::vector<at::Tensor> biases_;

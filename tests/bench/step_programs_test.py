@@ -64,6 +64,14 @@ class Isobar(Case):
         self.assertNotEqual(result.returncode, 0)
         self.assertIn("--precision and --chunk-edges are of --model gnn", result.stderr)
 
+    def test_emulates_an_accelerator_that_takes_no_core(self):
+        row = self.row(*mpirun(2), *ISOBAR, *SMALL, *STREAM, "--emulate-ms", "20")
+        self.assertGreaterEqual(row["compute_forward_s"], 0.06)
+        self.assertGreaterEqual(row["compute_backward_s"], 0.12)
+        self.assertGreaterEqual(row["first_bucket_s"], 0.04)  # the gradients of a layer come after its pass
+        result = run([*ISOBAR, *STREAM, "--model", "gnn", "--emulate-ms", "20"])
+        self.assertIn("--emulate-ms is of --model mlp, got --model gnn", result.stderr)
+
     def test_bounds_the_step_by_its_formula(self):
         row = self.row(*mpirun(2), *ISOBAR, *SMALL, *STREAM)
         first = row["first_bucket_s"]

@@ -15,6 +15,7 @@ struct StepArguments {
   std::string model = "mlp";
   int64_t layers = 8;
   int64_t width = 1024;      ///< mlp
+  double emulate_ms = 0;     ///< mlp, see LinearStackOptions::emulated_s
   std::string grid = "O32";  ///< gnn, as are the next eight
   int64_t hidden = 3;
   int64_t channels = 128;
@@ -42,7 +43,11 @@ struct StepArguments {
 
   int64_t samples() const { return batch > 0 ? batch : model == "mlp" ? 128 : 1; }
   LinearStackOptions linear_stack() const {
-    return {.layers = layers, .width = width, .batch = samples(), .seed = seed};
+    return {.layers = layers,
+            .width = width,
+            .batch = samples(),
+            .seed = seed,
+            .emulated_s = 1e-3 * emulate_ms};
   }
 };
 

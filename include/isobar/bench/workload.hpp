@@ -36,6 +36,9 @@ struct LinearStackOptions {
   int64_t batch = 128;
   uint64_t seed = 0;
   at::Device device = at::kCPU;
+  /// What each layer's forward pass takes more, and its backward pass twice, without a core being
+  /// busy: as an accelerator's would. For steps of machines that are not at hand.
+  double emulated_s = 0;
 };
 
 /// `layers` Linear of `width` with ReLU between them, and the mean square error to a
