@@ -184,7 +184,7 @@ std::vector<StagedBucket> merge_buckets(const std::vector<StagedBucket>& buckets
   std::vector<StagedBucket> merged;
   std::int64_t held = 0;
   for (std::size_t b = 0; b < buckets.size(); ++b) {
-    if (merged.empty() || held + gradient_bytes[b] > cap_bytes) {
+    if (merged.empty() || held >= cap_bytes) {
       merged.push_back(buckets[b]);
       held = gradient_bytes[b];
       continue;
@@ -264,7 +264,12 @@ Calibration take_compression(const json& rows, const std::string& method, std::i
     input.compute_rate = calibrated_rate(measured, calibration);
     calibration.measured_s = 0;
   }
-  input.buckets = merge_buckets(buckets_of_parts(parts, slower), gradients, cap_bytes);
+  input.buckets = buckets_of_parts(parts, slower);
+  if (nodes > 1 && row.contains("measured_step_s") && row.at("measured_step_s").is_number()) {
+    input.meeting_s = number_of(row, "measured_step_s") / slower -
+                      simulate(input, nodes, input.compute_rate).step_s;
+  }
+  input.buckets = merge_buckets(input.buckets, gradients, cap_bytes);
   return calibration;
 }
 

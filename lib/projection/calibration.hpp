@@ -17,8 +17,9 @@ constexpr double kLeastComputeRate = 0.05;
 /// Median of how much longer the slowest of `ranks` takes than a rank of median speed.
 double expected_slowest(const Jitter& jitter, double ranks);
 
-/// Neighbouring buckets together while their gradients, `gradient_bytes` by bucket, fit into
-/// `cap_bytes`: the later one says when both are ready, and their stages add up.
+/// Neighbouring buckets together until their gradients, `gradient_bytes` by bucket, reach
+/// `cap_bytes`, as plan_buckets() fills one: the latest says when all are ready, and their stages
+/// add up.
 std::vector<StagedBucket> merge_buckets(const std::vector<StagedBucket>& buckets,
                                         const std::vector<std::int64_t>& gradient_bytes,
                                         std::int64_t cap_bytes);
@@ -50,8 +51,9 @@ Repeatability repeatability_of_step(const std::vector<nlohmann::json>& reports);
 Calibration take_step(const nlohmann::json& row, std::int64_t cap_bytes, ProjectionInput& input);
 
 /// The same from the rows of `isobar bench compression --json`, for one of its methods, by name or
-/// method; the network too, unless `has_network`. The rate of computation is that of the step
-/// without compression, where that was measured.
+/// method; the network too, unless `has_network`. Where the steps were measured, the rate of
+/// computation is that of the step without compression, and what the method's own step took longer
+/// than its parts, or shorter, is its meeting_s.
 Calibration take_compression(const nlohmann::json& rows, const std::string& method,
                              std::int64_t cap_bytes, bool has_network, ProjectionInput& input);
 

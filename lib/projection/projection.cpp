@@ -113,8 +113,9 @@ class DrawnSteps {
     const double own_s = run_.compute * compute_seconds(in_);
     sum.compute_s += own_s;
     sum.straggler_s += (slow - 1) * own_s;
-    sum.exposed_s += step.step_s - slow * own_s;
-    sum.data_s += data_seconds(step.step_s);
+    const double meeting_s = nodes_ * in_.node_ranks > 1 ? in_.meeting_s : 0;
+    sum.exposed_s += step.step_s - slow * own_s + meeting_s;
+    sum.data_s += data_seconds(step.step_s + meeting_s);
   }
 
   double slowest_factor(RandomDraws& draws) const {

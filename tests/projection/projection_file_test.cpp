@@ -190,6 +190,19 @@ TEST(ProjectionFile, AMeasuredCompressionHasWireAndRateOfItsReport) {
                  {"'gzip' is not in the report", "none rank 4, acp_sgd rank 4"});
 }
 
+TEST(ProjectionFile, AMeasuredStepOfAMethodIsReplayedWhateverItsPartsSay) {
+  const auto path = write_compression_report();
+  auto report = nlohmann::json::parse(std::ifstream(path));
+  report["rows"][1]["measured_step_s"] = 0.4;
+  std::ofstream(path) << report;
+  const auto input =
+      read(kPlain, {"step={compression: " + path.string() + ", method: acp_sgd}", "network={}"})
+          .input;
+  const auto steps = project_steps(input, {1, 2});
+  EXPECT_NEAR(steps[1].step_s.value, 0.4, 1e-9);
+  EXPECT_LT(steps[0].step_s.value, 0.33);  // one rank meets nobody
+}
+
 TEST(ProjectionFile, BucketsArePutTogetherByTheirGradientsWhateverIsSent) {
   const auto input = read_compression({"step.method=acp_sgd", "step.bucket_cap=50MB"}).input;
   ASSERT_EQ(input.buckets.size(), 2U);
@@ -197,6 +210,10 @@ TEST(ProjectionFile, BucketsArePutTogetherByTheirGradientsWhateverIsSent) {
   EXPECT_EQ(input.buckets[1].stages[0].bytes, 6'000'000);
   EXPECT_DOUBLE_EQ(input.buckets[1].stages[0].compute_s, 0.004);
   EXPECT_EQ(read_compression({"step.bucket_cap=1GB"}).input.buckets.size(), 1U);
+  // A reducer's bucket is full when it has reached the cap, not before.
+  const auto beyond = read_compression({"step.bucket_cap=60MB"}).input.buckets;
+  ASSERT_EQ(beyond.size(), 2U);
+  EXPECT_EQ(beyond[0].stages[0].bytes, 75'000'000);
 }
 
 TEST(ProjectionFile, ASlowerLinkTakesLessFromTheCoresThatCompute) {

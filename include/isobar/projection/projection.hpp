@@ -55,7 +55,10 @@ struct ProjectionInput {
   Repeatability repeatability;
   SharedNetwork shared;
   double compute_rate = 1;  ///< beside a collective, see StepWire
-  double data_wait_s = 0;   ///< a step, on one node
+  /// Of a step of several ranks: that they wait for each other at one collective after another,
+  /// which no part by itself shows. Negative where they had less to wait than the parts say.
+  double meeting_s = 0;
+  double data_wait_s = 0;  ///< a step, on one node
   /// Bytes that a node reads for a step, and what the file system gives all nodes together; where
   /// that is less than a step needs, the step waits. 0: no limit is known.
   double node_read_bytes = 0;
