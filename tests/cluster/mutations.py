@@ -36,8 +36,8 @@ MISTAKES = [
     Mistake("read a line that is being written", SUBMIT, "while (std::getline(file, line) && !file.eof()) {",
             "while (std::getline(file, line)) {",
             "Submit.ReadsNoJobWhereNoneWasSubmittedNorALineThatIsBeingWritten"),
-    Mistake("queue a job that is only asked for", SUBMIT, 'ask_slurm({"sbatch", "--test-only"},',
-            'ask_slurm({"sbatch"},', "Submit.AsksWithoutQueueing"),
+    Mistake("queue a job that is only asked for", SUBMIT, 'sbatch_words({"--test-only"})',
+            'sbatch_words({})', "Submit.AsksWithoutQueueing"),
     Mistake("hide that there is no Slurm", CALL, "ISOBAR_CHECK(answer.code != kNotFound,", "ISOBAR_CHECK(true,",
             "Submit.SaysWhereJobsAreSubmittedWhereSlurmIsNot"),
     # What became of them.
