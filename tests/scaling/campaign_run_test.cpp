@@ -31,7 +31,7 @@ Campaign make_campaign(const TemporaryFolder& folder, const std::string& nodes =
 }
 
 /// A run that is done, as run_campaign() leaves it.
-void make_run(const Campaign& campaign, const CampaignRun& run, double step_s,
+void make_run(const Campaign& campaign, const CampaignRun& run, const json& step_s,
               const json& conditions = {{"commit", "a"}}) {
   const auto folder = run_folder(campaign, run);
   fs::create_directories(folder);
@@ -147,6 +147,22 @@ TEST(CollectCampaign, LeavesOutPointsWithoutRunsAndSaysWhatWasMixed) {
   EXPECT_EQ(rows[1].mixed, std::vector<std::string>{"commit: a and b"});
   expect_contains(rows_as_csv(campaign, rows), "1,16,2,1.5,");
   EXPECT_EQ(rows_as_json(campaign, rows)[1].at("samples"), (std::vector<double>{1, 2}));
+}
+
+TEST(CollectCampaign, LeavesOutRunsWhoseValueIsNoNumberAndNamesThem) {
+  const TemporaryFolder folder;
+  const auto campaign = make_campaign(folder);
+  const auto points = campaign_points(campaign);
+  make_run(campaign, {points[0], 1}, 1);
+  make_run(campaign, {points[0], 2}, nullptr);
+  make_run(campaign, {points[0], 3}, 3);
+  make_run(campaign, {points[1], 1}, nullptr);
+  const auto rows = collect_campaign(campaign);
+  ASSERT_EQ(rows.size(), 1u);
+  EXPECT_EQ(rows[0].repeats, (std::vector<int>{1, 3}));
+  EXPECT_EQ(rows[0].samples, (std::vector<double>{1, 3}));
+  EXPECT_EQ(runs_without_value(campaign),
+            (std::vector<std::string>{points[0].slug + " repeat 2", points[1].slug + " repeat 1"}));
 }
 
 TEST(CollectCampaign, NamesTheFieldsThatThereAre) {
