@@ -173,6 +173,30 @@ TEST(CollectCampaign, NamesTheFieldsThatThereAre) {
                   "runs have no 'stp_s'; did you mean 'step_s'?");
 }
 
+/// How the run of a campaign of one ended, as its record has it.
+json end_of_a_run() {
+  const TemporaryFolder folder;
+  const auto program = folder / "program";
+  write_file(program,
+             "#!/bin/sh\nfor word; do case $word in --json=*) "
+             "echo '{\"rows\": [{\"step_s\": 1}]}' > \"${word#--json=}\" ;; esac; done\n");
+  fs::permissions(program, fs::perms::owner_all);
+  auto campaign = make_campaign(folder, "[1]");
+  campaign.repeats = 1;
+  EXPECT_EQ(run_campaign(campaign, {.program = program.string()}).done, 2);
+  const auto place = run_folder(campaign, {campaign_points(campaign)[0], 1});
+  return read_object(place / kRecordFile)->at("end");
+}
+
+TEST(RunCampaign, NotesTheSwitchesAboveItsNodeWhereSlurmTells) {
+  ::setenv("SLURM_TOPOLOGY_ADDR", "spine.leaf2.n7", 1);
+  EXPECT_EQ(end_of_a_run().at("topology_group"), "spine.leaf2");
+  ::setenv("SLURM_TOPOLOGY_ADDR", "n7", 1);
+  EXPECT_FALSE(end_of_a_run().contains("topology_group"));
+  ::unsetenv("SLURM_TOPOLOGY_ADDR");
+  EXPECT_FALSE(end_of_a_run().contains("topology_group"));
+}
+
 TEST(Conditions, AreComparedOneByOne) {
   const json a{
       {"commit", "a"}, {"environment", {{"OMP_NUM_THREADS", "1"}}}, {"data", {{"x", "1"}}}};
