@@ -7,10 +7,12 @@
 // The last line is "learnt the line on N ranks".
 #include <isobar/comm/make_communicator.hpp>
 #include <isobar/ddp/data_parallel.hpp>
+#include <isobar/launch/environment.hpp>
 #include <torch/nn/module.h>
 #include <torch/optim/sgd.h>
 
 #include <cstdio>
+#include <cstdlib>
 
 // y = slope · x + offset
 struct Line : torch::nn::Module {
@@ -22,7 +24,7 @@ struct Line : torch::nn::Module {
   at::Tensor slope, offset;
 };
 
-int main() {
+int main() try {
   auto comm = isobar::make_communicator();
   Line line;
   // Small buckets, so that this small model has more than one.
@@ -54,4 +56,7 @@ int main() {
       (line.slope - 3).abs().item<double>() < 1e-3 && (line.offset + 2).abs().item<double>() < 1e-3;
   if (comm->rank() == 0 && learnt) std::printf("learnt the line on %d ranks\n", comm->size());
   return learnt ? 0 : 1;
+} catch (const std::exception& error) {
+  std::fprintf(stderr, "error: %s\n", isobar::error_line(error).c_str());
+  std::_Exit(1);  // without MPI_Finalize, which would wait for ranks that wait for this one
 }

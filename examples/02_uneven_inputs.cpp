@@ -8,11 +8,13 @@
 #include <isobar/comm/make_communicator.hpp>
 #include <isobar/ddp/data_parallel.hpp>
 #include <isobar/ddp/input_agreement.hpp>
+#include <isobar/launch/environment.hpp>
 #include <torch/nn/module.h>
 
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
 
 constexpr int64_t kBatch = 4;
 
@@ -23,7 +25,7 @@ struct Slope : torch::nn::Module {
   at::Tensor slope;
 };
 
-int main() {
+int main() try {
   auto comm = isobar::make_communicator();
   Slope module;
   isobar::DataParallel parallel(module, *comm);
@@ -61,4 +63,7 @@ int main() {
                 static_cast<long>(steps));
   }
   return once ? 0 : 1;
+} catch (const std::exception& error) {
+  std::fprintf(stderr, "error: %s\n", isobar::error_line(error).c_str());
+  std::_Exit(1);  // without MPI_Finalize, which would wait for ranks that wait for this one
 }

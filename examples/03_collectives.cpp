@@ -6,11 +6,11 @@
 //
 // The last line is "N ranks agree".
 #include <isobar/comm/make_communicator.hpp>
+#include <isobar/launch/environment.hpp>
 #include <ATen/ATen.h>
 
 #include <cstdio>
 #include <cstdlib>
-#include <string>
 
 int exchange() {
   const auto comm = isobar::make_communicator();
@@ -54,8 +54,6 @@ int exchange() {
 }
 
 int main() try { return exchange(); } catch (const std::exception& error) {
-  // One line. Without MPI_Finalize, which would wait for ranks that wait for this one.
-  const std::string text = error.what();
-  std::fprintf(stderr, "error: %s\n", text.substr(0, text.find('\n')).c_str());
-  std::_Exit(1);
+  std::fprintf(stderr, "error: %s\n", isobar::error_line(error).c_str());
+  std::_Exit(1);  // without MPI_Finalize, which would wait for ranks that wait for this one
 }

@@ -11,6 +11,7 @@
 #include <isobar/core/error.hpp>
 #include <isobar/data/sampler.hpp>
 #include <isobar/ddp/data_parallel.hpp>
+#include <isobar/launch/environment.hpp>
 #include <isobar/train/checkpoint.hpp>
 #include <isobar/train/grad_scaler.hpp>
 #include <isobar/train/optimizer.hpp>
@@ -161,8 +162,6 @@ int main(int argc, char** argv) try {
                " FOLDER [float32|bf16|fp16]");
   return train(argv[1], argc == 3 ? types.at(argv[2]) : at::kFloat);
 } catch (const std::exception& error) {
-  // One line. Without MPI_Finalize, which would wait for ranks that wait for this one.
-  const std::string text = error.what();
-  std::fprintf(stderr, "error: %s\n", text.substr(0, text.find('\n')).c_str());
-  std::_Exit(1);
+  std::fprintf(stderr, "error: %s\n", isobar::error_line(error).c_str());
+  std::_Exit(1);  // without MPI_Finalize, which would wait for ranks that wait for this one
 }

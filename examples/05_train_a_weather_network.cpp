@@ -7,6 +7,7 @@
 //
 // Name, steps and refit are set below, over those of the file: give them after it to choose. The
 // run's folder is runs/from_cpp. The last line is "t2m at 6 h: error K, persistence K".
+#include <isobar/launch/environment.hpp>
 #include <isobar/weather/training_run.hpp>
 
 #include <cstdio>
@@ -39,8 +40,6 @@ int main(int argc, char** argv) try {
   for (size_t i = 1; i < words.size(); ++i) overrides.push_back(words[i]);
   return train(path, overrides);
 } catch (const std::exception& error) {
-  // One line. Without MPI_Finalize, which would wait for ranks that wait for this one.
-  const std::string text = error.what();
-  std::fprintf(stderr, "error: %s\n", text.substr(0, text.find('\n')).c_str());
-  std::_Exit(1);
+  std::fprintf(stderr, "error: %s\n", isobar::error_line(error).c_str());
+  std::_Exit(1);  // without MPI_Finalize, which would wait for ranks that wait for this one
 }

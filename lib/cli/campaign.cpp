@@ -226,14 +226,20 @@ int run_campaign_collect(const CampaignArguments& arguments) {
   const auto campaign = load_campaign(arguments.path);
   campaign_status(campaign);  // takes in what Slurm has ended
   const auto rows = collect_campaign(campaign);
-  ISOBAR_CHECK(!rows.empty(), "collect: no run of campaign ", campaign.name, " is done, looked in ",
+  const auto left_out = runs_without_value(campaign);
+  if (!left_out.empty()) {
+    print_error_line(fmt::format("{} left out, whose {} is null: {}", left_out.size(),
+                                 campaign.value, join_words(left_out, "; ")));
+  }
+  ISOBAR_CHECK(!rows.empty(), "collect: no run of campaign ", campaign.name,
+               left_out.empty() ? " is done" : " has measured a number", ", looked in ",
                campaign_folder(campaign).string());
   if (arguments.json != "-") print_results(campaign, rows);
   if (!arguments.csv.empty()) {
     write_file_atomically(arguments.csv, rows_as_csv(campaign, rows));
   }
   write_report(arguments.json, "isobar.campaign.collect.1", arguments.command,
-               rows_as_json(campaign, rows), {{"campaign", campaign.name}});
+               rows_as_json(campaign, rows), {{"campaign", campaign.name}, {"left_out", left_out}});
   return 0;
 }
 

@@ -69,6 +69,10 @@ void print_comparison(const Comparison& found, const Measurements& a, const Meas
     fmt::print("not compared, since only one has them: {} of A, {} of B\n", found.only_a.size(),
                found.only_b.size());
   }
+  if (const auto left_out = a.left_out.size() + b.left_out.size(); left_out > 0) {
+    fmt::print("left out, since they measured no number: {} runs of A, {} of B\n",
+               a.left_out.size(), b.left_out.size());
+  }
 }
 
 nlohmann::json comparison_rows(const Comparison& found) {

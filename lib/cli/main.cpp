@@ -10,7 +10,6 @@
 #include <isobar/core/error.hpp>
 #include <isobar/core/version.hpp>
 #include <isobar/launch/environment.hpp>
-#include <c10/util/Exception.h>
 #include <CLI/CLI.hpp>
 
 #include <cerrno>
@@ -57,14 +56,11 @@ int run_guarded(const std::function<int()>& command) {
     return once_written(command());
   } catch (const Error& error) {
     // What every rank throws, rank 0 says for all.
-    if (!error.known_to_all() || launch_rank_or_zero() == 0) print_error(error.what());
+    if (!error.known_to_all() || launch_rank_or_zero() == 0) print_error(error_line(error));
     if (!error.known_to_all()) leave(code_of(error));
     return code_of(error);
-  } catch (const c10::Error& error) {
-    print_error(error.what_without_backtrace());
-    leave(1);
   } catch (const std::exception& error) {
-    print_error(error.what());
+    print_error(error_line(error));
     leave(1);
   }
 }

@@ -285,8 +285,13 @@ std::string spares_text(const JobRequest& request, const JobPlan& plan, const st
              "# {} of the {} nodes {} spare: without those that Slurm has lost, it begins again.\n",
              request.spares, plan.nodes, request.spares == 1 ? "is" : "are") +
          R"sh(lost_nodes() {
-  sinfo --noheader --Node --nodes="$SLURM_JOB_NODELIST" --states=down,drain,fail --format=%N |
-    sort -u | paste -sd, - || true
+  {
+    sinfo --noheader --Node --nodes="$SLURM_JOB_NODELIST" --states=down,drain,fail --format=%N
+    # A node that was lost is the job's no more, even if it answers again.
+    held=$(squeue --noheader --jobs="$SLURM_JOB_ID" --format=%N 2>/dev/null) || held=
+    [[ -z $held ]] || comm -23 <(scontrol show hostnames "$SLURM_JOB_NODELIST" | sort) \
+      <(scontrol show hostnames "$held" | sort)
+  } | sort -u | paste -sd, - || true
 }
 lost=$(lost_nodes)
 while true; do

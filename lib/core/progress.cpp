@@ -57,6 +57,7 @@ void Progress::update(std::int64_t done, ProgressFields fields) {
   if (options_.rank != 0) return;
   done_ = done;
   fields_ = std::move(fields);
+  shown_ = false;
   const double now = now_s();
   const double interval = *options_.terminal ? kRedrawIntervalS : options_.line_interval_s;
   if (now - shown_s_ >= interval) show(now);
@@ -64,7 +65,7 @@ void Progress::update(std::int64_t done, ProgressFields fields) {
 
 void Progress::finish() {
   if (options_.rank != 0 || ended_) return;
-  show(now_s());
+  if (!shown_ || *options_.terminal) show(now_s());
   if (line_open_) *options_.out << std::endl;
   line_open_ = false;
   ended_ = true;
@@ -78,6 +79,7 @@ double Progress::now_s() const {
 
 void Progress::show(double now) {
   shown_s_ = now;
+  shown_ = true;
   if (!*options_.terminal) {
     const auto time = options_.time_of_day ? options_.time_of_day() : local_time();
     *options_.out << time << ' ' << join_words(status(now)) << std::endl;

@@ -7,6 +7,7 @@
 #include <isobar/core/error.hpp>
 
 #include <algorithm>
+#include <cctype>
 #include <charconv>
 #include <initializer_list>
 #include <optional>
@@ -271,6 +272,18 @@ bool is_meant_alone(const LaunchEnvironment& launch) {
   return launch.launcher == "pmi" && (!is_set("SLURM_STEP_ID") || is_set("FLUX_JOB_ID"));
 }
 
+/// Whether the text says "rank 3", and not only "rank 31".
+bool names_rank(const std::string& text, int rank) {
+  const auto words = detail::join("rank ", rank);
+  for (auto at = text.find(words); at != std::string::npos; at = text.find(words, at + 1)) {
+    const auto next = at + words.size();
+    if (next == text.size() || std::isdigit(static_cast<unsigned char>(text[next])) == 0) {
+      return true;
+    }
+  }
+  return false;
+}
+
 }  // namespace
 
 // The launcher nearest to the process counts: mpirun inside a Slurm step sees both, torchrun inside
@@ -312,6 +325,20 @@ int launch_rank_or_zero() {
     return read_launch_environment().rank;
   } catch (const Error&) {
     return 0;
+  }
+}
+
+std::string error_line(const std::exception& error) {
+  const std::string text = error.what();
+  const auto line = text.substr(0, text.find('\n'));
+  const auto* own = dynamic_cast<const Error*>(&error);
+  if (own != nullptr && own->known_to_all()) return line;
+  try {
+    const auto launch = read_launch_environment();
+    if (launch.size == 1 || names_rank(line, launch.rank)) return line;
+    return detail::join("rank ", launch.rank, " of ", launch.size, ": ", line);
+  } catch (const Error&) {
+    return line;  // it is probably this
   }
 }
 

@@ -171,6 +171,10 @@ PointRows rows_of_campaign(const fs::path& path) {
     all.rows.push_back(std::move(row));
   }
   all.provenance = values.rows();
+  if (const auto left_out = runs_without_value(campaign); !left_out.empty()) {
+    all.provenance.emplace_back("left out, since they measured no number",
+                                join_words(left_out, "; "));
+  }
   for (const auto& [what, value] : all.provenance) {
     if (what == "commit") all.commit = value;
   }

@@ -23,7 +23,9 @@ namespace {
 
 using nlohmann::json;
 
-double value_of(const json& row, const std::string& value) {
+/// Nothing where the run has measured no number, which JSON writes as null.
+std::optional<double> value_of(const json& row, const std::string& value) {
+  if (row.contains(value) && row.at(value).is_null()) return std::nullopt;
   std::vector<std::string> known;
   for (const auto& item : row.items()) {
     if (item.value().is_number()) known.push_back(item.key());
@@ -125,8 +127,10 @@ std::vector<CampaignRow> collect_campaign(const Campaign& campaign) {
     for (int repeat = 1; repeat <= campaign.repeats; ++repeat) {
       const auto folder = run_folder(campaign, {point, repeat});
       if (run_state(campaign.kind, folder) != RunState::done) continue;
+      const auto value = value_of(*read_row(campaign.kind, folder), campaign.value);
+      if (!value) continue;
       row.repeats.push_back(repeat);
-      row.samples.push_back(value_of(*read_row(campaign.kind, folder), campaign.value));
+      row.samples.push_back(*value);
       take_run(*read_object(folder / kRecordFile), point, known[point.cluster]);
     }
     if (!row.samples.empty()) rows.push_back(std::move(row));
@@ -137,6 +141,20 @@ std::vector<CampaignRow> collect_campaign(const Campaign& campaign) {
   }
   if (campaign.efficiency != Efficiency::none) add_efficiencies(campaign.efficiency, rows);
   return rows;
+}
+
+std::vector<std::string> runs_without_value(const Campaign& campaign) {
+  std::vector<std::string> found;
+  for (const auto& point : campaign_points(campaign)) {
+    for (int repeat = 1; repeat <= campaign.repeats; ++repeat) {
+      const auto folder = run_folder(campaign, {point, repeat});
+      if (run_state(campaign.kind, folder) != RunState::done) continue;
+      if (!value_of(*read_row(campaign.kind, folder), campaign.value)) {
+        found.push_back(fmt::format("{} repeat {}", point.slug, repeat));
+      }
+    }
+  }
+  return found;
 }
 
 json rows_as_json(const Campaign& campaign, const std::vector<CampaignRow>& rows) {

@@ -120,11 +120,7 @@ class Runner {
     }
     outcome_.signal = end.stopped_by;
     if (end.stopped_by != 0) return false;
-    record.set("end", {{"time", utc_time()},
-                       {"exit_code", end.code},
-                       {"timed_out", end.timed_out},
-                       {"nodes", nodes_of_job()},
-                       {"topology_group", nullptr}});
+    record.set("end", end_of(end));
     record.write(folder / kRecordFile);
     finish(run, folder, end);
     return true;
@@ -163,9 +159,18 @@ class Runner {
     return folder;
   }
 
-  static json nodes_of_job() {
+  static json end_of(const ChildEnd& end) {
     const auto nodes = environment_variable("SLURM_JOB_NODELIST");
-    return nodes.empty() ? json() : json(nodes);
+    json record{{"time", utc_time()},
+                {"exit_code", end.code},
+                {"timed_out", end.timed_out},
+                {"nodes", nodes.empty() ? json() : json(nodes)}};
+    // "top.leaf.node": the switches above this node.
+    const auto address = environment_variable("SLURM_TOPOLOGY_ADDR");
+    if (const auto last = address.rfind('.'); last != std::string::npos) {
+      record["topology_group"] = address.substr(0, last);
+    }
+    return record;
   }
 
   void finish(const CampaignRun& run, const fs::path& folder, const ChildEnd& end) {

@@ -132,7 +132,7 @@ Measurements of_report(const fs::path& path, const json& report) {
 
 Measurements of_campaign(const fs::path& path) {
   const auto campaign = load_campaign(path);
-  Measurements all{.value = campaign.value};
+  Measurements all{.value = campaign.value, .left_out = runs_without_value(campaign)};
   for (const auto& row : collect_campaign(campaign)) {
     MeasuredPoint point{.values = row.point.values, .samples = row.samples};
     std::sort(point.values.begin(), point.values.end());
@@ -143,7 +143,8 @@ Measurements of_campaign(const fs::path& path) {
       all.commit = record->value("/isobar/commit"_json_pointer, "unknown");
     }
   }
-  ISOBAR_CHECK(!all.points.empty(), "compare: no run of ", path.string(), " is done");
+  ISOBAR_CHECK(!all.points.empty(), "compare: no run of ", path.string(),
+               all.left_out.empty() ? " is done" : " has measured a number");
   return all;
 }
 

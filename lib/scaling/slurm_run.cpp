@@ -57,13 +57,9 @@ bool settle_run(const Campaign& campaign, const fs::path& folder) {
   // Without accounting nobody knows how a job ended that Slurm has forgotten: its result does.
   const bool is_unknown = job.state == "UNKNOWN";
   const int code = is_unknown ? (read_row(campaign.kind, folder) ? 0 : -1) : exit_code_of(job);
-  (*record)["end"] = {{"time", utc_time()},
-                      {"exit_code", code},
-                      {"timed_out", job.state == "TIMEOUT"},
-                      {"job", job.id},
-                      {"state", job.state},
-                      {"nodes", job.nodes},
-                      {"topology_group", nullptr}};
+  (*record)["end"] = {
+      {"time", utc_time()}, {"exit_code", code},  {"timed_out", job.state == "TIMEOUT"},
+      {"job", job.id},      {"state", job.state}, {"nodes", job.nodes}};
   write_file_atomically(folder / kRecordFile, record->dump(2) + "\n");
   if (run_state(campaign.kind, folder) != RunState::done) set_aside(folder, "failed");
   return true;

@@ -9,6 +9,7 @@
 
 #include <cstdlib>
 #include <filesystem>
+#include <map>
 #include <string>
 
 #include "cluster/example_cluster.hpp"
@@ -248,6 +249,25 @@ TEST_F(BatchScript, BeginsAgainWithoutANodeThatSlurmHasLost) {
     expect_contains(done.said, "nodes lost: n2; the ranks begin again on others\n");
     EXPECT_EQ(done.said.find("nodes lost"), done.said.rfind("nodes lost"));
   }
+}
+
+TEST_F(BatchScript, BeginsAgainWithoutALostNodeThatAnswersAgain) {
+  for (const auto& [name, text] : std::map<std::string, std::string>{
+           {"program", "if [[ -e lost ]]; then exit 0; fi\ntouch lost\nexit 1\n"},
+           {"sinfo", "true\n"},
+           {"squeue", "if [[ -e lost ]]; then echo n1,n3; else echo n1,n2,n3; fi\n"},
+           {"scontrol", "tr , '\\n' <<<\"$3\"\n"}}) {
+    write_file(folder_ / name, "#!/bin/bash\n" + text);
+    fs::permissions(folder_ / name, fs::perms::owner_all);
+  }
+  auto asked = request({"./program"});
+  asked.environment = {{"SLURM_JOB_NODELIST", "n1,n2,n3"}};
+  asked.nodes = 2;
+  asked.spares = 1;
+  const auto done = run(asked);
+  EXPECT_EQ(done.code, 0) << done.said;
+  expect_contains(done.options, "\noption --exclude=n2\n");
+  expect_contains(done.said, "nodes lost: n2; the ranks begin again on others\n");
 }
 
 TEST(BatchScriptText, AsksForWhatWasPlanned) {

@@ -14,8 +14,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from mutation import Mistake, main  # noqa: E402
 
-SUBMIT, CALL, OUTPUT, WATCH, DESCRIBE = (
-    f"lib/cluster/{name}.cpp" for name in ("submit", "slurm_call", "job_output", "job_watch", "describe"))
+SUBMIT, CALL, OUTPUT, WATCH, DESCRIBE, SCRIPT = (
+    f"lib/cluster/{name}.cpp" for name in ("submit", "slurm_call", "job_output", "job_watch", "describe",
+                                           "batch_script"))
 CHECK, PROGRESS = "lib/weather/job_check.cpp", "lib/train/run_progress.cpp"
 JOB, PROFILES, STATUS, FILE = (f"lib/cli/{name}.cpp" for name in ("cluster_job", "cluster_profiles", "cluster_status",
                                                                   "experiment_file"))
@@ -36,10 +37,12 @@ MISTAKES = [
     Mistake("read a line that is being written", SUBMIT, "while (std::getline(file, line) && !file.eof()) {",
             "while (std::getline(file, line)) {",
             "Submit.ReadsNoJobWhereNoneWasSubmittedNorALineThatIsBeingWritten"),
-    Mistake("queue a job that is only asked for", SUBMIT, 'ask_slurm({"sbatch", "--test-only"},',
-            'ask_slurm({"sbatch"},', "Submit.AsksWithoutQueueing"),
+    Mistake("queue a job that is only asked for", SUBMIT, 'sbatch_words({"--test-only"})',
+            'sbatch_words({})', "Submit.AsksWithoutQueueing"),
     Mistake("hide that there is no Slurm", CALL, "ISOBAR_CHECK(answer.code != kNotFound,", "ISOBAR_CHECK(true,",
             "Submit.SaysWhereJobsAreSubmittedWhereSlurmIsNot"),
+    Mistake("take a node that answers again for one that was not lost", SCRIPT, "[[ -z $held ]] ||", "true ||",
+            "BatchScript.BeginsAgainWithoutALostNodeThatAnswersAgain"),
     # What became of them.
     Mistake("find a key in another's end", SUBMIT, 'const auto at = (" " + line).find(" " + key + "=");',
             'const auto at = line.find(key + "=");', "JobState.IsWhatScontrolKnows"),

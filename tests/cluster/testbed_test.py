@@ -208,25 +208,36 @@ class MachineTest(unittest.TestCase):
         refused = self.isobar(*common, "--nodes", "2", "--directive=--constraint=absent", "--", "true", code=2)
         self.assertIn("Invalid feature specification", refused)
 
-    def test_the_ranks_begin_again_on_a_spare_when_a_node_is_lost(self):
+    def start_with_a_spare(self):
+        """A job of two ranks that waits until it is begun again; the node to be lost."""
         self.submit("--", "sh", "-c", "echo $(hostname) >> ran; test $(wc -l < ran) -ge 3 || exec sleep 600", nodes=2,
                     options=["--spares", "1", "--name", "lost"])
         ran = self.folder / "ran"
         self.wait_until(lambda: ran.exists() and len(ran.read_text().split()) == 2)
-        first = ran.read_text().split()
-        lost = max(first)  # the job's script is on the first node
-        testbed("enter", lost, "python3", "-c", LOSE_NODE)
-        self.addCleanup(testbed, "enter", lost, "python3", "-c", LOSE_NODE.replace("SIGSTOP", "SIGCONT"))
-        self.on_login_node("scontrol", "update", f"nodename={lost}", "state=down", "reason=lost")
+        return max(ran.read_text().split())  # the job's script is on the first node
 
+    def assert_begun_again_without(self, lost):
         row, = self.wait_for("runs/lost")["rows"]
-
         self.assertEqual((row["state"], row["exit_code"]), ("COMPLETED", "0:0"))
-        second = ran.read_text().split()[2:]
+        second = (self.folder / "ran").read_text().split()[2:]
         self.assertEqual(len(set(second)), 2, second)
         self.assertNotIn(lost, second)
         said = self.isobar("cluster", "logs", "runs/lost")
         self.assertIn(f"nodes lost: {lost}; the ranks begin again on others", said)
+
+    def test_the_ranks_begin_again_on_a_spare_when_a_node_is_lost(self):
+        lost = self.start_with_a_spare()
+        testbed("enter", lost, "python3", "-c", LOSE_NODE)
+        self.addCleanup(testbed, "enter", lost, "python3", "-c", LOSE_NODE.replace("SIGSTOP", "SIGCONT"))
+        self.on_login_node("scontrol", "update", f"nodename={lost}", "state=down", "reason=lost")
+
+        self.assert_begun_again_without(lost)
+
+    def test_the_ranks_begin_again_where_a_lost_node_answers_at_once(self):
+        lost = self.start_with_a_spare()
+        self.on_login_node("scontrol", "update", f"nodename={lost}", "state=down", "reason=lost")
+
+        self.assert_begun_again_without(lost)
 
 
 if __name__ == "__main__":

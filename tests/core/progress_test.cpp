@@ -47,6 +47,16 @@ TEST_F(ProgressTest, WritesPlainLinesAtIntervalsAndTheLast) {
   EXPECT_EQ(take(), "");
 }
 
+TEST_F(ProgressTest, WritesThePlainLineOfTheLastStateOnce) {
+  Progress progress(options(false));
+  now_s += 10;
+  progress.update(100);
+  EXPECT_EQ(take(), "12:00:01 train 100/100 (100 %), 10 step/s\n");
+  now_s += 1;
+  progress.finish();
+  EXPECT_EQ(take(), "");
+}
+
 TEST_F(ProgressTest, RedrawsABarAtMostTenTimesASecond) {
   Progress progress(options(true));
   int drawn = 0;

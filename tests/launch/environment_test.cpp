@@ -4,6 +4,8 @@
 #include <isobar/core/error.hpp>
 #include <gtest/gtest.h>
 
+#include <exception>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -27,6 +29,34 @@ const Variables kOpenMpi{{"OMPI_COMM_WORLD_RANK", "5"},
                          {"OMPI_COMM_WORLD_SIZE", "8"},
                          {"OMPI_COMM_WORLD_LOCAL_RANK", "1"},
                          {"OMPI_COMM_WORLD_LOCAL_SIZE", "4"}};
+
+/// As LibTorch says it.
+const std::runtime_error kShapes("shapes (16x8 and 9x1)\nException raised from mm at a.cpp:9\n#0:");
+
+std::string line_on_rank_1(const std::exception& error) {
+  const ScopedEnvironment environment({{"RANK", "1"}, {"WORLD_SIZE", "12"}});
+  return error_line(error);
+}
+
+TEST(ErrorLine, NamesTheRankAndTakesTheFirstLine) {
+  EXPECT_EQ(line_on_rank_1(kShapes), "rank 1 of 12: shapes (16x8 and 9x1)");
+  EXPECT_EQ(line_on_rank_1(DataError("rank 11 has left")), "rank 1 of 12: rank 11 has left");
+}
+
+TEST(ErrorLine, NamesNoRankThatIsNamedOrDoesNotMatter) {
+  EXPECT_EQ(line_on_rank_1(CommError("barrier #4 on rank 1 of 12: no answer in 30 s")),
+            "barrier #4 on rank 1 of 12: no answer in 30 s");
+  CommError known("weights differ");
+  known.set_known_to_all();
+  EXPECT_EQ(line_on_rank_1(known), "weights differ");
+  const ScopedEnvironment alone({});
+  EXPECT_EQ(error_line(kShapes), "shapes (16x8 and 9x1)");
+}
+
+TEST(ErrorLine, SaysThatTheEnvironmentMakesNoSense) {
+  const ScopedEnvironment environment({{"RANK", "none"}, {"WORLD_SIZE", "2"}});
+  EXPECT_EQ(error_line(UsageError("RANK is 'none'")), "RANK is 'none'");
+}
 
 TEST(LaunchEnvironment, IsOneRankWithoutALauncher) { expect_launch({}, {}); }
 

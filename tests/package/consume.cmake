@@ -59,11 +59,13 @@ execute_process(COMMAND ${mpirun} -n 2 ${work}/build/readme OUTPUT_VARIABLE said
 if(NOT said MATCHES "^50: [0-9.e-]+\n100: [0-9.]+e-(0[4-9]|[1-9][0-9])\n$")
   message(FATAL_ERROR "${name}: README's program said: ${said}")
 endif()
-execute_process(COMMAND ${CMAKE_COMMAND} -E env RANK=none WORLD_SIZE=2 ${work}/build/train_own_module
-  RESULT_VARIABLE status OUTPUT_VARIABLE said ERROR_VARIABLE complaint)
-if(NOT status EQUAL 1 OR NOT "${said}|${complaint}" MATCHES "^\\|error: [^\n]*RANK is 'none'[^\n]*\n$")
-  message(FATAL_ERROR "${name}: an error ended in ${status}: ${said}${complaint}")
-endif()
+foreach(program train_own_module readme)
+  execute_process(COMMAND ${CMAKE_COMMAND} -E env RANK=none WORLD_SIZE=2 ${work}/build/${program}
+    RESULT_VARIABLE status OUTPUT_VARIABLE said ERROR_VARIABLE complaint)
+  if(NOT status EQUAL 1 OR NOT "${said}|${complaint}" MATCHES "^\\|error: [^\n]*RANK is 'none'[^\n]*\n$")
+    message(FATAL_ERROR "${name}: an error of ${program} ended in ${status}: ${said}${complaint}")
+  endif()
+endforeach()
 execute_process(COMMAND ${mpirun} -n 2 ${work}/build/measure_own_subject OUTPUT_VARIABLE said COMMAND_ERROR_IS_FATAL ANY)
 if(NOT said MATCHES "^two_phases: [0-9.]+ ms, [0-9.]+ Gbit/s, error 0\n$")
   message(FATAL_ERROR "${name}: the measurement said: ${said}")

@@ -2,9 +2,11 @@
 #include <isobar/report/report.hpp>
 
 #include <isobar/core/error.hpp>
+#include <isobar/scaling/comparison.hpp>
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <set>
 
 #include "comm/expect_error.hpp"
@@ -158,6 +160,19 @@ TEST(Report, SaysHowRunsWereMadeAndWhatWasMixed) {
   }
   const auto& points = table_titled(report.sections[0], "All points");
   EXPECT_EQ(points.rows[2][column_of(points, "mixed")], ReportCell("commit: a1b2c3 and ffff"));
+}
+
+TEST(Report, NamesRunsThatMeasuredNoNumber) {
+  const TemporaryFolder folder;
+  const auto place = make_campaign_folder(
+      folder.path(), "weak", kAxes, [](const CampaignPoint& point, int repeat) {
+        return point.nodes == 4 && repeat == 2 ? std::nan("") : step_time(point, repeat);
+      });
+  const auto report = make_report({place});
+  EXPECT_EQ(chart_named(report.sections[0], "Every run").table.rows.size(), 16u);
+  expect_contains(table_as_csv(table_titled(report.sections[0], "How it was made")),
+                  "nodes=4,bucket-cap=1MiB repeat 2; nodes=4,bucket-cap=25MiB repeat 2");
+  EXPECT_EQ(read_measurements(place).left_out.size(), 2u);
 }
 
 TEST(Report, NeverPutsMeasuredAndProjectedIntoOneColumnOrLine) {

@@ -31,7 +31,7 @@ Campaign make_campaign(const TemporaryFolder& folder, const std::string& nodes =
 }
 
 /// A run that is done, as run_campaign() leaves it.
-void make_run(const Campaign& campaign, const CampaignRun& run, double step_s,
+void make_run(const Campaign& campaign, const CampaignRun& run, const json& step_s,
               const json& conditions = {{"commit", "a"}}) {
   const auto folder = run_folder(campaign, run);
   fs::create_directories(folder);
@@ -149,12 +149,52 @@ TEST(CollectCampaign, LeavesOutPointsWithoutRunsAndSaysWhatWasMixed) {
   EXPECT_EQ(rows_as_json(campaign, rows)[1].at("samples"), (std::vector<double>{1, 2}));
 }
 
+TEST(CollectCampaign, LeavesOutRunsWhoseValueIsNoNumberAndNamesThem) {
+  const TemporaryFolder folder;
+  const auto campaign = make_campaign(folder);
+  const auto points = campaign_points(campaign);
+  make_run(campaign, {points[0], 1}, 1);
+  make_run(campaign, {points[0], 2}, nullptr);
+  make_run(campaign, {points[0], 3}, 3);
+  make_run(campaign, {points[1], 1}, nullptr);
+  const auto rows = collect_campaign(campaign);
+  ASSERT_EQ(rows.size(), 1u);
+  EXPECT_EQ(rows[0].repeats, (std::vector<int>{1, 3}));
+  EXPECT_EQ(rows[0].samples, (std::vector<double>{1, 3}));
+  EXPECT_EQ(runs_without_value(campaign),
+            (std::vector<std::string>{points[0].slug + " repeat 2", points[1].slug + " repeat 1"}));
+}
+
 TEST(CollectCampaign, NamesTheFieldsThatThereAre) {
   const TemporaryFolder folder;
   const auto campaign = make_campaign(folder, "[1, 2]", {"measure.value=stp_s"});
   make_run(campaign, {campaign_points(campaign)[0], 1}, 1);
   expect_contains(error_of<UsageError>([&] { collect_campaign(campaign); }),
                   "runs have no 'stp_s'; did you mean 'step_s'?");
+}
+
+/// How the run of a campaign of one ended, as its record has it.
+json end_of_a_run() {
+  const TemporaryFolder folder;
+  const auto program = folder / "program";
+  write_file(program,
+             "#!/bin/sh\nfor word; do case $word in --json=*) "
+             "echo '{\"rows\": [{\"step_s\": 1}]}' > \"${word#--json=}\" ;; esac; done\n");
+  fs::permissions(program, fs::perms::owner_all);
+  auto campaign = make_campaign(folder, "[1]");
+  campaign.repeats = 1;
+  EXPECT_EQ(run_campaign(campaign, {.program = program.string()}).done, 2);
+  const auto place = run_folder(campaign, {campaign_points(campaign)[0], 1});
+  return read_object(place / kRecordFile)->at("end");
+}
+
+TEST(RunCampaign, NotesTheSwitchesAboveItsNodeWhereSlurmTells) {
+  ::setenv("SLURM_TOPOLOGY_ADDR", "spine.leaf2.n7", 1);
+  EXPECT_EQ(end_of_a_run().at("topology_group"), "spine.leaf2");
+  ::setenv("SLURM_TOPOLOGY_ADDR", "n7", 1);
+  EXPECT_FALSE(end_of_a_run().contains("topology_group"));
+  ::unsetenv("SLURM_TOPOLOGY_ADDR");
+  EXPECT_FALSE(end_of_a_run().contains("topology_group"));
 }
 
 TEST(Conditions, AreComparedOneByOne) {

@@ -325,6 +325,13 @@ class MistakeTest(Case):
         self.write(change=("launch:", "measure: {value: step_m}\nlaunch:"))
         self.assertIn("runs have no 'step_m'; did you mean 'step_s'?", self.campaign("collect", code=2))
 
+    def test_leaves_out_a_run_that_measured_no_number(self):
+        self.campaign("run")
+        slug = "optimizer=sgd,bucket-cap=1KiB"
+        (self.place / "runs" / slug / "2" / "result.json").write_text('{"rows": [{"step_s": null}]}')
+        self.assertIn(f"isobar: 1 left out, whose step_s is null: {slug} repeat 2\n", self.campaign("collect"))
+        self.assertEqual([row["repeats"] for row in self.rows()], [[1], [1, 2], [1, 2], [1, 2]])
+
     def test_says_that_nothing_is_done(self):
         self.assertIn("no run of campaign small is done", self.campaign("collect", code=2))
 

@@ -56,7 +56,8 @@ class Progress {
   /// `done` counts from the beginning of the run, like `start`.
   void update(std::int64_t done, ProgressFields fields = {});
 
-  /// Shows the last state, whenever the one before was shown.
+  /// Shows the last state, whenever the one before was shown; a plain line of it that is there
+  /// already stays the only one.
   void finish();
 
  private:
@@ -68,6 +69,7 @@ class Progress {
   ProgressOptions options_;
   double start_s_ = 0;
   double shown_s_ = 0;
+  bool shown_ = false;  ///< the last state
   std::int64_t done_ = 0;
   ProgressFields fields_;
   bool ended_ = false;

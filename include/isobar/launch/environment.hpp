@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <exception>
 #include <map>
 #include <string>
 
@@ -33,6 +34,11 @@ std::string lone_rank_doubt(const LaunchEnvironment& launch);
 /// The rank that read_launch_environment() gives, and 0 where it throws: every such process then
 /// speaks for itself. For who has an error to say, that one included.
 int launch_rank_or_zero();
+
+/// What a program ends with, in one line, for the last catch in main(): the first line of what the
+/// error says, since LibTorch's go on with a stack. Of several ranks it begins with which one this
+/// is, unless the text names it, or every rank has the error (Error::known_to_all()).
+std::string error_line(const std::exception& error);
 
 /// True for a launcher from which MPI can start.
 bool starts_mpi(const LaunchEnvironment& launch);

@@ -12,10 +12,10 @@
 
 namespace isobar {
 
-/// A point of which at least one run is done.
+/// A point of which at least one run has measured the campaign's value.
 struct CampaignRow {
   CampaignPoint point;
-  std::vector<int> repeats = {};     ///< those that are done
+  std::vector<int> repeats = {};     ///< those that have
   std::vector<double> samples = {};  ///< of each the campaign's value
   Estimate estimate = {};            ///< of the samples
   int base_nodes = 0;                ///< what the efficiency is measured against
@@ -29,6 +29,10 @@ struct CampaignRow {
 /// otherwise the same values. Throws UsageError where runs have no such value, naming those that
 /// they have.
 std::vector<CampaignRow> collect_campaign(const Campaign& campaign);
+
+/// The runs that are done and left out of those rows, since their value is null, as JSON writes
+/// what is no number: such as "nodes=1 repeat 2".
+std::vector<std::string> runs_without_value(const Campaign& campaign);
 
 /// As objects: `point`, `samples`, `median`, `low`, `high`, `count`, `outliers`, `efficiency`, ...
 nlohmann::json rows_as_json(const Campaign& campaign, const std::vector<CampaignRow>& rows);

@@ -22,6 +22,7 @@ struct Measurements {
   std::string value = {};  ///< what was measured, such as "step_s"
   std::string commit = {};
   std::vector<MeasuredPoint> points = {};
+  std::vector<std::string> left_out = {};  ///< runs of a campaign whose value was no number
 };
 
 /// Of a campaign's folder or file, of what `isobar campaign collect --json` has written, or of a

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <isobar/comm/make_communicator.hpp>
 #include <isobar/ddp/data_parallel.hpp>
+#include <isobar/launch/environment.hpp>
 #include <torch/nn/modules/linear.h>
 #include <torch/optim/sgd.h>
 
 #include <cstdio>
 #include <cstdlib>
-#include <string>
 
 int main() try {
   auto comm = isobar::make_communicator();  // the ranks of mpirun or srun; one without them
@@ -27,8 +27,6 @@ int main() try {
   }
   return 0;
 } catch (const std::exception& error) {
-  // One line. Without MPI_Finalize, which would wait for ranks that wait for this one.
-  const std::string text = error.what();
-  std::fprintf(stderr, "error: %s\n", text.substr(0, text.find('\n')).c_str());
-  std::_Exit(1);
+  std::fprintf(stderr, "error: %s\n", isobar::error_line(error).c_str());
+  std::_Exit(1);  // without MPI_Finalize, which would wait for ranks that wait for this one
 }

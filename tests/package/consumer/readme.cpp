@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// README's program, as short as it goes: see main.cpp for one that ends well when something fails.
+// README's program, as short as it goes.
 #include <isobar/comm/make_communicator.hpp>
 #include <isobar/ddp/data_parallel.hpp>
+#include <isobar/launch/environment.hpp>
 #include <torch/nn/modules/linear.h>
 #include <torch/optim/sgd.h>
+#include <cstdlib>
 #include <iostream>
 
-int main() {
+int main() try {
   auto comm = isobar::make_communicator();  // the ranks of mpirun or srun; alone, one
   torch::nn::Linear model(8, 1);
   isobar::DataParallel parallel(*model, *comm);  // all ranks start with rank 0's weights
@@ -22,4 +24,7 @@ int main() {
     if (comm->rank() == 0 && step % 50 == 0)
       std::cout << step << ": " << loss.item<float>() << "\n";
   }
+} catch (const std::exception& error) {
+  std::cerr << "error: " << isobar::error_line(error) << "\n";
+  std::_Exit(1);  // at once: the launcher ends ranks that wait for this one
 }
