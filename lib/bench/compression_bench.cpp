@@ -52,6 +52,9 @@ struct CompressionBench::Impl {
       const auto compressor = make_compressor(choice.options);
       auto cost = measure_compression(parameters, plan, compressor.get(), comm_.size(), kPasses);
       predicted.push_back({name_of(choice.options), slowest(std::move(cost), comm_)});
+      if (const auto type = type_summed(choice.options); type != at::kFloat) {
+        predicted.back().wire = measure_allreduce(comm_, type);
+      }
       progress.update(static_cast<int64_t>(predicted.size()));
     }
     parts_.ready_s = ready_times(plan, profile);

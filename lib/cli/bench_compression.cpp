@@ -65,7 +65,9 @@ double compute_s(const CompressionCost& cost) {
 }
 
 /// What a projection needs of a step: isobar project reads it.
-json parts_of(const bench::MeasuredParts& parts, const CompressionCost& cost) {
+json parts_of(const bench::MeasuredParts& parts, const CompressionChoice& choice) {
+  const auto& cost = choice.cost;
+  const auto wire = choice.wire.value_or(parts.wire);
   auto buckets = json::array();
   for (size_t b = 0; b < cost.buckets.size(); ++b) {
     auto stages = json::array();
@@ -77,8 +79,8 @@ json parts_of(const bench::MeasuredParts& parts, const CompressionCost& cost) {
                        {"stages", stages}});
   }
   return {{"forward_s", parts.compute.forward_s},     {"backward_s", parts.compute.backward_s},
-          {"optimizer_s", parts.compute.optimizer_s}, {"latency_s", parts.wire.latency_s},
-          {"bytes_per_s", parts.wire.bytes_per_s},    {"buckets", buckets}};
+          {"optimizer_s", parts.compute.optimizer_s}, {"latency_s", wire.latency_s},
+          {"bytes_per_s", wire.bytes_per_s},          {"buckets", buckets}};
 }
 
 json make_row(const bench::MeasuredCompression& choice, const CompressionChoice& predicted,
@@ -172,7 +174,7 @@ int run_bench_compression(const BenchCompressionArguments& arguments) {
                               comm->size()));
       rows.back()["advised"] = i == advice.choice;
       rows.back()["advice"] = advice.reason;
-      rows.back()["parts"] = parts_of(ranks.parts(), predicted[i].cost);
+      rows.back()["parts"] = parts_of(ranks.parts(), predicted[i]);
     }
     if (common.json != "-") {
       print_table(rows);

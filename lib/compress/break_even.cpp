@@ -193,10 +193,11 @@ CompressionCost slowest(CompressionCost cost, Communicator& group) {
   return cost;
 }
 
-AllreduceCost measure_allreduce(Communicator& group) {
+AllreduceCost measure_allreduce(Communicator& group, at::ScalarType type) {
   if (group.size() == 1) return {};
-  const auto time_one = [&group](int64_t bytes) {
-    const auto buffer = at::ones({bytes / 4}, at::kFloat);
+  const auto time_one = [&group, type](int64_t bytes) {
+    const auto values = bytes / static_cast<int64_t>(c10::elementSize(type));
+    const auto buffer = at::ones({values}, type);
     std::vector<double> seconds;
     for (int i = -1; i < kAllreduces; ++i) {
       group.barrier().synchronize();
@@ -228,7 +229,7 @@ void predict_choices(std::vector<CompressionChoice>& choices, const StepCompute&
     ISOBAR_CHECK(buckets.size() == ready_s.size(), "predict_choices: '", choice.name, "' has ",
                  buckets.size(), " buckets, ", ready_s.size(), " have a time");
     for (size_t b = 0; b < buckets.size(); ++b) buckets[b].ready_s = ready_s[b];
-    choice.step = predict_staged_step(compute, buckets, wire, ranks);
+    choice.step = predict_staged_step(compute, buckets, choice.wire.value_or(wire), ranks);
   }
 }
 

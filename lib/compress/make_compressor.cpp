@@ -53,6 +53,11 @@ std::shared_ptr<Compressor> make_compressor(const CompressionOptions& options) {
   return found->make(options);
 }
 
+at::ScalarType type_summed(const CompressionOptions& options) {
+  if (options.method == "bf16") return at::kBFloat16;
+  return options.method == "fp16" ? at::kHalf : at::kFloat;
+}
+
 std::string name_of(const CompressionOptions& options) {
   const bool has_rank = options.method == "acp_sgd" || options.method == "power_sgd";
   if (!has_rank) return options.method;

@@ -143,6 +143,12 @@ double wire_seconds(const json& parts) {
   return sum;
 }
 
+/// Of the plain stream between nodes that was measured beside; 0 where none was.
+double link_byte_s(const json& row) {
+  const bool has_link = row.contains("goodput_gbit_s") && row.at("goodput_gbit_s").is_number();
+  return has_link ? 8e-9 / number_of(row, "goodput_gbit_s") : 0;
+}
+
 }  // namespace
 
 json median_report(const std::vector<json>& reports) {
@@ -236,7 +242,9 @@ Calibration take_step(const json& row, std::int64_t cap_bytes, ProjectionInput& 
                              .stages = {{.compute_s = 0, .bytes = bytes}}});
   }
   input.buckets = merge_buckets(input.buckets, gradients, cap_bytes);
-  return {.nodes = nodes, .measured_s = number_of(row, "backward_s") / slower};
+  return {.nodes = nodes,
+          .measured_s = number_of(row, "backward_s") / slower,
+          .link_byte_s = link_byte_s(row)};
 }
 
 Calibration take_compression(const json& rows, const std::string& method, std::int64_t cap_bytes,
@@ -255,10 +263,12 @@ Calibration take_compression(const json& rows, const std::string& method, std::i
   const auto full = buckets_of_parts(plain.at("parts"), slower);
   std::vector<std::int64_t> gradients;
   for (const auto& bucket : full) gradients.push_back(bucket.stages.front().bytes);
-  Calibration calibration{.nodes = nodes, .measured_s = 0, .is_whole_step = true};
+  Calibration calibration{
+      .nodes = nodes, .measured_s = 0, .is_whole_step = true, .link_byte_s = link_byte_s(row)};
   if (nodes > 1 && plain.contains("measured_step_s") && plain.at("measured_step_s").is_number()) {
     // Of the step that was measured, with the buckets that it had.
     auto measured = input;
+    if (!has_network) measured.network = network_of_parts(plain.at("parts"), nodes);
     measured.buckets = full;
     calibration.measured_s = number_of(plain, "measured_step_s") / slower;
     input.compute_rate = calibrated_rate(measured, calibration);

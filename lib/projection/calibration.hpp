@@ -34,6 +34,7 @@ struct Calibration {
   int nodes = 1;               ///< 1 for a report without communication
   double measured_s = 0;       ///< the step or its backward pass; 0: not measured
   bool is_whole_step = false;  ///< of measured_s
+  double link_byte_s = 0;      ///< of a plain stream over the node's link; 0: not measured
 };
 
 /// One report of several calls of the same command: of each number the median. Throws UsageError

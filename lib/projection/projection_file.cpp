@@ -80,13 +80,17 @@ std::vector<NetworkSample> samples_of_report(const json& rows, int node_ranks) {
 }
 
 /// On a link `faster` times as fast: latencies stay, and a transport takes from the cores that
-/// compute by the bytes that it moves.
-void run_at_rate(double faster, ProjectionInput& input) {
+/// compute by the bytes that it moves. Of the seconds of a byte only the link's own change, where
+/// they are known: what a host takes more stays.
+void run_at_rate(double faster, double link_byte_s, ProjectionInput& input) {
   auto& model = input.network.model;
-  model.byte_s /= faster;
+  const bool is_known = link_byte_s > 0 && link_byte_s < model.byte_s;
+  const double of_link = is_known ? link_byte_s / model.byte_s : 1;
+  const double longer = 1 + of_link * (1 / faster - 1);
+  model.byte_s *= longer;
   model.spread_byte_s /= faster;
   model.fill_s /= std::sqrt(faster);
-  const std::array<double, 4> factor{1, 1 / faster, 1 / faster, 1 / std::sqrt(faster)};
+  const std::array<double, 4> factor{1, longer, 1 / faster, 1 / std::sqrt(faster)};
   for (std::size_t i = 0; i < factor.size(); ++i) {
     for (double& value : input.network.spread[i]) value *= factor[i];
   }
@@ -153,20 +157,24 @@ std::int64_t read_cap(const Config& step) {
   return step.get_bytes("bucket_cap", 0, Limits{.above = 0});
 }
 
-void read_step(const Config& step, bool has_network, ProjectionInput& input) {
+/// Returns the seconds of a byte on the report's link; 0 where it does not say.
+double read_step(const Config& step, bool has_network, ProjectionInput& input) {
   if (step.has("compression")) {
     const auto reports = read_repeated_rows(step, "compression", "isobar.bench.compression.1");
     input.repeatability = repeatability_of_compression(reports);
-    take_compression(median_report(reports), step.get<std::string>("method", "none"),
-                     read_cap(step), has_network, input);
-  } else if (step.has("report")) {
+    return take_compression(median_report(reports), step.get<std::string>("method", "none"),
+                            read_cap(step), has_network, input)
+        .link_byte_s;
+  }
+  if (step.has("report")) {
     const auto reports = read_repeated_rows(step, "report", "isobar.bench.step.1");
     input.repeatability = repeatability_of_step(reports);
     const auto calibration = take_step(median_report(reports).front(), read_cap(step), input);
     input.compute_rate = calibrated_rate(input, calibration);
-  } else {
-    read_numbers(step, input);
+    return calibration.link_byte_s;
   }
+  read_numbers(step, input);
+  return 0;
 }
 
 SharedNetwork read_shared(const Config& section) {
@@ -218,9 +226,11 @@ Projection read_projection(const Config& config) {
   input.shared = read_shared(config.child("shared_network"));
   read_waits(config, input);
   const auto rate = step.get<double>("compute_rate", 0, Limits{.least = 0, .most = 1});
-  read_step(step, has_network, input);
+  const double measured_link = read_step(step, has_network, input);
   if (rate > 0) input.compute_rate = rate;
-  run_at_rate(network.get<double>("rate_factor", 1, Limits{.above = 0}), input);
+  const double link_gbit_s = network.get<double>("link_gbit_s", 0, at_least(0));
+  run_at_rate(network.get<double>("rate_factor", 1, Limits{.above = 0}),
+              link_gbit_s > 0 ? 8e-9 / link_gbit_s : measured_link, input);
   projection.basis = config.get<std::map<std::string, std::string>>("basis", {});
   return projection;
 }

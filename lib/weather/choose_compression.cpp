@@ -57,6 +57,9 @@ std::string choose_compression(CompressionOptions& options, const Task& task, co
     group.barrier().synchronize();
     auto cost = measure_compression(parameters, plan, compressor.get(), group.size());
     choices.push_back({method, slowest(std::move(cost), group)});
+    if (const auto type = type_summed(trial); type != at::kFloat) {
+      choices.back().wire = measure_allreduce(group, type);
+    }
   }
   predict_choices(choices, compute, evenly_ready(plan, compute.backward_s),
                   measure_allreduce(group), group.size());

@@ -73,6 +73,7 @@ TEST(MeasureAllreduce, FitsWhatRanksMeasure) {
     const auto cost = measure_allreduce(comm);
     EXPECT_GT(cost.bytes_per_s, 0);
     EXPECT_GE(cost.latency_s, 0);
+    EXPECT_GT(measure_allreduce(comm, at::kBFloat16).bytes_per_s, 0);
   });
   run_ranks(1, [](Communicator& comm) { EXPECT_EQ(measure_allreduce(comm).seconds(100, 1), 0); });
 }
@@ -145,6 +146,15 @@ TEST(Advice, TakesWhatPaysOnASlowLink) {
   const auto advice = advise_compression(choices);
   EXPECT_EQ(advice.choice, 1u);
   EXPECT_NE(advice.reason.find("small is predicted to take"), std::string::npos) << advice.reason;
+}
+
+TEST(Advice, PredictsAMethodOnTheWireOfTheValuesThatItSends) {
+  std::vector<CompressionChoice> choices{choice("none", 0, 1000), choice("bf16", 0, 1000)};
+  choices[1].wire = AllreduceCost{.latency_s = 0.5, .bytes_per_s = 1e9};
+  predict_choices(choices, {.forward_s = 0.1, .backward_s = 0.2, .optimizer_s = 0, .buckets = {}},
+                  {0.1, 0.2}, {.latency_s = 0.001, .bytes_per_s = 1e9}, 2);
+  EXPECT_LT(choices[0].step.step_s, 0.31);
+  EXPECT_GT(choices[1].step.step_s, 1);
 }
 
 TEST(Advice, StaysOffOnAFastLinkAndSaysWhy) {

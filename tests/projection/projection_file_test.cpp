@@ -57,6 +57,12 @@ TEST(ProjectionFile, ALinkOfAnotherRateHasItsLatencyStill) {
   EXPECT_DOUBLE_EQ(input.network.model.hop_s, 1e-5);
 }
 
+TEST(ProjectionFile, OfAByteOnlyTheLinksOwnTimeFollowsTheLink) {
+  // 1 ns a byte, of which a link of 16 Gbit/s takes half.
+  const auto input = read(kPlain, {"network.rate_factor=0.1", "network.link_gbit_s=16"}).input;
+  EXPECT_DOUBLE_EQ(input.network.model.byte_s, 0.5e-9 + 0.5e-8);
+}
+
 TEST(ProjectionFile, NamesWhatItCannotUse) {
   expect_refusal([] { read(kPlain, {"network.node_gbit_s=0"}); }, {"node_gbit_s"});
   expect_refusal([] { read(kPlain, {"step.bucket_cap=0"}); }, {"bucket_cap", "positive"});
@@ -201,6 +207,18 @@ TEST(ProjectionFile, AMeasuredStepOfAMethodIsReplayedWhateverItsPartsSay) {
   const auto steps = project_steps(input, {1, 2});
   EXPECT_NEAR(steps[1].step_s.value, 0.4, 1e-9);
   EXPECT_LT(steps[0].step_s.value, 0.33);  // one rank meets nobody
+}
+
+TEST(ProjectionFile, TheWireOfAMethodIsItsOwnAndTheRatesThatOfPlainSteps) {
+  const auto path = write_compression_report();
+  auto report = nlohmann::json::parse(std::ifstream(path));
+  report["rows"][1]["parts"]["bytes_per_s"] = 5e8;
+  std::ofstream(path) << report;
+  const auto input =
+      read(kPlain, {"step={compression: " + path.string() + ", method: acp_sgd}", "network={}"})
+          .input;
+  EXPECT_DOUBLE_EQ(input.network.model.byte_s, 2e-9);
+  EXPECT_NEAR(input.compute_rate, 0.9, 0.01);
 }
 
 TEST(ProjectionFile, BucketsArePutTogetherByTheirGradientsWhateverIsSent) {

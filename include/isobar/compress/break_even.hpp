@@ -5,6 +5,9 @@
 #include <isobar/ddp/compressor.hpp>
 #include <isobar/ddp/step_model.hpp>
 
+#include <c10/core/ScalarType.h>
+
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -30,14 +33,16 @@ CompressionCost measure_compression(const std::vector<NamedParameter>& parameter
 CompressionCost slowest(CompressionCost cost, Communicator& group);
 
 /// Times allreduces from 4 KiB to 4 MiB on an otherwise idle `group` and fits their cost; all
-/// zero for one rank. Collective; blocks.
-AllreduceCost measure_allreduce(Communicator& group);
+/// zero for one rank. Values of 16 bits are summed in another way than those of 32, at another
+/// cost. Collective; blocks.
+AllreduceCost measure_allreduce(Communicator& group, at::ScalarType type = at::kFloat);
 
 /// One way to send gradients, and what a step would take.
 struct CompressionChoice {
   std::string name;  ///< such as "acp_sgd rank 4"; "none" for gradients as they are
   CompressionCost cost;
   StepPrediction step{};
+  std::optional<AllreduceCost> wire{};  ///< of the values that it sends, where not float32
 };
 
 /// When each bucket is full, in seconds since the backward pass began, if gradients come evenly,
@@ -45,8 +50,8 @@ struct CompressionChoice {
 std::vector<double> evenly_ready(const BucketPlan& plan, double backward_s);
 
 /// Fills in what a step takes for each choice: predict_staged_step() with each bucket ready
-/// when `ready_s` says, by bucket, on a wire of `wire`'s cost. `compute` is a step without
-/// communication, its buckets do not count.
+/// when `ready_s` says, by bucket, on a wire of the choice's cost or of `wire`'s. `compute` is a
+/// step without communication, its buckets do not count.
 void predict_choices(std::vector<CompressionChoice>& choices, const StepCompute& compute,
                      const std::vector<double>& ready_s, const AllreduceCost& wire, int ranks);
 

@@ -27,6 +27,10 @@ std::vector<std::string> compression_methods();
 /// and for options that make no sense.
 std::shared_ptr<Compressor> make_compressor(const CompressionOptions& options);
 
+/// Of the values that a method sums over ranks, float32 but for "bf16" and "fp16"; of int8, which
+/// sums none, too.
+at::ScalarType type_summed(const CompressionOptions& options);
+
 /// Such as "acp_sgd rank 4", or "bf16".
 std::string name_of(const CompressionOptions& options);
 
