@@ -3,6 +3,9 @@
 // that computes longer waits less in its collectives. The rank that waits least there shows what
 // communication costs by itself, and the differences in computation and data show for whom the
 // others wait. The order is therefore: data, computation, then what is left of communication.
+//
+// What a cure gains is the difference to the step as it would then be: of ranks the slowest once
+// one of them is as the others are, of sums what a model of the wire leaves exposed.
 #include <isobar/scaling/diagnosis.hpp>
 
 #include <isobar/core/error.hpp>
@@ -14,6 +17,7 @@
 #include <algorithm>
 #include <cmath>
 #include <fstream>
+#include <set>
 #include <utility>
 
 namespace isobar {
@@ -25,12 +29,24 @@ constexpr const char* kSchema = "isobar.profile.1";
 constexpr const char* kGradients = "gradients";
 /// A network is called slow where it takes so many times what it should.
 constexpr double kSlower = 1.5;
-/// Buckets below this are worth making larger, whatever the network.
-constexpr double kBestBucketLatencies = 8;
+/// A call's latency is at most so many times the reference's; beyond it is the wire that is slow.
+constexpr double kMostLatencies = 4;
+/// Caps that are proposed, and by how much of a step a smaller one has to be better.
+constexpr double kLeastCap = 16 << 10, kMostCap = 64 << 20;
+constexpr double kWorthACall = 0.002;
+/// Collectives below this carry nothing but their latency.
+constexpr double kTinyBytes = 1024;
+/// Of a node's memory, what its ranks may keep data in.
+constexpr double kMemoryShare = 0.5;
 
 double number_at(const json& object, const char* key) {
   ISOBAR_CHECK(object.contains(key) && object.at(key).is_number(), "profile: no number '", key,
                "'");
+  return object.at(key).get<double>();
+}
+
+std::optional<double> optional_number(const json& object, const char* key) {
+  if (!object.contains(key) || !object.at(key).is_number()) return std::nullopt;
   return object.at(key).get<double>();
 }
 
@@ -39,17 +55,14 @@ double part_of(const ProfiledRank& rank, const std::string& part) {
   return found == rank.seconds.end() ? 0 : found->second;
 }
 
+double waiting_s(const ProfiledRank& rank) { return part_of(rank, "data_wait"); }
+
 double computing_s(const ProfiledRank& rank) {
   return part_of(rank, "copy") + part_of(rank, "forward") + part_of(rank, "backward") +
          part_of(rank, "optimizer") + part_of(rank, "other");
 }
 
-template <typename Value>
-double median_over(const ProfiledStep& profile, const Value& value) {
-  std::vector<double> values;
-  for (const auto& rank : profile.ranks) values.push_back(value(rank));
-  return summarize(std::move(values)).median;
-}
+double delay_s(const ProfiledRank& rank) { return rank.run_delay_s.value_or(0); }
 
 template <typename Value>
 const ProfiledRank& largest_of(const ProfiledStep& profile, const Value& value) {
@@ -57,128 +70,351 @@ const ProfiledRank& largest_of(const ProfiledStep& profile, const Value& value) 
                            [&](const auto& a, const auto& b) { return value(a) < value(b); });
 }
 
+template <typename Value>
+double largest(const ProfiledStep& profile, const Value& value) {
+  return value(largest_of(profile, value));
+}
+
+/// Of the ranks but one, their largest and their median; 0 where it is alone.
+struct Others {
+  double most = 0;
+  double median = 0;
+};
+
+template <typename Value>
+Others others_than(const ProfiledStep& profile, const ProfiledRank& one, const Value& value) {
+  std::vector<double> values;
+  for (const auto& rank : profile.ranks) {
+    if (&rank != &one) values.push_back(value(rank));
+  }
+  if (values.empty()) return {};
+  const double most = *std::max_element(values.begin(), values.end());
+  return {most, summarize(std::move(values)).median};
+}
+
+std::size_t ranks_on(const ProfiledStep& profile, const std::string& host) {
+  return static_cast<std::size_t>(std::count_if(profile.ranks.begin(), profile.ranks.end(),
+                                                [&](const auto& r) { return r.host == host; }));
+}
+
+bool has_several_hosts(const ProfiledStep& profile) {
+  std::set<std::string> hosts;
+  for (const auto& rank : profile.ranks) hosts.insert(rank.host);
+  return hosts.size() > 1;
+}
+
 std::string milliseconds(double seconds) { return fmt::format("{:.1f} ms", 1e3 * seconds); }
+
+std::string bytes_text(double bytes) { return format_bytes(static_cast<std::int64_t>(bytes)); }
 
 std::string name_of_rank(const ProfiledRank& rank) {
   return rank.host.empty() ? fmt::format("rank {}", rank.rank)
                            : fmt::format("rank {} on {}", rank.rank, rank.host);
 }
 
-/// Whoever waits longest for data holds the others up by that.
-Finding data_finding(const ProfiledStep& profile) {
-  const auto wait = [](const ProfiledRank& rank) { return part_of(rank, "data_wait"); };
-  const auto& rank = largest_of(profile, wait);
-  const double everyone_s = median_over(profile, wait);
-  const bool alone = wait(rank) > 2 * everyone_s && profile.ranks.size() > 1;
-  Finding finding{.cause = Cause::data, .gain_s = wait(rank), .rank = rank.rank};
-  finding.sentence =
-      fmt::format("{} waits {} of a step of {} for data{}", name_of_rank(rank),
-                  milliseconds(wait(rank)), milliseconds(profile.step_s),
-                  alone ? fmt::format(", the median rank {}", milliseconds(everyone_s)) : "");
-  finding.cure =
-      alone ? "look at that node's disk and at who else reads from it"
-            : "give the data more memory (data.cache_bytes), read ahead (train.prefetch), or copy "
-              "the file to a faster disk";
-  if (!alone) finding.setting = "train.prefetch=8";
-  return finding;
+/// As keys take it, a power of two of KiB or MiB.
+std::string size_text(double bytes) {
+  return bytes < (1 << 20) ? fmt::format("{:.0f}KiB", bytes / (1 << 10))
+                           : fmt::format("{:.0f}MiB", bytes / (1 << 20));
 }
 
-Finding slow_rank_finding(const ProfiledStep& profile) {
-  const auto& rank = largest_of(profile, computing_s);
-  const double median_s = median_over(profile, computing_s);
-  const double more_s = computing_s(rank) - median_s;
-  Finding finding{.cause = Cause::slow_rank, .gain_s = more_s, .rank = rank.rank};
-  const auto delay = [](const ProfiledRank& one) { return one.run_delay_s.value_or(0); };
-  const bool taken = delay(rank) - median_over(profile, delay) > more_s / 2;
+double power_of_two_from(double bytes) { return std::exp2(std::ceil(std::log2(bytes))); }
+
+/// What would keep all data of a rank in memory; 0 where they are kept, where the node's ranks have
+/// no room for it, and where nothing is known.
+double cache_for_all(const ProfiledStep& profile, const ProfiledRank& rank) {
+  if (!profile.data || profile.data->bytes <= profile.data->cache_bytes) return 0;
+  const double wanted = power_of_two_from(std::max(profile.data->bytes, 1048576.0));
+  const double node = wanted * static_cast<double>(ranks_on(profile, rank.host));
+  return node <= kMemoryShare * profile.data->machine_bytes ? wanted : 0;
+}
+
+std::string cure_of_data(const ProfiledStep& profile, bool alone) {
+  if (alone) return "look at that node's disk and at who else reads from it";
+  const bool kept = profile.data && profile.data->bytes <= profile.data->cache_bytes;
+  if (kept) {
+    return "copy the file to a faster disk: data.cache_bytes keeps all of it in memory already, "
+           "once it has been read";
+  }
+  if (!profile.data) {
+    return "give the data more memory (data.cache_bytes) if they fit, else copy the file to a "
+           "faster disk";
+  }
+  return fmt::format(
+      "copy the file to a faster disk, or take more nodes: the {} of a rank's data do not fit into "
+      "memory",
+      bytes_text(profile.data->bytes));
+}
+
+/// Without waits for data a step is as long as its slowest rank computes.
+Finding data_finding(const ProfiledStep& profile) {
+  const auto& rank = largest_of(profile, waiting_s);
+  const auto others = others_than(profile, rank, waiting_s);
+  const auto both = [](const ProfiledRank& one) { return waiting_s(one) + computing_s(one); };
+  const bool alone = waiting_s(rank) > 2 * others.most && profile.ranks.size() > 1;
+  Finding finding{.cause = Cause::data, .rank = rank.rank};
+  finding.gain_s = largest(profile, both) - largest(profile, computing_s);
   finding.sentence =
-      fmt::format("{} computes {} in a step, the median rank {}; the others wait",
-                  name_of_rank(rank), milliseconds(computing_s(rank)), milliseconds(median_s));
-  if (taken) {
-    finding.cause = Cause::taken_cores;
-    finding.sentence += fmt::format(": for {} of it its threads waited for a core",
-                                    milliseconds(*rank.run_delay_s));
-    finding.cure =
-        "look for what else runs on that node, and at the binding: isobar doctor --binding";
+      fmt::format("{} waits {} of a step of {} for data{}", name_of_rank(rank),
+                  milliseconds(waiting_s(rank)), milliseconds(profile.step_s),
+                  alone ? fmt::format(", the others {}", milliseconds(others.median)) : "");
+  if (const double cache = cache_for_all(profile, rank); cache > 0) {
+    finding.setting = "data.cache_bytes=" + size_text(cache);
+    finding.cure = fmt::format("keep the data, {} a rank, in memory: {}",
+                               bytes_text(profile.data->bytes), finding.setting);
   } else {
-    finding.cure =
-        "leave that node out, and look at its clock and temperature: isobar doctor "
-        "--cluster";
+    finding.cure = cure_of_data(profile, alone);
   }
   return finding;
 }
 
-/// All ranks alike: more threads than cores.
+/// Whether it is a quota of the control group that a rank waits for, and no other process.
+bool is_throttled(const ProfiledRank& rank) {
+  return rank.throttled_s.value_or(0) > delay_s(rank) / 2;
+}
+
+constexpr const char* kRaiseQuota =
+    "raise the quota of its control group (cpu.max; of a container its cpus)";
+
+std::string cure_of_slow_rank(const ProfiledStep& profile, const ProfiledRank& rank) {
+  if (!has_several_hosts(profile)) {
+    return "all ranks are on one host, so look at its binding (isobar doctor --binding) and at "
+           "what this rank alone has to do";
+  }
+  double least_s = computing_s(rank);
+  for (const auto& other : profile.ranks) {
+    if (other.host == rank.host) least_s = std::min(least_s, computing_s(other));
+  }
+  const double more_s = computing_s(rank) - others_than(profile, rank, computing_s).median;
+  if (computing_s(rank) - least_s > more_s / 2) {
+    return "other ranks of that node are as fast as the rest, so look at its binding and its GPU: "
+           "isobar doctor --binding";
+  }
+  return "leave that node out, and look at its clock and temperature: isobar doctor --cluster";
+}
+
+/// Once cured, the next slowest rank decides.
+Finding slow_rank_finding(const ProfiledStep& profile) {
+  const auto& rank = largest_of(profile, computing_s);
+  const auto others = others_than(profile, rank, computing_s);
+  const double more_s = profile.ranks.size() > 1 ? computing_s(rank) - others.most : 0;
+  Finding finding{.cause = Cause::slow_rank, .gain_s = more_s, .rank = rank.rank};
+  const double taken_s = delay_s(rank) - others_than(profile, rank, delay_s).median;
+  finding.sentence =
+      fmt::format("{} computes {} in a step, the median of the others {}; they wait for it",
+                  name_of_rank(rank), milliseconds(computing_s(rank)), milliseconds(others.median));
+  if (taken_s <= more_s / 2) {
+    finding.cure = cure_of_slow_rank(profile, rank);
+    return finding;
+  }
+  finding.cause = Cause::taken_cores;
+  finding.gain_s = std::min(more_s, taken_s);
+  finding.sentence += fmt::format(
+      ": for {} of it {}", milliseconds(delay_s(rank)),
+      is_throttled(rank) ? "a quota kept it from running" : "it was ready and others had its core");
+  finding.cure = is_throttled(rank) ? kRaiseQuota
+                                    : "look for what else runs on that node, and at the binding: "
+                                      "isobar doctor --binding";
+  return finding;
+}
+
+/// All ranks alike: more threads than cores, or a quota.
 Finding taken_cores_finding(const ProfiledStep& profile) {
-  const double delay_s =
-      median_over(profile, [](const ProfiledRank& rank) { return rank.run_delay_s.value_or(0); });
-  return {.cause = Cause::taken_cores,
-          .sentence = fmt::format("threads of every rank wait for a core, {} in a step of {}",
-                                  milliseconds(delay_s), milliseconds(profile.step_s)),
-          .cure = "give a rank as many cores as it has threads (cpus-per-task, OMP_NUM_THREADS)",
-          .setting = {},
-          .gain_s = delay_s};
+  const auto left_s = [](const ProfiledRank& one) { return computing_s(one) - delay_s(one); };
+  const auto& rank = largest_of(profile, computing_s);
+  const bool throttled = is_throttled(rank);
+  Finding finding{.cause = Cause::taken_cores};
+  finding.gain_s = largest(profile, computing_s) - largest(profile, left_s);
+  finding.sentence =
+      fmt::format("every rank waits for a core, {} on {} of a step of {}{}", name_of_rank(rank),
+                  milliseconds(delay_s(rank)), milliseconds(profile.step_s),
+                  throttled ? ", since a quota is used up" : "");
+  finding.cure = throttled ? kRaiseQuota
+                           : "give a rank as many cores as it has threads (cpus-per-task, "
+                             "OMP_NUM_THREADS)";
+  return finding;
 }
 
 const ProfiledCollective* gradients_of(const ProfiledStep& profile) {
   for (const auto& collective : profile.collectives) {
-    if (collective.asker == kGradients) return &collective;
+    if (collective.asker == kGradients && collective.calls > 0) return &collective;
   }
   return nullptr;
 }
 
 /// Of the rank that waits least: what is left when nobody waits for another.
-double own_exposed_s(const ProfiledStep& profile) {
-  double least = profile.step_s;
-  for (const auto& rank : profile.ranks) least = std::min(least, part_of(rank, "exposed_comm"));
+const ProfiledRank& least_waiting(const ProfiledStep& profile) {
+  return largest_of(profile,
+                    [](const ProfiledRank& rank) { return -part_of(rank, "exposed_comm"); });
+}
+
+/// Sums of gradients on one wire: `calls` alike, which the backward pass fills one after another.
+struct Wire {
+  double backward_s = 0;
+  double sent_bytes = 0;  ///< by a rank, for all sums
+
+  /// What is left after the backward pass of sums that take busy_s together: the last one's own
+  /// time, or the first one's start and all of them, where they queue.
+  double exposed_s(double calls, double busy_s) const {
+    return std::max(busy_s / calls, backward_s / calls + busy_s - backward_s);
+  }
+
+  /// The busy_s that leaves so much.
+  double busy_s(double calls, double exposed_s) const {
+    return exposed_s < backward_s / calls ? exposed_s * calls
+                                          : exposed_s + backward_s - backward_s / calls;
+  }
+};
+
+/// What is known of a step's sums.
+struct Sums {
+  Wire wire;
+  double calls = 1;
+  double bytes = 0;
+  double exposed_s = 0;  ///< of the rank that waits least
+  double busy_s = 0;     ///< all of them, by that
+};
+
+std::optional<Sums> sums_of(const ProfiledStep& profile) {
+  const auto* gradients = gradients_of(profile);
+  if (gradients == nullptr) return std::nullopt;
+  const auto ranks = static_cast<double>(profile.ranks.size());
+  double all_s = 0;
+  for (const auto& collective : profile.collectives) all_s += collective.exposed_s;
+  const auto& rank = least_waiting(profile);
+  Sums sums{.wire = {part_of(rank, "backward"), 2 * (1 - 1 / ranks) * gradients->bytes},
+            .calls = std::max(1.0, std::round(gradients->calls)),
+            .bytes = gradients->bytes};
+  const double share = all_s > 0 ? gradients->exposed_s / all_s : 1;
+  sums.exposed_s = part_of(rank, "exposed_comm") * share;
+  // No sum takes longer than from its call until its wait has returned.
+  sums.busy_s = std::min(sums.wire.busy_s(sums.calls, sums.exposed_s),
+                         std::max(gradients->seconds, sums.exposed_s));
+  return sums;
+}
+
+/// Of calls that carry nothing else, whatever part of them was a wait for another rank; nothing
+/// where there were none.
+std::optional<double> measured_latency_s(const ProfiledStep& profile) {
+  std::optional<double> least;
+  for (const auto& one : profile.collectives) {
+    if (one.calls <= 0 || one.bytes > kTinyBytes * one.calls || one.asker == kGradients) continue;
+    const double seconds = one.seconds / one.calls;
+    if (seconds > 0) least = std::min(least.value_or(seconds), seconds);
+  }
   return least;
 }
 
-double wanted_s(const ProfiledCollective& gradients, const NetworkReference& network,
-                std::size_t ranks) {
-  const double sent = 2 * (1 - 1 / static_cast<double>(ranks)) * gradients.bytes;
-  return gradients.calls * network.latency_s + sent / network.bytes_per_s;
+/// How the time of a step's sums divides into their number and their bytes.
+struct FittedWire {
+  double latency_s = 0;
+  double bytes_per_s = 0;
+};
+
+/// The reference's rate decides, and what it leaves is latency; a link whose latency would be too
+/// large for that is slow. Without a reference calls that carry nothing say what latency is.
+FittedWire fit(const Sums& sums, const ProfiledStep& profile, const DiagnosisOptions& options) {
+  double latency_s = 0;
+  if (options.network) {
+    const auto& network = *options.network;
+    const double rest_s = sums.busy_s - sums.wire.sent_bytes / network.bytes_per_s;
+    latency_s =
+        std::clamp(rest_s / sums.calls, network.latency_s, kMostLatencies * network.latency_s);
+  } else {
+    latency_s = measured_latency_s(profile).value_or(0);
+  }
+  latency_s = std::min(latency_s, sums.busy_s / sums.calls);
+  const double wire_s = std::max(sums.busy_s - sums.calls * latency_s, 1e-9);
+  return {latency_s, sums.wire.sent_bytes / wire_s};
 }
 
-std::string size_setting(double bytes) {
-  const auto mib = std::max(1.0, std::exp2(std::ceil(std::log2(bytes / (1 << 20)))));
-  return fmt::format("ddp.bucket_cap={:.0f}MiB", mib);
+/// A bucket cap, and what it would leave exposed.
+struct Cap {
+  double bytes = 0;
+  double exposed_s = 0;
+};
+
+/// The largest cap that is about as good as any: what is saved by a call more has to be worth it.
+Cap best_cap(const Sums& sums, const FittedWire& wire, double step_s) {
+  std::vector<Cap> caps;
+  double least_s = sums.exposed_s;
+  for (double bytes = kLeastCap; bytes <= kMostCap; bytes *= 2) {
+    const double calls = std::max(1.0, std::ceil(sums.bytes / bytes));
+    const double busy_s = calls * wire.latency_s + sums.wire.sent_bytes / wire.bytes_per_s;
+    caps.push_back({bytes, sums.wire.exposed_s(calls, busy_s)});
+    least_s = std::min(least_s, caps.back().exposed_s);
+    if (calls == 1) break;
+  }
+  Cap best{0, sums.exposed_s};
+  for (const auto& cap : caps) {
+    if (cap.exposed_s <= least_s + kWorthACall * step_s) best = cap;
+  }
+  return best;
 }
 
-/// What is exposed is the end of the sums, so that it can gain at most what is exposed.
+Finding slow_network(Finding finding, const Sums& sums, const NetworkReference& network,
+                     double should_s, double gain_s) {
+  finding.cause = Cause::slow_network;
+  finding.gain_s = gain_s;
+  finding.sentence +=
+      fmt::format(": {} in {:.0f} sums take {}, and by {} should take {}", bytes_text(sums.bytes),
+                  sums.calls, milliseconds(sums.busy_s), network.basis, milliseconds(should_s));
+  finding.cure = "find the link: isobar doctor --cluster names the slow node";
+  return finding;
+}
+
+Finding small_buckets(Finding finding, const Sums& sums, const FittedWire& wire, const Cap& cap) {
+  finding.cause = Cause::small_buckets;
+  finding.gain_s = sums.exposed_s - cap.exposed_s;
+  finding.sentence +=
+      fmt::format(": {:.0f} sums of {} each, of which {} is latency", sums.calls,
+                  bytes_text(sums.bytes / sums.calls), milliseconds(sums.calls * wire.latency_s));
+  finding.setting = "ddp.bucket_cap_bytes=" + size_text(cap.bytes);
+  finding.cure = "larger buckets: " + finding.setting;
+  return finding;
+}
+
+/// Whichever explains more: a network that is not what it should be, or what is sent over it.
 Finding network_finding(const ProfiledStep& profile, const DiagnosisOptions& options) {
-  const double exposed_s = own_exposed_s(profile);
-  Finding finding{.cause = Cause::communication, .gain_s = exposed_s};
-  finding.sentence = fmt::format(
-      "{} of a step of {} wait for communication that computation does "
-      "not hide",
-      milliseconds(exposed_s), milliseconds(profile.step_s));
+  const double waited_s = part_of(least_waiting(profile), "exposed_comm");
+  Finding finding{.cause = Cause::communication, .gain_s = waited_s};
+  finding.sentence =
+      fmt::format("{} of a step of {} wait for communication that computation does not hide",
+                  milliseconds(waited_s), milliseconds(profile.step_s));
   finding.cure = "send less: isobar bench compression says what compression gains";
-  const auto* gradients = gradients_of(profile);
-  if (!gradients || gradients->calls <= 0 || !options.network) return finding;
-  const auto& network = *options.network;
-  const double should_s = wanted_s(*gradients, network, profile.ranks.size());
-  const double latency_s = gradients->calls * network.latency_s;
-  if (gradients->seconds > kSlower * should_s) {
-    finding.cause = Cause::slow_network;
-    finding.gain_s = std::min(exposed_s, gradients->seconds - should_s);
-    finding.sentence +=
-        fmt::format(": {} in {:.0f} sums take {}, and by {} should take {}",
-                    format_bytes(static_cast<std::int64_t>(gradients->bytes)), gradients->calls,
-                    milliseconds(gradients->seconds), network.basis, milliseconds(should_s));
-    finding.cure = "find the link: isobar doctor --cluster names the slow node";
-  } else if (latency_s > should_s / 2) {
-    const double best = kBestBucketLatencies * network.latency_s * network.bytes_per_s;
-    const double calls = std::max(1.0, std::ceil(gradients->bytes / best));
-    finding.cause = Cause::small_buckets;
-    finding.gain_s = std::min(exposed_s, (gradients->calls - calls) * network.latency_s);
-    finding.sentence +=
-        fmt::format(": {:.0f} sums of {} each, of which {} is latency", gradients->calls,
-                    format_bytes(static_cast<std::int64_t>(gradients->bytes / gradients->calls)),
-                    milliseconds(latency_s));
-    finding.setting = size_setting(best);
-    finding.cure = "larger buckets: " + finding.setting;
+  const auto sums = sums_of(profile);
+  if (!sums || sums->exposed_s <= 0) return finding;
+  const auto wire = fit(*sums, profile, options);
+  const auto cap = best_cap(*sums, wire, profile.step_s);
+  const double by_cap_s = sums->exposed_s - cap.exposed_s;
+  const bool latency_counts = sums->calls * wire.latency_s > sums->busy_s / 2;
+  double by_network_s = 0;
+  if (options.network) {
+    const double should_s = sums->calls * options.network->latency_s +
+                            sums->wire.sent_bytes / options.network->bytes_per_s;
+    by_network_s = sums->exposed_s - sums->wire.exposed_s(sums->calls, should_s);
+    if (sums->busy_s > kSlower * should_s && by_network_s > by_cap_s) {
+      return slow_network(finding, *sums, *options.network, should_s, by_network_s);
+    }
+  }
+  if (latency_counts && by_cap_s >= options.least_share * profile.step_s) {
+    return small_buckets(finding, *sums, wire, cap);
   }
   return finding;
+}
+
+/// What record.json says beside a profile; nothing where a run of another version left it.
+std::optional<ProfiledData> data_beside(const std::filesystem::path& profile) {
+  std::ifstream in(profile.parent_path() / "record.json");
+  const auto record = json::parse(in, nullptr, /*allow_exceptions=*/false);
+  const json::json_pointer place("/data/memory");
+  if (!record.is_object() || !record.contains(place)) return std::nullopt;
+  const auto& memory = record.at(place);
+  const auto bytes = optional_number(memory, "bytes");
+  const auto cache = optional_number(memory, "cache_bytes");
+  const auto machine = optional_number(memory, "machine_bytes");
+  if (!bytes || !cache || !machine) return std::nullopt;
+  return ProfiledData{*bytes, *cache, *machine};
 }
 
 }  // namespace
@@ -214,9 +450,8 @@ ProfiledStep read_profiled_step(const json& profile) {
                      .host = rank.value("host", ""),
                      .step_s = number_at(rank, "step_s"),
                      .seconds = rank.at("seconds").get<std::map<std::string, double>>()};
-    if (rank.contains("run_delay_s") && rank.at("run_delay_s").is_number()) {
-      one.run_delay_s = rank.at("run_delay_s").get<double>();
-    }
+    one.run_delay_s = optional_number(rank, "run_delay_s");
+    one.throttled_s = optional_number(rank, "throttled_s");
     read.ranks.push_back(std::move(one));
   }
   ISOBAR_CHECK(!read.ranks.empty(), "profile: it has no ranks");
@@ -237,7 +472,9 @@ ProfiledStep load_profiled_step(const std::filesystem::path& path) {
   ISOBAR_CHECK(in, "profile: cannot read '", file.string(), "'");
   const auto profile = json::parse(in, nullptr, /*allow_exceptions=*/false);
   ISOBAR_CHECK(!profile.is_discarded(), "profile: '", file.string(), "' is no JSON");
-  return read_profiled_step(profile);
+  auto read = read_profiled_step(profile);
+  read.data = data_beside(file);
+  return read;
 }
 
 std::vector<Finding> diagnose(const ProfiledStep& profile, const DiagnosisOptions& options) {
@@ -261,6 +498,26 @@ std::vector<Finding> diagnose(const ProfiledStep& profile, const DiagnosisOption
          .setting = {}});
   }
   return found;
+}
+
+std::string finding_text(const ProfiledStep& profile, const Finding& finding) {
+  if (finding.cure.empty()) return finding.sentence + ".";
+  return fmt::format("{}. To do: {}. A step would be about {:.0f} % shorter.", finding.sentence,
+                     finding.cure, 100 * finding.gain_s / profile.step_s);
+}
+
+json findings_as_json(const ProfiledStep& profile, const std::vector<Finding>& findings) {
+  auto rows = json::array();
+  for (const auto& finding : findings) {
+    rows.push_back({{"cause", name_of(finding.cause)},
+                    {"sentence", finding.sentence},
+                    {"cure", finding.cure},
+                    {"setting", finding.setting},
+                    {"gain_s", finding.gain_s},
+                    {"gain_share", finding.gain_s / profile.step_s},
+                    {"rank", finding.rank ? json(*finding.rank) : json()}});
+  }
+  return rows;
 }
 
 }  // namespace isobar
