@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <isobar/core/machine.hpp>
 
+#include <sys/resource.h>
 #include <sched.h>
 #include <unistd.h>
 
@@ -48,6 +49,14 @@ std::vector<GroupPlace> cpu_groups() {
   return found;
 }
 
+double seconds_of(const timeval& time) {
+  return static_cast<double>(time.tv_sec) + 1e-6 * static_cast<double>(time.tv_usec);
+}
+
+double cpu_s(const rusage& usage) {
+  return seconds_of(usage.ru_utime) + seconds_of(usage.ru_stime);
+}
+
 /// What cpu.stat of a group says; of version 1 in nanoseconds.
 std::optional<double> throttled_of(const fs::path& group) {
   std::ifstream file(group / "cpu.stat");
@@ -87,6 +96,12 @@ std::optional<double> run_delay_s() {
   double ran = 0, waited = 0;
   if (!(std::ifstream("/proc/thread-self/schedstat") >> ran >> waited)) return std::nullopt;
   return 1e-9 * waited;
+}
+
+std::optional<double> other_threads_cpu_s() {
+  rusage all{}, own{};
+  if (getrusage(RUSAGE_SELF, &all) != 0 || getrusage(RUSAGE_THREAD, &own) != 0) return std::nullopt;
+  return cpu_s(all) - cpu_s(own);
 }
 
 // A group above may have the quota: the longest counts. In a container the path may be one that is

@@ -29,8 +29,6 @@ constexpr const char* kSchema = "isobar.profile.1";
 constexpr const char* kGradients = "gradients";
 /// A network is called slow where it takes so many times what it should.
 constexpr double kSlower = 1.5;
-/// A call's latency is at most so many times the reference's; beyond it is the wire that is slow.
-constexpr double kMostLatencies = 4;
 /// Caps that are proposed, and by how much of a step a smaller one has to be better.
 constexpr double kLeastCap = 16 << 10, kMostCap = 64 << 20;
 constexpr double kWorthACall = 0.002;
@@ -218,20 +216,43 @@ Finding slow_rank_finding(const ProfiledStep& profile) {
   return finding;
 }
 
-/// All ranks alike: more threads than cores, or a quota.
-Finding taken_cores_finding(const ProfiledStep& profile) {
-  const auto left_s = [](const ProfiledRank& one) { return computing_s(one) - delay_s(one); };
+/// For its own threads a rank waits no longer than they run; the rest others have had, or a quota.
+double delay_by_own_s(const ProfiledRank& rank) {
+  if (is_throttled(rank)) return 0;
+  return std::min(delay_s(rank), rank.helpers_cpu_s.value_or(0));
+}
+
+double delay_by_others_s(const ProfiledRank& rank) { return delay_s(rank) - delay_by_own_s(rank); }
+
+template <typename Delay>
+Finding waiting_finding(const ProfiledStep& profile, Cause cause, const Delay& delay) {
   const auto& rank = largest_of(profile, computing_s);
-  const bool throttled = is_throttled(rank);
-  Finding finding{.cause = Cause::taken_cores};
-  finding.gain_s = largest(profile, computing_s) - largest(profile, left_s);
+  Finding finding{.cause = cause};
+  finding.gain_s = computing_s(rank) - largest(profile, [&](const ProfiledRank& one) {
+                     return computing_s(one) - delay(one);
+                   });
   finding.sentence =
-      fmt::format("every rank waits for a core, {} on {} of a step of {}{}", name_of_rank(rank),
-                  milliseconds(delay_s(rank)), milliseconds(profile.step_s),
-                  throttled ? ", since a quota is used up" : "");
+      fmt::format("every rank waits for a core, {} {} of a step of {}: ", name_of_rank(rank),
+                  milliseconds(delay(rank)), milliseconds(profile.step_s));
+  return finding;
+}
+
+/// All ranks alike: others on their cores, or a quota.
+Finding taken_cores_finding(const ProfiledStep& profile) {
+  auto finding = waiting_finding(profile, Cause::taken_cores, delay_by_others_s);
+  const bool throttled = is_throttled(largest_of(profile, computing_s));
+  finding.sentence += throttled ? "a quota is used up" : "others have it";
   finding.cure = throttled ? kRaiseQuota
-                           : "give a rank as many cores as it has threads (cpus-per-task, "
-                             "OMP_NUM_THREADS)";
+                           : "look for what else runs on the nodes, and at the binding: isobar "
+                             "doctor --binding";
+  return finding;
+}
+
+Finding own_threads_finding(const ProfiledStep& profile) {
+  auto finding = waiting_finding(profile, Cause::own_threads, delay_by_own_s);
+  finding.sentence += "its own other threads, which load and communicate, have it";
+  finding.cure =
+      "give a rank as many cores as it has threads (cpus-per-task, OMP_NUM_THREADS), and one more";
   return finding;
 }
 
@@ -311,17 +332,29 @@ struct FittedWire {
   double bytes_per_s = 0;
 };
 
-/// The reference's rate decides, and what it leaves is latency; a link whose latency would be too
-/// large for that is slow. Without a reference calls that carry nothing say what latency is.
-FittedWire fit(const Sums& sums, const ProfiledStep& profile, const DiagnosisOptions& options) {
+/// What the network should take, latencies first.
+struct Wanted {
   double latency_s = 0;
+  double all_s = 0;
+  bool is_mostly_latency() const { return latency_s > all_s / 2; }
+};
+
+Wanted wanted(const Sums& sums, const NetworkReference& network) {
+  const double latency_s = sums.calls * network.latency_s;
+  return {latency_s, latency_s + sums.wire.sent_bytes / network.bytes_per_s};
+}
+
+/// Sums of which latency should be the larger part tell of latency, others of the rate: a call of
+/// ranks that compute at the same time takes several times what it takes alone. Without a reference
+/// calls that carry nothing say what latency is.
+FittedWire fit(const Sums& sums, const ProfiledStep& profile, const DiagnosisOptions& options) {
+  double latency_s = measured_latency_s(profile).value_or(0);
   if (options.network) {
     const auto& network = *options.network;
     const double rest_s = sums.busy_s - sums.wire.sent_bytes / network.bytes_per_s;
-    latency_s =
-        std::clamp(rest_s / sums.calls, network.latency_s, kMostLatencies * network.latency_s);
-  } else {
-    latency_s = measured_latency_s(profile).value_or(0);
+    latency_s = wanted(sums, network).is_mostly_latency()
+                    ? std::max(rest_s / sums.calls, network.latency_s)
+                    : network.latency_s;
   }
   latency_s = std::min(latency_s, sums.busy_s / sums.calls);
   const double wire_s = std::max(sums.busy_s - sums.calls * latency_s, 1e-9);
@@ -374,7 +407,6 @@ Finding small_buckets(Finding finding, const Sums& sums, const FittedWire& wire,
   return finding;
 }
 
-/// Whichever explains more: a network that is not what it should be, or what is sent over it.
 Finding network_finding(const ProfiledStep& profile, const DiagnosisOptions& options) {
   const double waited_s = part_of(least_waiting(profile), "exposed_comm");
   Finding finding{.cause = Cause::communication, .gain_s = waited_s};
@@ -387,20 +419,15 @@ Finding network_finding(const ProfiledStep& profile, const DiagnosisOptions& opt
   const auto wire = fit(*sums, profile, options);
   const auto cap = best_cap(*sums, wire, profile.step_s);
   const double by_cap_s = sums->exposed_s - cap.exposed_s;
-  const bool latency_counts = sums->calls * wire.latency_s > sums->busy_s / 2;
-  double by_network_s = 0;
-  if (options.network) {
-    const double should_s = sums->calls * options.network->latency_s +
-                            sums->wire.sent_bytes / options.network->bytes_per_s;
-    by_network_s = sums->exposed_s - sums->wire.exposed_s(sums->calls, should_s);
-    if (sums->busy_s > kSlower * should_s && by_network_s > by_cap_s) {
-      return slow_network(finding, *sums, *options.network, should_s, by_network_s);
-    }
-  }
-  if (latency_counts && by_cap_s >= options.least_share * profile.step_s) {
+  if (sums->calls * wire.latency_s > sums->busy_s / 2 &&
+      by_cap_s >= options.least_share * profile.step_s) {
     return small_buckets(finding, *sums, wire, cap);
   }
-  return finding;
+  if (!options.network) return finding;
+  const double should_s = wanted(*sums, *options.network).all_s;
+  if (sums->busy_s <= kSlower * should_s) return finding;
+  const double gain_s = sums->exposed_s - sums->wire.exposed_s(sums->calls, should_s);
+  return slow_network(finding, *sums, *options.network, should_s, gain_s);
 }
 
 /// What record.json says beside a profile; nothing where a run of another version left it.
@@ -427,6 +454,8 @@ const char* name_of(Cause cause) {
       return "slow_rank";
     case Cause::taken_cores:
       return "taken_cores";
+    case Cause::own_threads:
+      return "own_threads";
     case Cause::slow_network:
       return "slow_network";
     case Cause::small_buckets:
@@ -452,6 +481,7 @@ ProfiledStep read_profiled_step(const json& profile) {
                      .seconds = rank.at("seconds").get<std::map<std::string, double>>()};
     one.run_delay_s = optional_number(rank, "run_delay_s");
     one.throttled_s = optional_number(rank, "throttled_s");
+    one.helpers_cpu_s = optional_number(rank, "helpers_cpu_s");
     read.ranks.push_back(std::move(one));
   }
   ISOBAR_CHECK(!read.ranks.empty(), "profile: it has no ranks");
@@ -481,7 +511,10 @@ std::vector<Finding> diagnose(const ProfiledStep& profile, const DiagnosisOption
   ISOBAR_CHECK(!profile.ranks.empty() && profile.step_s > 0,
                "diagnose: wanted a profile with ranks and a step that takes time");
   std::vector<Finding> found{data_finding(profile), slow_rank_finding(profile)};
-  if (found.back().cause != Cause::taken_cores) found.push_back(taken_cores_finding(profile));
+  if (found.back().cause != Cause::taken_cores) {
+    found.push_back(taken_cores_finding(profile));
+    found.push_back(own_threads_finding(profile));
+  }
   found.push_back(network_finding(profile, options));
   std::erase_if(found, [&](const Finding& finding) {
     return finding.gain_s < options.least_share * profile.step_s;

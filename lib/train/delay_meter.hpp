@@ -9,7 +9,7 @@
 namespace isobar {
 
 /// How much one of the system's counters has risen while steps were made: run_delay_s(), of the
-/// thread that calls, or throttled_s().
+/// thread that calls, throttled_s() or other_threads_cpu_s().
 class DelayMeter {
  public:
   using Counter = std::optional<double> (*)();

@@ -106,8 +106,12 @@ RankProfile rank_profile(const nlohmann::json& rank, double steps) {
   profile.seconds = rank["seconds"].get<StepParts>();
   for (double& seconds : profile.seconds) seconds /= steps;
   profile.step_s = sum_of(profile.seconds);
-  if (!rank["run_delay"].is_null()) profile.run_delay_s = rank["run_delay"].get<double>() / steps;
-  if (!rank["throttled"].is_null()) profile.throttled_s = rank["throttled"].get<double>() / steps;
+  const auto counted_in = [&](const char* key) {
+    return rank[key].is_null() ? std::optional<double>() : rank[key].get<double>() / steps;
+  };
+  profile.run_delay_s = counted_in("run_delay");
+  profile.throttled_s = counted_in("throttled");
+  profile.helpers_cpu_s = counted_in("helpers");
   profile.peak_memory_bytes = rank["resident"].get<int64_t>();
   profile.device_peak_memory_bytes = rank["device"].get<int64_t>();
   return profile;
@@ -131,6 +135,7 @@ void StepProfiler::resume() {
   energy_.skip();
   delay_.skip();
   throttled_.skip();
+  helpers_.skip();
   if (options_.profile.collectives) calls_before_ = calls();
 }
 
@@ -138,6 +143,7 @@ void StepProfiler::pause() {
   energy_.read();
   delay_.read();
   throttled_.read();
+  helpers_.read();
 }
 
 void StepProfiler::end_step(int64_t step) {
@@ -151,6 +157,7 @@ void StepProfiler::end_step(int64_t step) {
     energy_ = EnergyMeter();
     delay_ = DelayMeter(run_delay_s);
     throttled_ = DelayMeter(throttled_s);
+    helpers_ = DelayMeter(other_threads_cpu_s);
   }
   if (options_.profile.collectives) calls_before_ = calls();
 }
@@ -216,6 +223,7 @@ std::string StepProfiler::own_text() const {
                         {"energy", counted(energy_.joules())},
                         {"run_delay", counted(delay_.seconds())},
                         {"throttled", counted(throttled_.seconds())},
+                        {"helpers", counted(helpers_.seconds())},
                         {"collectives", rows_of(difference(census_.counts(), counts_before_))}}
       .dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }

@@ -59,6 +59,7 @@ class StepProfiler {
   EnergyMeter energy_;
   DelayMeter delay_{run_delay_s};  ///< of the loop's thread, whose waiting lengthens a step
   DelayMeter throttled_{throttled_s};
+  DelayMeter helpers_{other_threads_cpu_s};
   int64_t warmup_;
   int64_t steps_ = 0;  ///< that were measured
   // At the end of the warm-up.

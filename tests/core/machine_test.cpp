@@ -94,6 +94,19 @@ TEST(Machine, DoesNotCountHowLongOtherThreadsWaitForACore) {
   EXPECT_LT(run_delay_s().value() - *before, 0.1) << "this thread has slept";
 }
 
+TEST(Machine, CountsTheTimeThatOtherThreadsHaveHad) {
+  const auto work = [] {
+    const auto until = std::chrono::steady_clock::now() + std::chrono::milliseconds(200);
+    while (std::chrono::steady_clock::now() < until) {
+    }
+  };
+  const double before = other_threads_cpu_s().value();
+  work();
+  EXPECT_LT(other_threads_cpu_s().value() - before, 0.1) << "its own is not in it";
+  std::thread(work).join();
+  EXPECT_GT(other_threads_cpu_s().value() - before, 0.05);
+}
+
 TEST(Machine, CountsNoQuotaBackwards) {
   const auto before = throttled_s();
   const auto after = throttled_s();

@@ -138,7 +138,19 @@ TEST(Diagnosis, TellsAQuotaFromOtherProcesses) {
   expect_contains(first(one).cure, "cpu.max");
   auto all = healthy();
   for (auto& rank : all.ranks) rank.run_delay_s = rank.throttled_s = 0.02;
-  expect_contains(first(all).sentence, "since a quota is used up");
+  expect_contains(first(all).sentence, "a quota is used up");
+}
+
+TEST(Diagnosis, TellsARanksOwnThreadsFromOthers) {
+  auto profile = healthy();
+  for (auto& rank : profile.ranks) rank.run_delay_s = 0.02;
+  for (auto& rank : profile.ranks) rank.helpers_cpu_s = 0.015;
+  const auto findings = diagnose(profile, {.network = kNetwork});
+  ASSERT_EQ(findings.size(), 2U);
+  EXPECT_EQ(findings[0].cause, Cause::own_threads);
+  EXPECT_NEAR(findings[0].gain_s, 0.015, 1e-9);
+  EXPECT_EQ(findings[1].cause, Cause::taken_cores);
+  EXPECT_NEAR(findings[1].gain_s, 0.005, 1e-9);
 }
 
 TEST(Diagnosis, FindsDataOfOneRankAndOfAll) {

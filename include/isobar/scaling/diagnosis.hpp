@@ -24,6 +24,8 @@ struct ProfiledRank {
   std::optional<double> run_delay_s = {};
   /// That a quota of its control group kept it from running; nothing where it was not counted.
   std::optional<double> throttled_s = {};
+  /// Processor time of its other threads, which may have the core that it waits for.
+  std::optional<double> helpers_cpu_s = {};
 };
 
 /// Collectives that one part of the program asks for, a step.
@@ -69,6 +71,7 @@ enum class Cause {
   data,           ///< ranks wait for samples
   slow_rank,      ///< one computes longer than the others
   taken_cores,    ///< others have the cores that a rank should have
+  own_threads,    ///< a rank has fewer cores than threads that compute, load and communicate
   slow_network,   ///< collectives take longer than they should
   small_buckets,  ///< collectives are so many that their latency counts
   communication,  ///< there is more of it than computation can hide

@@ -58,6 +58,8 @@ struct RankProfile {
   std::optional<double> run_delay_s = {};
   /// That a quota of its control group kept its threads from running, summed over cores.
   std::optional<double> throttled_s = {};
+  /// Processor time of its process's other threads: the loader's, those that communicate, OpenMP's.
+  std::optional<double> helpers_cpu_s = {};
 };
 
 /// A CollectiveCount by step: the mean over steps and ranks.
