@@ -29,6 +29,9 @@ constexpr const char* kSchema = "isobar.profile.1";
 constexpr const char* kGradients = "gradients";
 /// A network is called slow where it takes so many times what it should.
 constexpr double kSlower = 1.5;
+/// Where a rank's threads share a core, a call waits about so long for the one that computes: a
+/// time slice of Linux.
+constexpr double kSlice = 4e-3;
 /// Caps that are proposed, and by how much of a step a smaller one has to be better.
 constexpr double kLeastCap = 16 << 10, kMostCap = 64 << 20;
 constexpr double kWorthACall = 0.002;
@@ -424,7 +427,10 @@ Finding network_finding(const ProfiledStep& profile, const DiagnosisOptions& opt
     return small_buckets(finding, *sums, wire, cap);
   }
   if (!options.network) return finding;
-  const double should_s = wanted(*sums, *options.network).all_s;
+  const bool shares_core =
+      delay_by_own_s(least_waiting(profile)) > options.least_share * profile.step_s;
+  const double should_s =
+      wanted(*sums, *options.network).all_s + (shares_core ? sums->calls * kSlice : 0);
   if (sums->busy_s <= kSlower * should_s) return finding;
   const double gain_s = sums->exposed_s - sums->wire.exposed_s(sums->calls, should_s);
   return slow_network(finding, *sums, *options.network, should_s, gain_s);

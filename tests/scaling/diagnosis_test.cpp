@@ -218,9 +218,9 @@ TEST(Diagnosis, BlamesBucketsWhoseLatencyIsMostOfTheirTime) {
   send_one_after_another(profile, 800, 1.1e-4);  // 88 ms, of which 80 are latency
   const auto finding = first(profile);
   EXPECT_EQ(finding.cause, Cause::small_buckets);
-  // Of 4 sums, 4.4 ms are left, all but the last behind the backward pass.
-  EXPECT_EQ(finding.setting, "ddp.bucket_cap_bytes=1MiB");
-  EXPECT_NEAR(finding.gain_s, 0.028 - 0.0013, 5e-4);
+  // Of 16 sums, 5.7 ms are left, all but the last behind the backward pass.
+  EXPECT_EQ(finding.setting, "ddp.bucket_cap_bytes=256KiB");
+  EXPECT_NEAR(finding.gain_s, 0.0281 - 0.0004, 1e-4);
 }
 
 TEST(Diagnosis, KnowsLatencyWithoutAReferenceFromCallsThatCarryNothing) {
@@ -240,6 +240,16 @@ TEST(Diagnosis, DoesNotCallALinkSlowWhoseBucketsAreFarTooSmall) {
   auto profile = healthy();
   send_one_after_another(profile, 800, 2.5e-4);  // latencies are twice the reference's, too
   EXPECT_EQ(first(profile).cause, Cause::small_buckets);
+}
+
+TEST(Diagnosis, CallsNoLinkSlowWhoseCallsWaitForTheCoreThatComputes) {
+  auto profile = healthy();
+  expose(profile, 0.004, 0.02);
+  EXPECT_EQ(first(profile).cause, Cause::slow_network);
+  for (auto& rank : profile.ranks) rank.run_delay_s = rank.helpers_cpu_s = 0.006;
+  for (const auto& finding : diagnose(profile, {.network = kNetwork})) {
+    EXPECT_NE(finding.cause, Cause::slow_network) << finding.sentence;
+  }
 }
 
 TEST(Diagnosis, WhatIsMostComesFirstAndLittleIsNotMentioned) {
