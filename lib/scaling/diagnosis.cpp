@@ -32,9 +32,11 @@ constexpr double kSlower = 1.5;
 /// Where a rank's threads share a core, a call waits about so long for the one that computes: a
 /// time slice of Linux.
 constexpr double kSlice = 4e-3;
+/// From this share of its computation on a rank waits for threads of its own.
+constexpr double kSharedCore = 0.03;
 /// Caps that are proposed, and by how much of a step a smaller one has to be better.
 constexpr double kLeastCap = 16 << 10, kMostCap = 64 << 20;
-constexpr double kWorthACall = 0.002;
+constexpr double kWorthACall = 0.02;
 /// Collectives below this carry nothing but their latency.
 constexpr double kTinyBytes = 1024;
 /// Of a node's memory, what its ranks may keep data in.
@@ -121,142 +123,15 @@ std::string size_text(double bytes) {
 
 double power_of_two_from(double bytes) { return std::exp2(std::ceil(std::log2(bytes))); }
 
-/// What would keep all data of a rank in memory; 0 where they are kept, where the node's ranks have
-/// no room for it, and where nothing is known.
-double cache_for_all(const ProfiledStep& profile, const ProfiledRank& rank) {
-  if (!profile.data || profile.data->bytes <= profile.data->cache_bytes) return 0;
-  const double wanted = power_of_two_from(std::max(profile.data->bytes, 1048576.0));
-  const double node = wanted * static_cast<double>(ranks_on(profile, rank.host));
-  return node <= kMemoryShare * profile.data->machine_bytes ? wanted : 0;
-}
-
-std::string cure_of_data(const ProfiledStep& profile, bool alone) {
-  if (alone) return "look at that node's disk and at who else reads from it";
-  const bool kept = profile.data && profile.data->bytes <= profile.data->cache_bytes;
-  if (kept) {
-    return "copy the file to a faster disk: data.cache_bytes keeps all of it in memory already, "
-           "once it has been read";
-  }
-  if (!profile.data) {
-    return "give the data more memory (data.cache_bytes) if they fit, else copy the file to a "
-           "faster disk";
-  }
-  return fmt::format(
-      "copy the file to a faster disk, or take more nodes: the {} of a rank's data do not fit into "
-      "memory",
-      bytes_text(profile.data->bytes));
-}
-
-/// Without waits for data a step is as long as its slowest rank computes.
-Finding data_finding(const ProfiledStep& profile) {
-  const auto& rank = largest_of(profile, waiting_s);
-  const auto others = others_than(profile, rank, waiting_s);
-  const auto both = [](const ProfiledRank& one) { return waiting_s(one) + computing_s(one); };
-  const bool alone = waiting_s(rank) > 2 * others.most && profile.ranks.size() > 1;
-  Finding finding{.cause = Cause::data, .rank = rank.rank};
-  finding.gain_s = largest(profile, both) - largest(profile, computing_s);
-  finding.sentence =
-      fmt::format("{} waits {} of a step of {} for data{}", name_of_rank(rank),
-                  milliseconds(waiting_s(rank)), milliseconds(profile.step_s),
-                  alone ? fmt::format(", the others {}", milliseconds(others.median)) : "");
-  if (const double cache = cache_for_all(profile, rank); cache > 0) {
-    finding.setting = "data.cache_bytes=" + size_text(cache);
-    finding.cure = fmt::format("keep the data, {} a rank, in memory: {}",
-                               bytes_text(profile.data->bytes), finding.setting);
-  } else {
-    finding.cure = cure_of_data(profile, alone);
-  }
-  return finding;
-}
-
 /// Whether it is a quota of the control group that a rank waits for, and no other process.
 bool is_throttled(const ProfiledRank& rank) {
   return rank.throttled_s.value_or(0) > delay_s(rank) / 2;
-}
-
-constexpr const char* kRaiseQuota =
-    "raise the quota of its control group (cpu.max; of a container its cpus)";
-
-std::string cure_of_slow_rank(const ProfiledStep& profile, const ProfiledRank& rank) {
-  if (!has_several_hosts(profile)) {
-    return "all ranks are on one host, so look at its binding (isobar doctor --binding) and at "
-           "what this rank alone has to do";
-  }
-  double least_s = computing_s(rank);
-  for (const auto& other : profile.ranks) {
-    if (other.host == rank.host) least_s = std::min(least_s, computing_s(other));
-  }
-  const double more_s = computing_s(rank) - others_than(profile, rank, computing_s).median;
-  if (computing_s(rank) - least_s > more_s / 2) {
-    return "other ranks of that node are as fast as the rest, so look at its binding and its GPU: "
-           "isobar doctor --binding";
-  }
-  return "leave that node out, and look at its clock and temperature: isobar doctor --cluster";
-}
-
-/// Once cured, the next slowest rank decides.
-Finding slow_rank_finding(const ProfiledStep& profile) {
-  const auto& rank = largest_of(profile, computing_s);
-  const auto others = others_than(profile, rank, computing_s);
-  const double more_s = profile.ranks.size() > 1 ? computing_s(rank) - others.most : 0;
-  Finding finding{.cause = Cause::slow_rank, .gain_s = more_s, .rank = rank.rank};
-  const double taken_s = delay_s(rank) - others_than(profile, rank, delay_s).median;
-  finding.sentence =
-      fmt::format("{} computes {} in a step, the median of the others {}; they wait for it",
-                  name_of_rank(rank), milliseconds(computing_s(rank)), milliseconds(others.median));
-  if (taken_s <= more_s / 2) {
-    finding.cure = cure_of_slow_rank(profile, rank);
-    return finding;
-  }
-  finding.cause = Cause::taken_cores;
-  finding.gain_s = std::min(more_s, taken_s);
-  finding.sentence += fmt::format(
-      ": for {} of it {}", milliseconds(delay_s(rank)),
-      is_throttled(rank) ? "a quota kept it from running" : "it was ready and others had its core");
-  finding.cure = is_throttled(rank) ? kRaiseQuota
-                                    : "look for what else runs on that node, and at the binding: "
-                                      "isobar doctor --binding";
-  return finding;
 }
 
 /// For its own threads a rank waits no longer than they run; the rest others have had, or a quota.
 double delay_by_own_s(const ProfiledRank& rank) {
   if (is_throttled(rank)) return 0;
   return std::min(delay_s(rank), rank.helpers_cpu_s.value_or(0));
-}
-
-double delay_by_others_s(const ProfiledRank& rank) { return delay_s(rank) - delay_by_own_s(rank); }
-
-template <typename Delay>
-Finding waiting_finding(const ProfiledStep& profile, Cause cause, const Delay& delay) {
-  const auto& rank = largest_of(profile, computing_s);
-  Finding finding{.cause = cause};
-  finding.gain_s = computing_s(rank) - largest(profile, [&](const ProfiledRank& one) {
-                     return computing_s(one) - delay(one);
-                   });
-  finding.sentence =
-      fmt::format("every rank waits for a core, {} {} of a step of {}: ", name_of_rank(rank),
-                  milliseconds(delay(rank)), milliseconds(profile.step_s));
-  return finding;
-}
-
-/// All ranks alike: others on their cores, or a quota.
-Finding taken_cores_finding(const ProfiledStep& profile) {
-  auto finding = waiting_finding(profile, Cause::taken_cores, delay_by_others_s);
-  const bool throttled = is_throttled(largest_of(profile, computing_s));
-  finding.sentence += throttled ? "a quota is used up" : "others have it";
-  finding.cure = throttled ? kRaiseQuota
-                           : "look for what else runs on the nodes, and at the binding: isobar "
-                             "doctor --binding";
-  return finding;
-}
-
-Finding own_threads_finding(const ProfiledStep& profile) {
-  auto finding = waiting_finding(profile, Cause::own_threads, delay_by_own_s);
-  finding.sentence += "its own other threads, which load and communicate, have it";
-  finding.cure =
-      "give a rank as many cores as it has threads (cpus-per-task, OMP_NUM_THREADS), and one more";
-  return finding;
 }
 
 const ProfiledCollective* gradients_of(const ProfiledStep& profile) {
@@ -317,6 +192,185 @@ std::optional<Sums> sums_of(const ProfiledStep& profile) {
   return sums;
 }
 
+/// What the network should take, latencies first.
+struct Wanted {
+  double latency_s = 0;
+  double all_s = 0;
+  bool is_mostly_latency() const { return latency_s > all_s / 2; }
+};
+
+Wanted wanted(const Sums& sums, const NetworkReference& network) {
+  const double latency_s = sums.calls * network.latency_s;
+  return {latency_s, latency_s + sums.wire.sent_bytes / network.bytes_per_s};
+}
+
+/// Whether a rank's threads share the core that computes.
+bool shares_core(const ProfiledRank& rank) {
+  return delay_by_own_s(rank) > kSharedCore * computing_s(rank);
+}
+
+/// What all sums should take together.
+double should_take_s(const ProfiledStep& profile, const Sums& sums,
+                     const NetworkReference& network) {
+  const double slices = shares_core(least_waiting(profile)) ? sums.calls : 0;
+  return wanted(sums, network).all_s + slices * kSlice;
+}
+
+/// What the sums would leave exposed once ranks wait for each other no longer, behind the backward
+/// pass of this one; what they leave now where nobody knows what they should take.
+double exposed_then_s(const ProfiledStep& profile, const DiagnosisOptions& options,
+                      const ProfiledRank& rank) {
+  const auto sums = sums_of(profile);
+  if (!sums || !options.network) return part_of(least_waiting(profile), "exposed_comm");
+  const Wire wire{part_of(rank, "backward"), sums->wire.sent_bytes};
+  return wire.exposed_s(sums->calls, should_take_s(profile, *sums, *options.network));
+}
+
+/// What would keep all data of a rank in memory; 0 where they are kept, where the node's ranks have
+/// no room for it, and where nothing is known.
+double cache_for_all(const ProfiledStep& profile, const ProfiledRank& rank) {
+  if (!profile.data || profile.data->bytes <= profile.data->cache_bytes) return 0;
+  const double wanted = power_of_two_from(std::max(profile.data->bytes, 1048576.0));
+  const double node = wanted * static_cast<double>(ranks_on(profile, rank.host));
+  return node <= kMemoryShare * profile.data->machine_bytes ? wanted : 0;
+}
+
+std::string cure_of_data(const ProfiledStep& profile, bool alone) {
+  if (alone) return "look at that node's disk and at who else reads from it";
+  const bool kept = profile.data && profile.data->bytes <= profile.data->cache_bytes;
+  if (kept) {
+    return "copy the file to a faster disk: data.cache_bytes keeps all of it in memory already, "
+           "once it has been read";
+  }
+  if (!profile.data) {
+    return "give the data more memory (data.cache_bytes) if they fit, else copy the file to a "
+           "faster disk";
+  }
+  return fmt::format(
+      "copy the file to a faster disk, or take more nodes: the {} of a rank's data do not fit into "
+      "memory",
+      bytes_text(profile.data->bytes));
+}
+
+/// Without waits for data a step is as long as its slowest rank computes. Where ranks wait in turn,
+/// each one's waits are in the others' sums, as far as these do not explain them.
+Finding data_finding(const ProfiledStep& profile, const DiagnosisOptions& options) {
+  const auto& rank = largest_of(profile, waiting_s);
+  const auto others = others_than(profile, rank, waiting_s);
+  const auto both = [](const ProfiledRank& one) { return waiting_s(one) + computing_s(one); };
+  const bool alone = waiting_s(rank) > 2 * others.most && profile.ranks.size() > 1;
+  Finding finding{.cause = Cause::data, .rank = rank.rank};
+  const auto& slowest = largest_of(profile, computing_s);
+  const double exposed_s = part_of(least_waiting(profile), "exposed_comm");
+  const double in_turn_s = std::max(0.0, exposed_s - exposed_then_s(profile, options, slowest));
+  finding.gain_s = largest(profile, both) - computing_s(slowest) + std::min(in_turn_s, others.most);
+  finding.sentence =
+      fmt::format("{} waits {} of a step of {} for data{}", name_of_rank(rank),
+                  milliseconds(waiting_s(rank)), milliseconds(profile.step_s),
+                  alone ? fmt::format(", the others {}", milliseconds(others.median)) : "");
+  if (const double cache = cache_for_all(profile, rank); cache > 0) {
+    finding.setting = "data.cache_bytes=" + size_text(cache);
+    finding.cure = fmt::format("keep the data, {} a rank, in memory: {}",
+                               bytes_text(profile.data->bytes), finding.setting);
+  } else {
+    finding.cure = cure_of_data(profile, alone);
+  }
+  return finding;
+}
+
+constexpr const char* kRaiseQuota =
+    "raise the quota of its control group (cpu.max; of a container its cpus)";
+
+std::string cure_of_slow_rank(const ProfiledStep& profile, const ProfiledRank& rank) {
+  if (!has_several_hosts(profile)) {
+    return "all ranks are on one host, so look at its binding (isobar doctor --binding) and at "
+           "what this rank alone has to do";
+  }
+  double least_s = computing_s(rank);
+  for (const auto& other : profile.ranks) {
+    if (other.host == rank.host) least_s = std::min(least_s, computing_s(other));
+  }
+  const double more_s = computing_s(rank) - others_than(profile, rank, computing_s).median;
+  if (computing_s(rank) - least_s > more_s / 2) {
+    return "other ranks of that node are as fast as the rest, so look at its binding and its GPU: "
+           "isobar doctor --binding";
+  }
+  return "leave that node out, and look at its clock and temperature: isobar doctor --cluster";
+}
+
+/// Behind the longer backward pass of a slow rank more of the sums is hidden than will be behind
+/// that of the next slowest.
+double newly_exposed_s(const ProfiledStep& profile, const DiagnosisOptions& options,
+                       const ProfiledRank& slow) {
+  const ProfiledRank* next = nullptr;
+  for (const auto& rank : profile.ranks) {
+    if (&rank != &slow && (!next || computing_s(rank) > computing_s(*next))) next = &rank;
+  }
+  if (next == nullptr) return 0;
+  const double exposed_s = part_of(least_waiting(profile), "exposed_comm");
+  return std::max(0.0, exposed_then_s(profile, options, *next) - exposed_s);
+}
+
+/// Once cured, the next slowest rank decides.
+Finding slow_rank_finding(const ProfiledStep& profile, const DiagnosisOptions& options) {
+  const auto& rank = largest_of(profile, computing_s);
+  const auto others = others_than(profile, rank, computing_s);
+  const double more_s = profile.ranks.size() > 1 ? computing_s(rank) - others.most : 0;
+  Finding finding{.cause = Cause::slow_rank, .rank = rank.rank};
+  finding.gain_s = more_s - newly_exposed_s(profile, options, rank);
+  const double taken_s = delay_s(rank) - others_than(profile, rank, delay_s).median;
+  finding.sentence =
+      fmt::format("{} computes {} in a step, the median of the others {}; they wait for it",
+                  name_of_rank(rank), milliseconds(computing_s(rank)), milliseconds(others.median));
+  if (taken_s <= more_s / 2) {
+    finding.cure = cure_of_slow_rank(profile, rank);
+    return finding;
+  }
+  finding.cause = Cause::taken_cores;
+  finding.gain_s = std::min(finding.gain_s, taken_s);
+  finding.sentence += fmt::format(
+      ": for {} of it {}", milliseconds(delay_s(rank)),
+      is_throttled(rank) ? "a quota kept it from running" : "it was ready and others had its core");
+  finding.cure = is_throttled(rank) ? kRaiseQuota
+                                    : "look for what else runs on that node, and at the binding: "
+                                      "isobar doctor --binding";
+  return finding;
+}
+
+double delay_by_others_s(const ProfiledRank& rank) { return delay_s(rank) - delay_by_own_s(rank); }
+
+template <typename Delay>
+Finding waiting_finding(const ProfiledStep& profile, Cause cause, const Delay& delay) {
+  const auto& rank = largest_of(profile, computing_s);
+  Finding finding{.cause = cause};
+  finding.gain_s = computing_s(rank) - largest(profile, [&](const ProfiledRank& one) {
+                     return computing_s(one) - delay(one);
+                   });
+  finding.sentence =
+      fmt::format("every rank waits for a core, {} {} of a step of {}: ", name_of_rank(rank),
+                  milliseconds(delay(rank)), milliseconds(profile.step_s));
+  return finding;
+}
+
+/// All ranks alike: others on their cores, or a quota.
+Finding taken_cores_finding(const ProfiledStep& profile) {
+  auto finding = waiting_finding(profile, Cause::taken_cores, delay_by_others_s);
+  const bool throttled = is_throttled(largest_of(profile, computing_s));
+  finding.sentence += throttled ? "a quota is used up" : "others have it";
+  finding.cure = throttled ? kRaiseQuota
+                           : "look for what else runs on the nodes, and at the binding: isobar "
+                             "doctor --binding";
+  return finding;
+}
+
+Finding own_threads_finding(const ProfiledStep& profile) {
+  auto finding = waiting_finding(profile, Cause::own_threads, delay_by_own_s);
+  finding.sentence += "its own other threads, which load and communicate, have it";
+  finding.cure =
+      "give a rank as many cores as it has threads (cpus-per-task, OMP_NUM_THREADS), and one more";
+  return finding;
+}
+
 /// Of calls that carry nothing else, whatever part of them was a wait for another rank; nothing
 /// where there were none.
 std::optional<double> measured_latency_s(const ProfiledStep& profile) {
@@ -334,18 +388,6 @@ struct FittedWire {
   double latency_s = 0;
   double bytes_per_s = 0;
 };
-
-/// What the network should take, latencies first.
-struct Wanted {
-  double latency_s = 0;
-  double all_s = 0;
-  bool is_mostly_latency() const { return latency_s > all_s / 2; }
-};
-
-Wanted wanted(const Sums& sums, const NetworkReference& network) {
-  const double latency_s = sums.calls * network.latency_s;
-  return {latency_s, latency_s + sums.wire.sent_bytes / network.bytes_per_s};
-}
 
 /// Sums of which latency should be the larger part tell of latency, others of the rate: a call of
 /// ranks that compute at the same time takes several times what it takes alone. Without a reference
@@ -427,10 +469,7 @@ Finding network_finding(const ProfiledStep& profile, const DiagnosisOptions& opt
     return small_buckets(finding, *sums, wire, cap);
   }
   if (!options.network) return finding;
-  const bool shares_core =
-      delay_by_own_s(least_waiting(profile)) > options.least_share * profile.step_s;
-  const double should_s =
-      wanted(*sums, *options.network).all_s + (shares_core ? sums->calls * kSlice : 0);
+  const double should_s = should_take_s(profile, *sums, *options.network);
   if (sums->busy_s <= kSlower * should_s) return finding;
   const double gain_s = sums->exposed_s - sums->wire.exposed_s(sums->calls, should_s);
   return slow_network(finding, *sums, *options.network, should_s, gain_s);
@@ -516,7 +555,7 @@ ProfiledStep load_profiled_step(const std::filesystem::path& path) {
 std::vector<Finding> diagnose(const ProfiledStep& profile, const DiagnosisOptions& options) {
   ISOBAR_CHECK(!profile.ranks.empty() && profile.step_s > 0,
                "diagnose: wanted a profile with ranks and a step that takes time");
-  std::vector<Finding> found{data_finding(profile), slow_rank_finding(profile)};
+  std::vector<Finding> found{data_finding(profile, options), slow_rank_finding(profile, options)};
   if (found.back().cause != Cause::taken_cores) {
     found.push_back(taken_cores_finding(profile));
     found.push_back(own_threads_finding(profile));
