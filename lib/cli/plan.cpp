@@ -131,7 +131,7 @@ void print_sums(const PlannedSums& sums, const PlannedMachines& machines) {
   fmt::print("{:>7} {:<17} {:>10} {:>9} {:>10} {:>9} {:>10}\n", "Gbit/s", "", "payload MB",
              "sent MB", "exposed ms", "step ms", "efficiency");
   for (const auto& link : sums.links) {
-    for (const auto& [name, cost, step] : link.choices) {
+    for (const auto& [name, cost, step, wire] : link.choices) {
       fmt::print("{:>7} {:<17} {:>10.1f} {:>9.1f} {:>10.2f} {:>9.1f} {:>10.3f}\n", link.gbit_s,
                  name, 1e-6 * static_cast<double>(cost.traffic.payload_bytes),
                  1e-6 * static_cast<double>(cost.traffic.sent_bytes), 1e3 * step.exposed_comm_s,

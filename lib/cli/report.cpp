@@ -2,13 +2,16 @@
 #include "cli/command.hpp"
 
 #include <isobar/core/atomic_file.hpp>
+#include <isobar/core/error.hpp>
 #include <isobar/core/option_check.hpp>
 #include <isobar/core/report.hpp>
 #include <isobar/launch/environment.hpp>
 #include <isobar/report/browser.hpp>
 #include <isobar/report/report.hpp>
+#include <isobar/scaling/cure.hpp>
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
+#include <nlohmann/json.hpp>
 
 #include <cstdio>
 #include <filesystem>
@@ -21,10 +24,11 @@ namespace {
 struct ReportArguments {
   std::vector<std::string> paths;
   std::string output = "report.html";
-  std::string csv;  ///< folder, empty for none
-  std::string png;  ///< folder, empty for none
-  double link_gbit_s = 0;
-  double latency_us = 0;
+  std::string csv, png;  ///< folders, empty for none
+  double link_gbit_s = 0, latency_us = 0;
+  std::string json;  ///< file, "-" for standard output, empty for none
+  bool apply = false;
+  CureOptions cure;
   std::vector<std::string> command;
 };
 
@@ -59,11 +63,29 @@ void draw_pictures(const ReportArguments& arguments, std::size_t charts) {
   fmt::print("{} pictures in {}\n", names.size(), arguments.png);
 }
 
+/// Tries the cure of what limits a run's step. The exit code says whether it helped.
+int apply_cure(const ReportArguments& arguments) {
+  auto options = arguments.cure;
+  options.diagnosis = diagnosis_of(arguments);
+  const auto trial = plan_cure(arguments.paths.front(), options);
+  fmt::print(stderr, "{}\n", finding_text(trial.before, trial.finding));
+  const auto result = try_cure(trial, std::filesystem::read_symlink("/proc/self/exe"));
+  fmt::print(arguments.json == "-" ? stderr : stdout, "{}\n", cure_text(trial, result));
+  write_report(arguments.json, "isobar.report.cure.1", arguments.command,
+               nlohmann::json::array({cure_as_json(trial, result)}));
+  return result.helped() ? 0 : 1;
+}
+
 /// Tables first: they need neither plotly.js nor a browser.
 int run_report(const ReportArguments& arguments) {
   if (launch_rank_or_zero() != 0) return 0;
-  const auto report =
-      make_report({arguments.paths.begin(), arguments.paths.end()}, diagnosis_of(arguments));
+  if (arguments.apply && arguments.paths.size() == 1) return apply_cure(arguments);
+  ISOBAR_CHECK(!arguments.apply, "report: --apply takes the folder of one run");
+  const std::vector<std::filesystem::path> paths(arguments.paths.begin(), arguments.paths.end());
+  const auto report = make_report(paths, diagnosis_of(arguments));
+  write_report(arguments.json, "isobar.report.findings.1", arguments.command,
+               findings_of_runs(paths, diagnosis_of(arguments)));
+  if (arguments.json == "-") return 0;
   print_findings(report);
   if (!arguments.csv.empty()) {
     const auto names = write_report_tables(report, arguments.csv);
@@ -87,6 +109,15 @@ void add_report_options(CLI::App& app, ReportArguments& arguments) {
   app.add_option("--latency-us", arguments.latency_us,
                  "what a collective should take whatever its size, with --link-gbit-s")
       ->check(check_not_negative);
+  app.add_option("--json", arguments.json,
+                 "write what limits runs, or what came of --apply; - is standard output, no page")
+      ->check(check_report_file);
+  app.add_flag("--apply", arguments.apply, "make one run again, without and with its first cure");
+  auto& cure = arguments.cure;
+  app.add_flag("--cured", cure.done_by_people, "of --apply: you have done what it said to do");
+  app.add_option("--repeats", cure.repeats, "of --apply: how many runs of each")
+      ->check(check_positive);
+  app.add_option("--launch", cure.launch, "of --apply: what starts ranks (mpirun -n {ranks})");
   app.add_option("--csv", arguments.csv, "write every table into this folder");
   app.add_option("--png", arguments.png, "draw every chart into this folder, by Chromium");
 }

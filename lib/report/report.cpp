@@ -156,4 +156,17 @@ Report make_report(const std::vector<fs::path>& paths, const DiagnosisOptions& d
   return report;
 }
 
+json findings_of_runs(const std::vector<fs::path>& paths, const DiagnosisOptions& diagnosis) {
+  auto rows = json::array();
+  for (const auto& path : paths) {
+    if (!is_training_run(path) || !fs::exists(path / "profile.json")) continue;
+    const auto profile = load_profiled_step(path);
+    for (auto row : findings_as_json(profile, diagnose(profile, diagnosis))) {
+      row["run"] = path.string();
+      rows.push_back(std::move(row));
+    }
+  }
+  return rows;
+}
+
 }  // namespace isobar

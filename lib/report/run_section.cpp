@@ -191,17 +191,11 @@ std::vector<std::string> notes_of_run(const TrainingRunFiles& run, const std::ve
   return notes;
 }
 
-/// Sentences: cause, cure and gain.
-std::vector<std::string> findings_of(const json& profile, const DiagnosisOptions& options) {
+std::vector<std::string> sentences_of(const ProfiledStep& profile,
+                                      const DiagnosisOptions& options) {
   std::vector<std::string> sentences;
-  const auto read = read_profiled_step(profile);
-  for (const auto& finding : diagnose(read, options)) {
-    auto text = finding.sentence + ".";
-    if (!finding.cure.empty()) {
-      text += fmt::format(" To do: {}. A step would be up to {:.0f} % shorter.", finding.cure,
-                          100 * finding.gain_s / read.step_s);
-    }
-    sentences.push_back(std::move(text));
+  for (const auto& finding : diagnose(profile, options)) {
+    sentences.push_back(finding_text(profile, finding));
   }
   return sentences;
 }
@@ -227,7 +221,7 @@ ReportSection training_section(const TrainingRunFiles& run, const DiagnosisOptio
   if (const auto maps = json_of_file(run.folder / "maps.json")) add_sample_maps(section, *maps);
   add_times(section, steps);
   if (const auto profile = json_of_file(run.folder / "profile.json")) {
-    section.findings = findings_of(*profile, diagnosis);
+    section.findings = sentences_of(load_profiled_step(run.folder), diagnosis);
     add_profile(section, *profile);
   }
   if (!run.record.empty()) section.tables.push_back(record_table(run.record));

@@ -3,6 +3,9 @@
 // that computes longer waits less in its collectives. The rank that waits least there shows what
 // communication costs by itself, and the differences in computation and data show for whom the
 // others wait. The order is therefore: data, computation, then what is left of communication.
+//
+// What a cure gains is the difference to the step as it would then be: of ranks the slowest once
+// one of them is as the others are, of sums what a model of the wire leaves exposed.
 #include <isobar/scaling/diagnosis.hpp>
 
 #include <isobar/core/error.hpp>
@@ -14,6 +17,7 @@
 #include <algorithm>
 #include <cmath>
 #include <fstream>
+#include <set>
 #include <utility>
 
 namespace isobar {
@@ -25,12 +29,27 @@ constexpr const char* kSchema = "isobar.profile.1";
 constexpr const char* kGradients = "gradients";
 /// A network is called slow where it takes so many times what it should.
 constexpr double kSlower = 1.5;
-/// Buckets below this are worth making larger, whatever the network.
-constexpr double kBestBucketLatencies = 8;
+/// Where a rank's threads share a core, a call waits about so long for the one that computes: a
+/// time slice of Linux.
+constexpr double kSlice = 4e-3;
+/// From this share of its computation on a rank waits for threads of its own.
+constexpr double kSharedCore = 0.03;
+/// Caps that are proposed, and by how much of a step a smaller one has to be better.
+constexpr double kLeastCap = 16 << 10, kMostCap = 64 << 20;
+constexpr double kWorthACall = 0.02;
+/// Collectives below this carry nothing but their latency.
+constexpr double kTinyBytes = 1024;
+/// Of a node's memory, what its ranks may keep data in.
+constexpr double kMemoryShare = 0.5;
 
 double number_at(const json& object, const char* key) {
   ISOBAR_CHECK(object.contains(key) && object.at(key).is_number(), "profile: no number '", key,
                "'");
+  return object.at(key).get<double>();
+}
+
+std::optional<double> optional_number(const json& object, const char* key) {
+  if (!object.contains(key) || !object.at(key).is_number()) return std::nullopt;
   return object.at(key).get<double>();
 }
 
@@ -39,17 +58,14 @@ double part_of(const ProfiledRank& rank, const std::string& part) {
   return found == rank.seconds.end() ? 0 : found->second;
 }
 
+double waiting_s(const ProfiledRank& rank) { return part_of(rank, "data_wait"); }
+
 double computing_s(const ProfiledRank& rank) {
   return part_of(rank, "copy") + part_of(rank, "forward") + part_of(rank, "backward") +
          part_of(rank, "optimizer") + part_of(rank, "other");
 }
 
-template <typename Value>
-double median_over(const ProfiledStep& profile, const Value& value) {
-  std::vector<double> values;
-  for (const auto& rank : profile.ranks) values.push_back(value(rank));
-  return summarize(std::move(values)).median;
-}
+double delay_s(const ProfiledRank& rank) { return rank.run_delay_s.value_or(0); }
 
 template <typename Value>
 const ProfiledRank& largest_of(const ProfiledStep& profile, const Value& value) {
@@ -57,128 +73,420 @@ const ProfiledRank& largest_of(const ProfiledStep& profile, const Value& value) 
                            [&](const auto& a, const auto& b) { return value(a) < value(b); });
 }
 
+template <typename Value>
+double largest(const ProfiledStep& profile, const Value& value) {
+  return value(largest_of(profile, value));
+}
+
+/// Of the ranks but one, their largest and their median; 0 where it is alone.
+struct Others {
+  double most = 0;
+  double median = 0;
+};
+
+template <typename Value>
+Others others_than(const ProfiledStep& profile, const ProfiledRank& one, const Value& value) {
+  std::vector<double> values;
+  for (const auto& rank : profile.ranks) {
+    if (&rank != &one) values.push_back(value(rank));
+  }
+  if (values.empty()) return {};
+  const double most = *std::max_element(values.begin(), values.end());
+  return {most, summarize(std::move(values)).median};
+}
+
+std::size_t ranks_on(const ProfiledStep& profile, const std::string& host) {
+  return static_cast<std::size_t>(std::count_if(profile.ranks.begin(), profile.ranks.end(),
+                                                [&](const auto& r) { return r.host == host; }));
+}
+
+bool has_several_hosts(const ProfiledStep& profile) {
+  std::set<std::string> hosts;
+  for (const auto& rank : profile.ranks) hosts.insert(rank.host);
+  return hosts.size() > 1;
+}
+
 std::string milliseconds(double seconds) { return fmt::format("{:.1f} ms", 1e3 * seconds); }
+
+std::string bytes_text(double bytes) { return format_bytes(static_cast<std::int64_t>(bytes)); }
 
 std::string name_of_rank(const ProfiledRank& rank) {
   return rank.host.empty() ? fmt::format("rank {}", rank.rank)
                            : fmt::format("rank {} on {}", rank.rank, rank.host);
 }
 
-/// Whoever waits longest for data holds the others up by that.
-Finding data_finding(const ProfiledStep& profile) {
-  const auto wait = [](const ProfiledRank& rank) { return part_of(rank, "data_wait"); };
-  const auto& rank = largest_of(profile, wait);
-  const double everyone_s = median_over(profile, wait);
-  const bool alone = wait(rank) > 2 * everyone_s && profile.ranks.size() > 1;
-  Finding finding{.cause = Cause::data, .gain_s = wait(rank), .rank = rank.rank};
-  finding.sentence =
-      fmt::format("{} waits {} of a step of {} for data{}", name_of_rank(rank),
-                  milliseconds(wait(rank)), milliseconds(profile.step_s),
-                  alone ? fmt::format(", the median rank {}", milliseconds(everyone_s)) : "");
-  finding.cure =
-      alone ? "look at that node's disk and at who else reads from it"
-            : "give the data more memory (data.cache_bytes), read ahead (train.prefetch), or copy "
-              "the file to a faster disk";
-  if (!alone) finding.setting = "train.prefetch=8";
-  return finding;
+/// As keys take it, a power of two of KiB or MiB.
+std::string size_text(double bytes) {
+  return bytes < (1 << 20) ? fmt::format("{:.0f}KiB", bytes / (1 << 10))
+                           : fmt::format("{:.0f}MiB", bytes / (1 << 20));
 }
 
-Finding slow_rank_finding(const ProfiledStep& profile) {
-  const auto& rank = largest_of(profile, computing_s);
-  const double median_s = median_over(profile, computing_s);
-  const double more_s = computing_s(rank) - median_s;
-  Finding finding{.cause = Cause::slow_rank, .gain_s = more_s, .rank = rank.rank};
-  const auto delay = [](const ProfiledRank& one) { return one.run_delay_s.value_or(0); };
-  const bool taken = delay(rank) - median_over(profile, delay) > more_s / 2;
-  finding.sentence =
-      fmt::format("{} computes {} in a step, the median rank {}; the others wait",
-                  name_of_rank(rank), milliseconds(computing_s(rank)), milliseconds(median_s));
-  if (taken) {
-    finding.cause = Cause::taken_cores;
-    finding.sentence += fmt::format(": for {} of it its threads waited for a core",
-                                    milliseconds(*rank.run_delay_s));
-    finding.cure =
-        "look for what else runs on that node, and at the binding: isobar doctor --binding";
-  } else {
-    finding.cure =
-        "leave that node out, and look at its clock and temperature: isobar doctor "
-        "--cluster";
-  }
-  return finding;
+double power_of_two_from(double bytes) { return std::exp2(std::ceil(std::log2(bytes))); }
+
+/// Whether it is a quota of the control group that a rank waits for, and no other process.
+bool is_throttled(const ProfiledRank& rank) {
+  return rank.throttled_s.value_or(0) > delay_s(rank) / 2;
 }
 
-/// All ranks alike: more threads than cores.
-Finding taken_cores_finding(const ProfiledStep& profile) {
-  const double delay_s =
-      median_over(profile, [](const ProfiledRank& rank) { return rank.run_delay_s.value_or(0); });
-  return {.cause = Cause::taken_cores,
-          .sentence = fmt::format("threads of every rank wait for a core, {} in a step of {}",
-                                  milliseconds(delay_s), milliseconds(profile.step_s)),
-          .cure = "give a rank as many cores as it has threads (cpus-per-task, OMP_NUM_THREADS)",
-          .setting = {},
-          .gain_s = delay_s};
+/// For its own threads a rank waits no longer than they run; the rest others have had, or a quota.
+double delay_by_own_s(const ProfiledRank& rank) {
+  if (is_throttled(rank)) return 0;
+  return std::min(delay_s(rank), rank.helpers_cpu_s.value_or(0));
 }
 
 const ProfiledCollective* gradients_of(const ProfiledStep& profile) {
   for (const auto& collective : profile.collectives) {
-    if (collective.asker == kGradients) return &collective;
+    if (collective.asker == kGradients && collective.calls > 0) return &collective;
   }
   return nullptr;
 }
 
 /// Of the rank that waits least: what is left when nobody waits for another.
-double own_exposed_s(const ProfiledStep& profile) {
-  double least = profile.step_s;
-  for (const auto& rank : profile.ranks) least = std::min(least, part_of(rank, "exposed_comm"));
+const ProfiledRank& least_waiting(const ProfiledStep& profile) {
+  return largest_of(profile,
+                    [](const ProfiledRank& rank) { return -part_of(rank, "exposed_comm"); });
+}
+
+/// Sums of gradients on one wire: `calls` alike, which the backward pass fills one after another.
+struct Wire {
+  double backward_s = 0;
+  double sent_bytes = 0;  ///< by a rank, for all sums
+
+  /// What is left after the backward pass of sums that take busy_s together: the last one's own
+  /// time, or the first one's start and all of them, where they queue.
+  double exposed_s(double calls, double busy_s) const {
+    return std::max(busy_s / calls, backward_s / calls + busy_s - backward_s);
+  }
+
+  /// The busy_s that leaves so much.
+  double busy_s(double calls, double exposed_s) const {
+    return exposed_s < backward_s / calls ? exposed_s * calls
+                                          : exposed_s + backward_s - backward_s / calls;
+  }
+};
+
+/// What is known of a step's sums.
+struct Sums {
+  Wire wire;
+  double calls = 1;
+  double bytes = 0;
+  double exposed_s = 0;  ///< of the rank that waits least
+  double busy_s = 0;     ///< all of them, by that
+};
+
+std::optional<Sums> sums_of(const ProfiledStep& profile) {
+  const auto* gradients = gradients_of(profile);
+  if (gradients == nullptr) return std::nullopt;
+  const auto ranks = static_cast<double>(profile.ranks.size());
+  double all_s = 0;
+  for (const auto& collective : profile.collectives) all_s += collective.exposed_s;
+  const auto& rank = least_waiting(profile);
+  Sums sums{.wire = {part_of(rank, "backward"), 2 * (1 - 1 / ranks) * gradients->bytes},
+            .calls = std::max(1.0, std::round(gradients->calls)),
+            .bytes = gradients->bytes};
+  const double share = all_s > 0 ? gradients->exposed_s / all_s : 1;
+  sums.exposed_s = part_of(rank, "exposed_comm") * share;
+  // No sum takes longer than from its call until its wait has returned.
+  sums.busy_s = std::min(sums.wire.busy_s(sums.calls, sums.exposed_s),
+                         std::max(gradients->seconds, sums.exposed_s));
+  return sums;
+}
+
+/// What the network should take, latencies first.
+struct Wanted {
+  double latency_s = 0;
+  double all_s = 0;
+  bool is_mostly_latency() const { return latency_s > all_s / 2; }
+};
+
+Wanted wanted(const Sums& sums, const NetworkReference& network) {
+  const double latency_s = sums.calls * network.latency_s;
+  return {latency_s, latency_s + sums.wire.sent_bytes / network.bytes_per_s};
+}
+
+/// Whether a rank's threads share the core that computes.
+bool shares_core(const ProfiledRank& rank) {
+  return delay_by_own_s(rank) > kSharedCore * computing_s(rank);
+}
+
+/// What all sums should take together.
+double should_take_s(const ProfiledStep& profile, const Sums& sums,
+                     const NetworkReference& network) {
+  const double slices = shares_core(least_waiting(profile)) ? sums.calls : 0;
+  return wanted(sums, network).all_s + slices * kSlice;
+}
+
+/// What the sums would leave exposed once ranks wait for each other no longer, behind the backward
+/// pass of this one; what they leave now where nobody knows what they should take.
+double exposed_then_s(const ProfiledStep& profile, const DiagnosisOptions& options,
+                      const ProfiledRank& rank) {
+  const auto sums = sums_of(profile);
+  if (!sums || !options.network) return part_of(least_waiting(profile), "exposed_comm");
+  const Wire wire{part_of(rank, "backward"), sums->wire.sent_bytes};
+  return wire.exposed_s(sums->calls, should_take_s(profile, *sums, *options.network));
+}
+
+/// What would keep all data of a rank in memory; 0 where they are kept, where the node's ranks have
+/// no room for it, and where nothing is known.
+double cache_for_all(const ProfiledStep& profile, const ProfiledRank& rank) {
+  if (!profile.data || profile.data->bytes <= profile.data->cache_bytes) return 0;
+  const double wanted = power_of_two_from(std::max(profile.data->bytes, 1048576.0));
+  const double node = wanted * static_cast<double>(ranks_on(profile, rank.host));
+  return node <= kMemoryShare * profile.data->machine_bytes ? wanted : 0;
+}
+
+std::string cure_of_data(const ProfiledStep& profile, bool alone) {
+  if (alone) return "look at that node's disk and at who else reads from it";
+  const bool kept = profile.data && profile.data->bytes <= profile.data->cache_bytes;
+  if (kept) {
+    return "copy the file to a faster disk: data.cache_bytes keeps all of it in memory already, "
+           "once it has been read";
+  }
+  if (!profile.data) {
+    return "give the data more memory (data.cache_bytes) if they fit, else copy the file to a "
+           "faster disk";
+  }
+  return fmt::format(
+      "copy the file to a faster disk, or take more nodes: the {} of a rank's data do not fit into "
+      "memory",
+      bytes_text(profile.data->bytes));
+}
+
+/// Without waits for data a step is as long as its slowest rank computes. Where ranks wait in turn,
+/// each one's waits are in the others' sums, as far as these do not explain them.
+Finding data_finding(const ProfiledStep& profile, const DiagnosisOptions& options) {
+  const auto& rank = largest_of(profile, waiting_s);
+  const auto others = others_than(profile, rank, waiting_s);
+  const auto both = [](const ProfiledRank& one) { return waiting_s(one) + computing_s(one); };
+  const bool alone = waiting_s(rank) > 2 * others.most && profile.ranks.size() > 1;
+  Finding finding{.cause = Cause::data, .rank = rank.rank};
+  const auto& slowest = largest_of(profile, computing_s);
+  const double exposed_s = part_of(least_waiting(profile), "exposed_comm");
+  const double in_turn_s = std::max(0.0, exposed_s - exposed_then_s(profile, options, slowest));
+  finding.gain_s = largest(profile, both) - computing_s(slowest) + std::min(in_turn_s, others.most);
+  finding.sentence =
+      fmt::format("{} waits {} of a step of {} for data{}", name_of_rank(rank),
+                  milliseconds(waiting_s(rank)), milliseconds(profile.step_s),
+                  alone ? fmt::format(", the others {}", milliseconds(others.median)) : "");
+  if (const double cache = cache_for_all(profile, rank); cache > 0) {
+    finding.setting = "data.cache_bytes=" + size_text(cache);
+    finding.cure = fmt::format("keep the data, {} a rank, in memory: {}",
+                               bytes_text(profile.data->bytes), finding.setting);
+  } else {
+    finding.cure = cure_of_data(profile, alone);
+  }
+  return finding;
+}
+
+constexpr const char* kRaiseQuota =
+    "raise the quota of its control group (cpu.max; of a container its cpus)";
+
+std::string cure_of_slow_rank(const ProfiledStep& profile, const ProfiledRank& rank) {
+  if (!has_several_hosts(profile)) {
+    return "all ranks are on one host, so look at its binding (isobar doctor --binding) and at "
+           "what this rank alone has to do";
+  }
+  double least_s = computing_s(rank);
+  for (const auto& other : profile.ranks) {
+    if (other.host == rank.host) least_s = std::min(least_s, computing_s(other));
+  }
+  const double more_s = computing_s(rank) - others_than(profile, rank, computing_s).median;
+  if (computing_s(rank) - least_s > more_s / 2) {
+    return "other ranks of that node are as fast as the rest, so look at its binding and its GPU: "
+           "isobar doctor --binding";
+  }
+  return "leave that node out, and look at its clock and temperature: isobar doctor --cluster";
+}
+
+/// Behind the longer backward pass of a slow rank more of the sums is hidden than will be behind
+/// that of the next slowest.
+double newly_exposed_s(const ProfiledStep& profile, const DiagnosisOptions& options,
+                       const ProfiledRank& slow) {
+  const ProfiledRank* next = nullptr;
+  for (const auto& rank : profile.ranks) {
+    if (&rank != &slow && (!next || computing_s(rank) > computing_s(*next))) next = &rank;
+  }
+  if (next == nullptr) return 0;
+  const double exposed_s = part_of(least_waiting(profile), "exposed_comm");
+  return std::max(0.0, exposed_then_s(profile, options, *next) - exposed_s);
+}
+
+/// Once cured, the next slowest rank decides.
+Finding slow_rank_finding(const ProfiledStep& profile, const DiagnosisOptions& options) {
+  const auto& rank = largest_of(profile, computing_s);
+  const auto others = others_than(profile, rank, computing_s);
+  const double more_s = profile.ranks.size() > 1 ? computing_s(rank) - others.most : 0;
+  Finding finding{.cause = Cause::slow_rank, .rank = rank.rank};
+  finding.gain_s = more_s - newly_exposed_s(profile, options, rank);
+  const double taken_s = delay_s(rank) - others_than(profile, rank, delay_s).median;
+  finding.sentence =
+      fmt::format("{} computes {} in a step, the median of the others {}; they wait for it",
+                  name_of_rank(rank), milliseconds(computing_s(rank)), milliseconds(others.median));
+  if (taken_s <= more_s / 2) {
+    finding.cure = cure_of_slow_rank(profile, rank);
+    return finding;
+  }
+  finding.cause = Cause::taken_cores;
+  finding.gain_s = std::min(finding.gain_s, taken_s);
+  finding.sentence += fmt::format(
+      ": for {} of it {}", milliseconds(delay_s(rank)),
+      is_throttled(rank) ? "a quota kept it from running" : "it was ready and others had its core");
+  finding.cure = is_throttled(rank) ? kRaiseQuota
+                                    : "look for what else runs on that node, and at the binding: "
+                                      "isobar doctor --binding";
+  return finding;
+}
+
+double delay_by_others_s(const ProfiledRank& rank) { return delay_s(rank) - delay_by_own_s(rank); }
+
+template <typename Delay>
+Finding waiting_finding(const ProfiledStep& profile, Cause cause, const Delay& delay) {
+  const auto& rank = largest_of(profile, computing_s);
+  Finding finding{.cause = cause};
+  finding.gain_s = computing_s(rank) - largest(profile, [&](const ProfiledRank& one) {
+                     return computing_s(one) - delay(one);
+                   });
+  finding.sentence =
+      fmt::format("every rank waits for a core, {} {} of a step of {}: ", name_of_rank(rank),
+                  milliseconds(delay(rank)), milliseconds(profile.step_s));
+  return finding;
+}
+
+/// All ranks alike: others on their cores, or a quota.
+Finding taken_cores_finding(const ProfiledStep& profile) {
+  auto finding = waiting_finding(profile, Cause::taken_cores, delay_by_others_s);
+  const bool throttled = is_throttled(largest_of(profile, computing_s));
+  finding.sentence += throttled ? "a quota is used up" : "others have it";
+  finding.cure = throttled ? kRaiseQuota
+                           : "look for what else runs on the nodes, and at the binding: isobar "
+                             "doctor --binding";
+  return finding;
+}
+
+Finding own_threads_finding(const ProfiledStep& profile) {
+  auto finding = waiting_finding(profile, Cause::own_threads, delay_by_own_s);
+  finding.sentence += "its own other threads, which load and communicate, have it";
+  finding.cure =
+      "give a rank as many cores as it has threads (cpus-per-task, OMP_NUM_THREADS), and one more";
+  return finding;
+}
+
+/// Of calls that carry nothing else, whatever part of them was a wait for another rank; nothing
+/// where there were none.
+std::optional<double> measured_latency_s(const ProfiledStep& profile) {
+  std::optional<double> least;
+  for (const auto& one : profile.collectives) {
+    if (one.calls <= 0 || one.bytes > kTinyBytes * one.calls || one.asker == kGradients) continue;
+    const double seconds = one.seconds / one.calls;
+    if (seconds > 0) least = std::min(least.value_or(seconds), seconds);
+  }
   return least;
 }
 
-double wanted_s(const ProfiledCollective& gradients, const NetworkReference& network,
-                std::size_t ranks) {
-  const double sent = 2 * (1 - 1 / static_cast<double>(ranks)) * gradients.bytes;
-  return gradients.calls * network.latency_s + sent / network.bytes_per_s;
-}
+/// How the time of a step's sums divides into their number and their bytes.
+struct FittedWire {
+  double latency_s = 0;
+  double bytes_per_s = 0;
+};
 
-std::string size_setting(double bytes) {
-  const auto mib = std::max(1.0, std::exp2(std::ceil(std::log2(bytes / (1 << 20)))));
-  return fmt::format("ddp.bucket_cap={:.0f}MiB", mib);
-}
-
-/// What is exposed is the end of the sums, so that it can gain at most what is exposed.
-Finding network_finding(const ProfiledStep& profile, const DiagnosisOptions& options) {
-  const double exposed_s = own_exposed_s(profile);
-  Finding finding{.cause = Cause::communication, .gain_s = exposed_s};
-  finding.sentence = fmt::format(
-      "{} of a step of {} wait for communication that computation does "
-      "not hide",
-      milliseconds(exposed_s), milliseconds(profile.step_s));
-  finding.cure = "send less: isobar bench compression says what compression gains";
-  const auto* gradients = gradients_of(profile);
-  if (!gradients || gradients->calls <= 0 || !options.network) return finding;
-  const auto& network = *options.network;
-  const double should_s = wanted_s(*gradients, network, profile.ranks.size());
-  const double latency_s = gradients->calls * network.latency_s;
-  if (gradients->seconds > kSlower * should_s) {
-    finding.cause = Cause::slow_network;
-    finding.gain_s = std::min(exposed_s, gradients->seconds - should_s);
-    finding.sentence +=
-        fmt::format(": {} in {:.0f} sums take {}, and by {} should take {}",
-                    format_bytes(static_cast<std::int64_t>(gradients->bytes)), gradients->calls,
-                    milliseconds(gradients->seconds), network.basis, milliseconds(should_s));
-    finding.cure = "find the link: isobar doctor --cluster names the slow node";
-  } else if (latency_s > should_s / 2) {
-    const double best = kBestBucketLatencies * network.latency_s * network.bytes_per_s;
-    const double calls = std::max(1.0, std::ceil(gradients->bytes / best));
-    finding.cause = Cause::small_buckets;
-    finding.gain_s = std::min(exposed_s, (gradients->calls - calls) * network.latency_s);
-    finding.sentence +=
-        fmt::format(": {:.0f} sums of {} each, of which {} is latency", gradients->calls,
-                    format_bytes(static_cast<std::int64_t>(gradients->bytes / gradients->calls)),
-                    milliseconds(latency_s));
-    finding.setting = size_setting(best);
-    finding.cure = "larger buckets: " + finding.setting;
+/// Sums of which latency should be the larger part tell of latency, others of the rate: a call of
+/// ranks that compute at the same time takes several times what it takes alone. Without a reference
+/// calls that carry nothing say what latency is.
+FittedWire fit(const Sums& sums, const ProfiledStep& profile, const DiagnosisOptions& options) {
+  double latency_s = measured_latency_s(profile).value_or(0);
+  if (options.network) {
+    const auto& network = *options.network;
+    const double rest_s = sums.busy_s - sums.wire.sent_bytes / network.bytes_per_s;
+    latency_s = wanted(sums, network).is_mostly_latency()
+                    ? std::max(rest_s / sums.calls, network.latency_s)
+                    : network.latency_s;
   }
+  latency_s = std::min(latency_s, sums.busy_s / sums.calls);
+  const double wire_s = std::max(sums.busy_s - sums.calls * latency_s, 1e-9);
+  return {latency_s, sums.wire.sent_bytes / wire_s};
+}
+
+/// A bucket cap, and what it would leave exposed.
+struct Cap {
+  double bytes = 0;
+  double exposed_s = 0;
+};
+
+/// The largest cap that is about as good as any: what is saved by a call more has to be worth it.
+Cap best_cap(const Sums& sums, const FittedWire& wire, double step_s) {
+  std::vector<Cap> caps;
+  double least_s = sums.exposed_s;
+  for (double bytes = kLeastCap; bytes <= kMostCap; bytes *= 2) {
+    const double calls = std::max(1.0, std::ceil(sums.bytes / bytes));
+    const double busy_s = calls * wire.latency_s + sums.wire.sent_bytes / wire.bytes_per_s;
+    caps.push_back({bytes, sums.wire.exposed_s(calls, busy_s)});
+    least_s = std::min(least_s, caps.back().exposed_s);
+    if (calls == 1) break;
+  }
+  Cap best{0, sums.exposed_s};
+  for (const auto& cap : caps) {
+    if (cap.exposed_s <= least_s + kWorthACall * step_s) best = cap;
+  }
+  return best;
+}
+
+Finding slow_network(Finding finding, const Sums& sums, const NetworkReference& network,
+                     double should_s, double gain_s) {
+  finding.cause = Cause::slow_network;
+  finding.gain_s = gain_s;
+  finding.sentence +=
+      fmt::format(": {} in {:.0f} sums take {}, and by {} should take {}", bytes_text(sums.bytes),
+                  sums.calls, milliseconds(sums.busy_s), network.basis, milliseconds(should_s));
+  finding.cure = "find the link: isobar doctor --cluster names the slow node";
   return finding;
+}
+
+Finding small_buckets(Finding finding, const Sums& sums, const FittedWire& wire, const Cap& cap) {
+  finding.cause = Cause::small_buckets;
+  finding.gain_s = sums.exposed_s - cap.exposed_s;
+  finding.sentence +=
+      fmt::format(": {:.0f} sums of {} each, of which {} is latency", sums.calls,
+                  bytes_text(sums.bytes / sums.calls), milliseconds(sums.calls * wire.latency_s));
+  finding.setting = "ddp.bucket_cap_bytes=" + size_text(cap.bytes);
+  finding.cure = "larger buckets: " + finding.setting;
+  return finding;
+}
+
+Finding network_finding(const ProfiledStep& profile, const DiagnosisOptions& options) {
+  const double waited_s = part_of(least_waiting(profile), "exposed_comm");
+  Finding finding{.cause = Cause::communication, .gain_s = waited_s};
+  finding.sentence =
+      fmt::format("{} of a step of {} wait for communication that computation does not hide",
+                  milliseconds(waited_s), milliseconds(profile.step_s));
+  finding.cure = "send less: isobar bench compression says what compression gains";
+  const auto sums = sums_of(profile);
+  if (!sums || sums->exposed_s <= 0) return finding;
+  const auto wire = fit(*sums, profile, options);
+  const auto cap = best_cap(*sums, wire, profile.step_s);
+  const double by_cap_s = sums->exposed_s - cap.exposed_s;
+  if (sums->calls * wire.latency_s > sums->busy_s / 2 &&
+      by_cap_s >= options.least_share * profile.step_s) {
+    return small_buckets(finding, *sums, wire, cap);
+  }
+  if (!options.network) return finding;
+  const double should_s = should_take_s(profile, *sums, *options.network);
+  if (sums->busy_s <= kSlower * should_s) return finding;
+  const double gain_s = sums->exposed_s - sums->wire.exposed_s(sums->calls, should_s);
+  return slow_network(finding, *sums, *options.network, should_s, gain_s);
+}
+
+/// What record.json says beside a profile; nothing where a run of another version left it.
+std::optional<ProfiledData> data_beside(const std::filesystem::path& profile) {
+  std::ifstream in(profile.parent_path() / "record.json");
+  const auto record = json::parse(in, nullptr, /*allow_exceptions=*/false);
+  const json::json_pointer place("/data/memory");
+  if (!record.is_object() || !record.contains(place)) return std::nullopt;
+  const auto& memory = record.at(place);
+  const auto bytes = optional_number(memory, "bytes");
+  const auto cache = optional_number(memory, "cache_bytes");
+  const auto machine = optional_number(memory, "machine_bytes");
+  if (!bytes || !cache || !machine) return std::nullopt;
+  return ProfiledData{*bytes, *cache, *machine};
 }
 
 }  // namespace
@@ -191,6 +499,8 @@ const char* name_of(Cause cause) {
       return "slow_rank";
     case Cause::taken_cores:
       return "taken_cores";
+    case Cause::own_threads:
+      return "own_threads";
     case Cause::slow_network:
       return "slow_network";
     case Cause::small_buckets:
@@ -214,9 +524,9 @@ ProfiledStep read_profiled_step(const json& profile) {
                      .host = rank.value("host", ""),
                      .step_s = number_at(rank, "step_s"),
                      .seconds = rank.at("seconds").get<std::map<std::string, double>>()};
-    if (rank.contains("run_delay_s") && rank.at("run_delay_s").is_number()) {
-      one.run_delay_s = rank.at("run_delay_s").get<double>();
-    }
+    one.run_delay_s = optional_number(rank, "run_delay_s");
+    one.throttled_s = optional_number(rank, "throttled_s");
+    one.helpers_cpu_s = optional_number(rank, "helpers_cpu_s");
     read.ranks.push_back(std::move(one));
   }
   ISOBAR_CHECK(!read.ranks.empty(), "profile: it has no ranks");
@@ -237,14 +547,19 @@ ProfiledStep load_profiled_step(const std::filesystem::path& path) {
   ISOBAR_CHECK(in, "profile: cannot read '", file.string(), "'");
   const auto profile = json::parse(in, nullptr, /*allow_exceptions=*/false);
   ISOBAR_CHECK(!profile.is_discarded(), "profile: '", file.string(), "' is no JSON");
-  return read_profiled_step(profile);
+  auto read = read_profiled_step(profile);
+  read.data = data_beside(file);
+  return read;
 }
 
 std::vector<Finding> diagnose(const ProfiledStep& profile, const DiagnosisOptions& options) {
   ISOBAR_CHECK(!profile.ranks.empty() && profile.step_s > 0,
                "diagnose: wanted a profile with ranks and a step that takes time");
-  std::vector<Finding> found{data_finding(profile), slow_rank_finding(profile)};
-  if (found.back().cause != Cause::taken_cores) found.push_back(taken_cores_finding(profile));
+  std::vector<Finding> found{data_finding(profile, options), slow_rank_finding(profile, options)};
+  if (found.back().cause != Cause::taken_cores) {
+    found.push_back(taken_cores_finding(profile));
+    found.push_back(own_threads_finding(profile));
+  }
   found.push_back(network_finding(profile, options));
   std::erase_if(found, [&](const Finding& finding) {
     return finding.gain_s < options.least_share * profile.step_s;
@@ -261,6 +576,26 @@ std::vector<Finding> diagnose(const ProfiledStep& profile, const DiagnosisOption
          .setting = {}});
   }
   return found;
+}
+
+std::string finding_text(const ProfiledStep& profile, const Finding& finding) {
+  if (finding.cure.empty()) return finding.sentence + ".";
+  return fmt::format("{}. To do: {}. A step would be about {:.0f} % shorter.", finding.sentence,
+                     finding.cure, 100 * finding.gain_s / profile.step_s);
+}
+
+json findings_as_json(const ProfiledStep& profile, const std::vector<Finding>& findings) {
+  auto rows = json::array();
+  for (const auto& finding : findings) {
+    rows.push_back({{"cause", name_of(finding.cause)},
+                    {"sentence", finding.sentence},
+                    {"cure", finding.cure},
+                    {"setting", finding.setting},
+                    {"gain_s", finding.gain_s},
+                    {"gain_share", finding.gain_s / profile.step_s},
+                    {"rank", finding.rank ? json(*finding.rank) : json()}});
+  }
+  return rows;
 }
 
 }  // namespace isobar

@@ -8,20 +8,23 @@
 
 namespace isobar {
 
-/// How long this process's threads waited for a core while steps were made.
+/// How much one of the system's counters has risen while steps were made: run_delay_s(), of the
+/// thread that calls, throttled_s() or other_threads_cpu_s().
 class DelayMeter {
  public:
-  DelayMeter() { skip(); }
+  using Counter = std::optional<double> (*)();
 
-  /// Counts what they waited since the last read() or skip().
+  explicit DelayMeter(Counter counter) : counter_(counter) { skip(); }
+
+  /// Takes in what was counted since the last read() or skip().
   void read() {
-    const auto now = run_delay_s();
-    if (now && last_) sum_ += std::max(0.0, *now - *last_);  // less where a thread has ended
+    const auto now = counter_();
+    if (now && last_) sum_ += std::max(0.0, *now - *last_);
     last_ = now;
   }
 
-  /// What they waited since then is not counted.
-  void skip() { last_ = run_delay_s(); }
+  /// What was counted since then is left out.
+  void skip() { last_ = counter_(); }
 
   /// Nothing where it is not counted here.
   std::optional<double> seconds() const {
@@ -29,6 +32,7 @@ class DelayMeter {
   }
 
  private:
+  Counter counter_;
   std::optional<double> last_;
   double sum_ = 0;
 };

@@ -28,6 +28,8 @@ nlohmann::json rank_json(const StepProfile& profile, size_t rank) {
                       {"step_s", own.step_s},
                       {"seconds", seconds},
                       {"run_delay_s", or_null(own.run_delay_s)},
+                      {"throttled_s", or_null(own.throttled_s)},
+                      {"helpers_cpu_s", or_null(own.helpers_cpu_s)},
                       {"peak_memory_bytes", own.peak_memory_bytes}};
   if (own.device_peak_memory_bytes > 0) {
     json["device_peak_memory_bytes"] = own.device_peak_memory_bytes;

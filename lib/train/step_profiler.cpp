@@ -50,6 +50,10 @@ std::vector<CollectiveCount> difference(std::vector<CollectiveCount> after,
   return after;
 }
 
+nlohmann::json counted(const std::optional<double>& value) {
+  return value ? nlohmann::json(*value) : nlohmann::json();
+}
+
 nlohmann::json rows_of(const std::vector<CollectiveCount>& counts) {
   auto rows = nlohmann::json::array();
   for (const auto& c : counts) {
@@ -102,7 +106,12 @@ RankProfile rank_profile(const nlohmann::json& rank, double steps) {
   profile.seconds = rank["seconds"].get<StepParts>();
   for (double& seconds : profile.seconds) seconds /= steps;
   profile.step_s = sum_of(profile.seconds);
-  if (!rank["run_delay"].is_null()) profile.run_delay_s = rank["run_delay"].get<double>() / steps;
+  const auto counted_in = [&](const char* key) {
+    return rank[key].is_null() ? std::optional<double>() : rank[key].get<double>() / steps;
+  };
+  profile.run_delay_s = counted_in("run_delay");
+  profile.throttled_s = counted_in("throttled");
+  profile.helpers_cpu_s = counted_in("helpers");
   profile.peak_memory_bytes = rank["resident"].get<int64_t>();
   profile.device_peak_memory_bytes = rank["device"].get<int64_t>();
   return profile;
@@ -125,12 +134,16 @@ void StepProfiler::resume() {
   timer_.restart();
   energy_.skip();
   delay_.skip();
+  throttled_.skip();
+  helpers_.skip();
   if (options_.profile.collectives) calls_before_ = calls();
 }
 
 void StepProfiler::pause() {
   energy_.read();
   delay_.read();
+  throttled_.read();
+  helpers_.read();
 }
 
 void StepProfiler::end_step(int64_t step) {
@@ -142,7 +155,9 @@ void StepProfiler::end_step(int64_t step) {
     before_ = timer_.total();
     counts_before_ = census_.counts();
     energy_ = EnergyMeter();
-    delay_ = DelayMeter();
+    delay_ = DelayMeter(run_delay_s);
+    throttled_ = DelayMeter(throttled_s);
+    helpers_ = DelayMeter(other_threads_cpu_s);
   }
   if (options_.profile.collectives) calls_before_ = calls();
 }
@@ -200,15 +215,15 @@ double StepProfiler::flop_per_step() const {
 std::string StepProfiler::own_text() const {
   auto seconds = timer_.total();
   for (int part = 0; part < kStepParts; ++part) seconds[part] -= before_[part];
-  const auto energy = energy_.joules();
-  const auto delay = delay_.seconds();
   return nlohmann::json{{"host", host_name()},
                         {"seconds", seconds},
                         {"resident", peak_resident_bytes()},
                         {"device", peak_device_bytes(options_.device)},
                         {"flop", flop_per_step()},
-                        {"energy", energy ? nlohmann::json(*energy) : nlohmann::json()},
-                        {"run_delay", delay ? nlohmann::json(*delay) : nlohmann::json()},
+                        {"energy", counted(energy_.joules())},
+                        {"run_delay", counted(delay_.seconds())},
+                        {"throttled", counted(throttled_.seconds())},
+                        {"helpers", counted(helpers_.seconds())},
                         {"collectives", rows_of(difference(census_.counts(), counts_before_))}}
       .dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }

@@ -57,7 +57,9 @@ class StepProfiler {
   CollectiveCensus& census_;
   StepTimer timer_;
   EnergyMeter energy_;
-  DelayMeter delay_;
+  DelayMeter delay_{run_delay_s};  ///< of the loop's thread, whose waiting lengthens a step
+  DelayMeter throttled_{throttled_s};
+  DelayMeter helpers_{other_threads_cpu_s};
   int64_t warmup_;
   int64_t steps_ = 0;  ///< that were measured
   // At the end of the warm-up.

@@ -10,6 +10,7 @@
 
 #include <isobar/comm/agreement.hpp>
 #include <isobar/core/error.hpp>
+#include <isobar/core/machine.hpp>
 #include <isobar/core/progress.hpp>
 #include <isobar/core/text.hpp>
 #include <isobar/data/float_step.hpp>
@@ -100,7 +101,7 @@ PeriodText refit_period(const Experiment& experiment, Calendar calendar) {
 }
 
 WeatherData::WeatherData(const Experiment& experiment, const ProcessGrid& grid)
-    : experiment_(experiment) {
+    : experiment_(experiment), sharing_ranks_(grid.model().size()) {
   run_agreed(grid.world(), [&] {
     open();
     check_batch(grid);
@@ -312,6 +313,16 @@ std::vector<std::string> WeatherData::warnings() const {
   return lines;
 }
 
+/// As a rank keeps them: of a model that ranks share, its part of the points.
+nlohmann::json WeatherData::memory_record() const {
+  const auto points = dataset_->latitudes().size() * dataset_->longitudes().size();
+  const auto fields = dataset_->times().size() * dataset_->variables().size();
+  const auto sharing = static_cast<size_t>(sharing_ranks_);
+  return {{"bytes", (points + sharing - 1) / sharing * fields * sizeof(float)},
+          {"cache_bytes", experiment_.data.cache_bytes},
+          {"machine_bytes", machine_memory_bytes()}};
+}
+
 nlohmann::json WeatherData::record() const {
   auto samples = nlohmann::json::object(), variables = nlohmann::json::object();
   for (const auto& part : parts_) {
@@ -324,7 +335,10 @@ nlohmann::json WeatherData::record() const {
         {"deviation", values.stdev}, {"change_deviation", change}, {"values", values.count},
         {"missing", missing}};
   }
-  return {{"fields_read", scan_->fields()}, {"samples", samples}, {"training", variables}};
+  return {{"fields_read", scan_->fields()},
+          {"samples", samples},
+          {"training", variables},
+          {"memory", memory_record()}};
 }
 
 }  // namespace isobar

@@ -10,6 +10,7 @@
 #include <fstream>
 #include <string>
 #include <thread>
+#include <vector>
 
 namespace isobar::machine_test {
 namespace {
@@ -56,7 +57,7 @@ TEST(Machine, GivesNoMoreMemoryThanThereIs) {
   EXPECT_LE(machine_memory_bytes(), sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGE_SIZE));
 }
 
-TEST(Machine, CountsHowLongThreadsWaitForACore) {
+TEST(Machine, CountsHowLongItsThreadWaitsForACore) {
   const auto before = run_delay_s();
   if (!before) GTEST_SKIP() << "this kernel does not count it";
   const Affinity affinity;
@@ -74,6 +75,43 @@ TEST(Machine, CountsHowLongThreadsWaitForACore) {
   goes_on = false;
   other.join();
   EXPECT_GT(after.value() - *before, 0.1);
+}
+
+TEST(Machine, DoesNotCountHowLongOtherThreadsWaitForACore) {
+  const auto before = run_delay_s();
+  if (!before) GTEST_SKIP() << "this kernel does not count it";
+  const Affinity affinity;
+  affinity.keep_one();  // for both, which start together and take turns
+  std::vector<std::thread> others;
+  for (int i = 0; i < 2; ++i) {
+    others.emplace_back([] {
+      const auto until = std::chrono::steady_clock::now() + std::chrono::milliseconds(300);
+      while (std::chrono::steady_clock::now() < until) {
+      }
+    });
+  }
+  for (auto& other : others) other.join();
+  EXPECT_LT(run_delay_s().value() - *before, 0.1) << "this thread has slept";
+}
+
+TEST(Machine, CountsTheTimeThatOtherThreadsHaveHad) {
+  const auto work = [] {
+    const auto until = std::chrono::steady_clock::now() + std::chrono::milliseconds(200);
+    while (std::chrono::steady_clock::now() < until) {
+    }
+  };
+  const double before = other_threads_cpu_s().value();
+  work();
+  EXPECT_LT(other_threads_cpu_s().value() - before, 0.1) << "its own is not in it";
+  std::thread(work).join();
+  EXPECT_GT(other_threads_cpu_s().value() - before, 0.05);
+}
+
+TEST(Machine, CountsNoQuotaBackwards) {
+  const auto before = throttled_s();
+  const auto after = throttled_s();
+  EXPECT_EQ(before.has_value(), after.has_value());
+  EXPECT_GE(after.value_or(0), before.value_or(0));
 }
 
 }  // namespace

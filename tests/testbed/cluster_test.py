@@ -13,7 +13,7 @@ import unittest
 TESTBED = pathlib.Path(__file__).resolve().parents[2] / "scripts" / "testbed"
 sys.path.insert(0, str(TESTBED))
 
-from parts import common, network, processes, quota  # noqa: E402
+from parts import common, measurement, network, processes, quota  # noqa: E402
 from parts.testbed import Testbed  # noqa: E402
 
 NAME = f"test-{os.getpid()}"
@@ -180,6 +180,17 @@ class ClusterTest(unittest.TestCase):
         said = self.ranks(sys.executable, "-c", STREAM, "2000000").split()
         self.assertEqual(said[1], "2000000")
         self.assertGreater(int(said[3]), 0)
+
+    def test_a_link_takes_another_rate_until_it_is_healed(self):
+        def seconds():
+            return measurement.stream_seconds(Testbed(NAME), [1_000_000])[0]
+        healthy = seconds()
+        self.link("--rate", "20mbit")
+        self.assertEqual(json.loads(good("link", "--node", "2"))["rate_bit_s"], 20e6)
+        self.assertGreater(seconds(), 0.4)
+        self.link("--heal")
+        self.assertEqual(json.loads(good("link", "--node", "2"))["rate_bit_s"], RATE_GBIT_S * 1e9)
+        self.assertLess(seconds(), 2 * healthy)
 
     def test_a_cut_link_carries_nothing_until_it_is_healed(self):
         self.link("--cut")

@@ -22,9 +22,16 @@ struct UsableCores {
 };
 UsableCores usable_cores();
 
-/// Seconds in which threads of this process were ready to run and others had the cores, since they
-/// began; of threads that have ended nothing is in it, so it can become less. Nothing where Linux
-/// does not count it.
+/// Seconds in which the calling thread was ready to run and did not, since it began: others had the
+/// core, or a quota was used up. Nothing where Linux does not count it.
 std::optional<double> run_delay_s();
+
+/// Seconds of processor time that all other threads of this process have had, those that have ended
+/// too. Nothing where it cannot be asked for.
+std::optional<double> other_threads_cpu_s();
+
+/// Seconds in which a quota of this process's control group, or of one above it, kept its threads
+/// from running (`cpu.max`, `cpu.cfs_quota_us`), summed over cores. Nothing where none is counted.
+std::optional<double> throttled_s();
 
 }  // namespace isobar

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <isobar/scaling/diagnosis.hpp>
+#include <nlohmann/json_fwd.hpp>
 
 #include <cstddef>
 #include <filesystem>
@@ -53,6 +54,11 @@ struct Report {
 /// UsageError where a path is none of these, and DataError where a file of one cannot be read.
 Report make_report(const std::vector<std::filesystem::path>& paths,
                    const DiagnosisOptions& diagnosis = {});
+
+/// What limits the training runs among these paths, as findings_as_json() has it, each with its
+/// `run`; paths without a profile have none.
+nlohmann::json findings_of_runs(const std::vector<std::filesystem::path>& paths,
+                                const DiagnosisOptions& diagnosis = {});
 
 /// How many charts there are; on the page they have numbers from 1.
 std::size_t chart_count(const Report& report);

@@ -53,9 +53,13 @@ struct RankProfile {
   StepParts seconds{};
   int64_t peak_memory_bytes = 0;         ///< resident, of the whole process
   int64_t device_peak_memory_bytes = 0;  ///< of the device's allocator; 0 without one
-  /// That its threads were ready to run and others had the cores, summed over them; nothing where
-  /// Linux does not count it.
+  /// That the thread of its loop, which computes, was ready to run and did not; nothing where Linux
+  /// does not count it. Its helpers (OpenMP's) are not in it.
   std::optional<double> run_delay_s = {};
+  /// That a quota of its control group kept its threads from running, summed over cores.
+  std::optional<double> throttled_s = {};
+  /// Processor time of its process's other threads: the loader's, those that communicate, OpenMP's.
+  std::optional<double> helpers_cpu_s = {};
 };
 
 /// A CollectiveCount by step: the mean over steps and ranks.

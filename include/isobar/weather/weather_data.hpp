@@ -67,7 +67,10 @@ class WeatherData {
   Period period(const PeriodText& text) const;
   SampleOptions hours() const;
 
+  nlohmann::json memory_record() const;
+
   Experiment experiment_;
+  int sharing_ranks_;  ///< of a model
   std::shared_ptr<const Dataset> dataset_;
   std::string mesh_warning_;
   std::vector<Part> parts_;  ///< the first is the training period's

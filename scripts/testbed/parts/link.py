@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What can happen to a node's link: impaired by a relay in the cable, cut, healed, its connections reset."""
+"""What can happen to a node's link: impaired by a relay in the cable, slowed, cut, healed, its connections reset."""
 import dataclasses
 import json
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from . import processes, relay
 from .common import Failure, checked
-from .network import SUBNET, batch
+from .network import SUBNET, batch, limit, unlimit
 
 # A relay that does not keep up must not lose what nobody asked it to lose.
 QUEUE_FRAMES = 50_000
@@ -64,9 +64,27 @@ def cut(testbed, node):
     batch(testbed, "switch", "ip", f"link set {node} down\n")
 
 
+def rate_file(testbed, node):
+    return testbed.folder / f"link-{node}.rate"
+
+
+def slow_down(testbed, node, rate_bit_s):
+    """Another rate each way than the testbed's, also while something runs."""
+    limit(testbed, node, rate_bit_s)
+    rate_file(testbed, node).write_text(f"{rate_bit_s:.0f}\n")
+
+
+def restore_rate(testbed, node):
+    if not rate_file(testbed, node).exists():
+        return
+    (limit if testbed.shape.rate_bit_s else unlimit)(testbed, node)
+    rate_file(testbed, node).unlink()
+
+
 def heal(testbed, node):
     batch(testbed, "switch", "ip", f"link set {node} up\n")
     remove_relay(testbed, node)
+    restore_rate(testbed, node)
 
 
 def reset(testbed, node):
@@ -81,4 +99,6 @@ def state(testbed, node):
     port = device(testbed, node, node)
     result = {"node": node, "cut": "UP" not in port["flags"]}
     file = report_file(testbed, node)
+    slowed = rate_file(testbed, node)
+    result["rate_bit_s"] = float(slowed.read_text()) if slowed.exists() else testbed.shape.rate_bit_s
     return {**result, "relay": json.loads(Path(file).read_text()) if file.exists() else None}

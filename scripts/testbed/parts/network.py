@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The nodes and their cables."""
+import dataclasses
 import os
 from pathlib import Path
 
@@ -114,9 +115,9 @@ def cable(testbed, node):
     limit(testbed, node)
 
 
-def limit(testbed, node):
-    """Gives both ends of a node's cable their rate."""
-    shape = testbed.shape
+def limit(testbed, node, rate_bit_s=None):
+    """Gives both ends of a node's cable their rate, or another."""
+    shape = testbed.shape if rate_bit_s is None else dataclasses.replace(testbed.shape, rate_bit_s=rate_bit_s)
     if shape.rate_bit_s is None:
         return
     # What TCP hands down in one piece has to fit into the burst, twice: a late wake-up then costs no rate.
@@ -124,6 +125,13 @@ def limit(testbed, node):
     batch(testbed, node, "ip", f"link set eth0 gso_max_size {piece}\n")
     batch(testbed, node, "tc", limiter("eth0", shape))
     batch(testbed, "switch", "tc", limiter(node, shape, SWITCH_BURSTS))
+
+
+def unlimit(testbed, node):
+    """Takes the rate away from a node's cable, which has none of its own."""
+    batch(testbed, node, "ip", "link set eth0 gso_max_size 65536\n")
+    batch(testbed, node, "tc", "qdisc delete dev eth0 root\n")
+    batch(testbed, "switch", "tc", f"qdisc delete dev {node} root\n")
 
 
 def build(testbed, join="", export=""):
