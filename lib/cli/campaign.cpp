@@ -57,18 +57,6 @@ void print_columns(const std::vector<std::vector<std::string>>& lines) {
   }
 }
 
-std::vector<std::string> axis_names(const Campaign& campaign) {
-  std::vector<std::string> names;
-  for (const auto& axis : campaign.axes) names.push_back(axis.name);
-  return names;
-}
-
-std::vector<std::string> axis_cells(const CampaignPoint& point) {
-  std::vector<std::string> cells;
-  for (const auto& [name, value] : point.values) cells.push_back(value);
-  return cells;
-}
-
 std::string name_of(const CampaignRun& run) {
   return fmt::format("{} repeat {}", run.point.slug, run.repeat);
 }
@@ -152,7 +140,7 @@ int run_campaign_status(const CampaignArguments& arguments) {
                     {"queued", status.queued},
                     {"failed", status.failed},
                     {"interrupted", status.interrupted}});
-    auto& cells = lines.emplace_back(axis_cells(status.point));
+    auto& cells = lines.emplace_back(axis_values(status.point));
     for (const int count :
          {status.done, campaign.repeats, status.queued, status.failed, status.interrupted}) {
       cells.push_back(std::to_string(count));
@@ -192,7 +180,7 @@ class MixedMarks {
 };
 
 std::vector<std::string> result_cells(const CampaignRow& row, MixedMarks& marks) {
-  auto cells = axis_cells(row.point);
+  auto cells = axis_values(row.point);
   const auto& e = row.estimate;
   cells.push_back(std::to_string(e.count));
   for (const double value : {e.median, e.low, e.high})

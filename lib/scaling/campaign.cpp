@@ -93,8 +93,7 @@ void add_condition(const Campaign& campaign, const std::string& rule, const std:
   ISOBAR_CHECK(equals != std::string::npos, "skip: '", rule,
                "' is no rule; write \"nodes=1 compress=bf16\"");
   const auto name = word.substr(0, equals), value = word.substr(equals + 1);
-  std::vector<std::string> names;
-  for (const auto& axis : campaign.axes) names.push_back(axis.name);
+  const auto names = axis_names(campaign);
   const auto* axis = find_axis(campaign, name);
   ISOBAR_CHECK(axis != nullptr, "skip: '", rule, "': there is no axis '", name, "'; ",
                did_you_mean(name, names));
@@ -292,6 +291,18 @@ std::vector<CampaignPoint> campaign_points(const Campaign& campaign) {
   } while (advance(campaign.axes, places));
   ISOBAR_CHECK(!points.empty(), "skip: its rules leave out every point");
   return points;
+}
+
+std::vector<std::string> axis_names(const Campaign& campaign) {
+  std::vector<std::string> names;
+  for (const auto& axis : campaign.axes) names.push_back(axis.name);
+  return names;
+}
+
+std::vector<std::string> axis_values(const CampaignPoint& point) {
+  std::vector<std::string> values;
+  for (const auto& [name, value] : point.values) values.push_back(value);
+  return values;
 }
 
 std::string axis_value(const CampaignPoint& point, const std::string& axis) {

@@ -66,6 +66,10 @@ struct CampaignPoint {
 /// its own: it stays when other points come or go. Throws UsageError where none is left.
 std::vector<CampaignPoint> campaign_points(const Campaign& campaign);
 
+/// The axes' names, in order, and a point's value of each.
+std::vector<std::string> axis_names(const Campaign& campaign);
+std::vector<std::string> axis_values(const CampaignPoint& point);
+
 /// The value of an axis at a point; empty where there is no such axis.
 std::string axis_value(const CampaignPoint& point, const std::string& axis);
 
