@@ -339,7 +339,7 @@ class MistakeTest(Case):
 class ExamplesTest(Case):
     def test_are_campaigns_of_this_program(self):
         files = sorted(EXAMPLES.glob("*.yaml"))
-        self.assertEqual(len(files), 6)
+        self.assertEqual(len(files), 7)
         for file in files:
             said = self.isobar("campaign", "run", file, "--dry-run")
             self.assertIn("scripts/testbed/run --nodes ", said)
