@@ -78,11 +78,20 @@ const json& row_of_method(const json& rows, const std::string& method) {
                    join_words(names));
 }
 
-NetworkFit network_of_parts(const json& parts, int nodes) {
+/// Of the plain stream between nodes that was measured beside; 0 where none was.
+double link_byte_s(const json& row) {
+  const bool has_link = row.contains("goodput_gbit_s") && row.at("goodput_gbit_s").is_number();
+  return has_link ? 8e-9 / number_of(row, "goodput_gbit_s") : 0;
+}
+
+/// Sums of a few MiB can seem faster than their link, which lets bursts through; many of them one
+/// after another are not.
+NetworkFit network_of_row(const json& row, int nodes) {
+  const auto& parts = row.at("parts");
   NetworkFit fit;
   const double rate = number_of(parts, "bytes_per_s");
   fit.model.hop_s = nodes > 1 ? number_of(parts, "latency_s") / std::log2(nodes) : 0;
-  fit.model.byte_s = rate > 0 ? 1 / rate : 0;
+  fit.model.byte_s = rate > 0 ? std::max(1 / rate, link_byte_s(row)) : 0;
   return fit;
 }
 
@@ -141,12 +150,6 @@ double wire_seconds(const json& parts) {
     }
   }
   return sum;
-}
-
-/// Of the plain stream between nodes that was measured beside; 0 where none was.
-double link_byte_s(const json& row) {
-  const bool has_link = row.contains("goodput_gbit_s") && row.at("goodput_gbit_s").is_number();
-  return has_link ? 8e-9 / number_of(row, "goodput_gbit_s") : 0;
 }
 
 }  // namespace
@@ -258,7 +261,7 @@ Calibration take_compression(const json& rows, const std::string& method, std::i
                    .backward_s = number_of(parts, "backward_s") / slower,
                    .optimizer_s = number_of(parts, "optimizer_s") / slower,
                    .buckets = {}};
-  if (!has_network) input.network = network_of_parts(parts, nodes);
+  if (!has_network) input.network = network_of_row(row, nodes);
   // Without compression a bucket sends its gradients.
   const auto full = buckets_of_parts(plain.at("parts"), slower);
   std::vector<std::int64_t> gradients;
@@ -268,7 +271,7 @@ Calibration take_compression(const json& rows, const std::string& method, std::i
   if (nodes > 1 && plain.contains("measured_step_s") && plain.at("measured_step_s").is_number()) {
     // Of the step that was measured, with the buckets that it had.
     auto measured = input;
-    if (!has_network) measured.network = network_of_parts(plain.at("parts"), nodes);
+    if (!has_network) measured.network = network_of_row(plain, nodes);
     measured.buckets = full;
     calibration.measured_s = number_of(plain, "measured_step_s") / slower;
     input.compute_rate = calibrated_rate(measured, calibration);

@@ -221,6 +221,18 @@ TEST(ProjectionFile, TheWireOfAMethodIsItsOwnAndTheRatesThatOfPlainSteps) {
   EXPECT_NEAR(input.compute_rate, 0.9, 0.01);
 }
 
+TEST(ProjectionFile, SumsAreNoFasterThanTheirLink) {
+  const auto path = write_compression_report();
+  auto report = nlohmann::json::parse(std::ifstream(path));
+  for (auto& row : report["rows"])
+    row["goodput_gbit_s"] = 4;  // 0.5 GB/s; the wire seemed to have 1
+  std::ofstream(path) << report;
+  const auto input =
+      read(kPlain, {"step={compression: " + path.string() + "}", "network={rate_factor: 0.5}"})
+          .input;
+  EXPECT_DOUBLE_EQ(input.network.model.byte_s, 4e-9);
+}
+
 TEST(ProjectionFile, BucketsArePutTogetherByTheirGradientsWhateverIsSent) {
   const auto input = read_compression({"step.method=acp_sgd", "step.bucket_cap=50MB"}).input;
   ASSERT_EQ(input.buckets.size(), 2U);
