@@ -188,8 +188,7 @@ json rows_as_json(const Campaign& campaign, const std::vector<CampaignRow>& rows
 }
 
 std::string rows_as_csv(const Campaign& campaign, const std::vector<CampaignRow>& rows) {
-  std::vector<std::string> heading;
-  for (const auto& axis : campaign.axes) heading.push_back(axis.name);
+  auto heading = axis_names(campaign);
   for (const char* name : {"count", "median", "low", "high", "outliers", "efficiency",
                            "efficiency_low", "efficiency_high", "mixed"}) {
     heading.emplace_back(name);
