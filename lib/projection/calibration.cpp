@@ -261,7 +261,10 @@ Calibration take_compression(const json& rows, const std::string& method, std::i
                    .backward_s = number_of(parts, "backward_s") / slower,
                    .optimizer_s = number_of(parts, "optimizer_s") / slower,
                    .buckets = {}};
-  if (!has_network) input.network = network_of_row(row, nodes);
+  if (!has_network) {
+    input.network = network_of_row(row, nodes);
+    input.known_nodes = nodes;
+  }
   // Without compression a bucket sends its gradients.
   const auto full = buckets_of_parts(plain.at("parts"), slower);
   std::vector<std::int64_t> gradients;
@@ -281,6 +284,7 @@ Calibration take_compression(const json& rows, const std::string& method, std::i
   if (nodes > 1 && row.contains("measured_step_s") && row.at("measured_step_s").is_number()) {
     input.meeting_s = number_of(row, "measured_step_s") / slower -
                       simulate(input, nodes, input.compute_rate).step_s;
+    input.meeting_ranks = nodes * input.node_ranks;
   }
   input.buckets = merge_buckets(input.buckets, gradients, cap_bytes);
   return calibration;

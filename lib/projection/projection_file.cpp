@@ -95,6 +95,7 @@ void run_at_rate(double faster, double link_byte_s, ProjectionInput& input) {
     for (double& value : input.network.spread[i]) value *= factor[i];
   }
   input.compute_rate = std::max(kLeastComputeRate, 1 - (1 - input.compute_rate) * faster);
+  input.known_rate_factor = faster;
 }
 
 bool has_own_network(const Config& section) {

@@ -98,6 +98,34 @@ TEST(Projection, WorkTakenFromTheComputingCoresLengthensTheBackwardPass) {
   EXPECT_NEAR(after - before, 3 * 0.2 * wire_s, 0.02 * wire_s);
 }
 
+TEST(Projection, RanksMeetAsOftenAsATreeOfThemIsDeep) {
+  auto input = plain_input();
+  const double without = step_of(input, 4), alone = step_of(input, 1);
+  input.meeting_s = 0.02;
+  EXPECT_NEAR(step_of(input, 16) - step_of(plain_input(), 16), 0.02, 1e-9);  // known of no number
+  input.meeting_ranks = 4;
+  EXPECT_NEAR(step_of(input, 4) - without, 0.02, 1e-9);
+  EXPECT_NEAR(step_of(input, 2) - step_of(plain_input(), 2), 0.01, 1e-3);
+  EXPECT_NEAR(step_of(input, 16) - step_of(plain_input(), 16), 0.04, 2e-3);
+  EXPECT_EQ(step_of(input, 1), alone);
+}
+
+TEST(Projection, IsLessSureTheFartherTheNetworkIsFromThePointThatIsKnown) {
+  auto input = plain_input();
+  input.network.model.byte_s = 1e-8;  // the wire is the step
+  const auto width = [](const ProjectionInput& of, int nodes) {
+    const auto step = project_steps(of, {nodes}).front().step_s;
+    return (step.high - step.low) / step.value;
+  };
+  EXPECT_NEAR(width(input, 16), 0, 1e-9);
+  input.known_nodes = 4;
+  EXPECT_NEAR(width(input, 4), 0, 1e-9);
+  EXPECT_GT(width(input, 8), 0.05);
+  EXPECT_GT(width(input, 16), 1.5 * width(input, 8));
+  input.known_rate_factor = 0.5;
+  EXPECT_GT(width(input, 4), 0.05);
+}
+
 TEST(Projection, DataAndStartCountOnceTheyDoNotKeepUp) {
   auto input = plain_input();
   input.node_read_bytes = 1e9;

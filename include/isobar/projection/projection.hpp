@@ -56,8 +56,15 @@ struct ProjectionInput {
   SharedNetwork shared;
   double compute_rate = 1;  ///< beside a collective, see StepWire
   /// Of a step of several ranks: that they wait for each other at one collective after another,
-  /// which no part by itself shows. Negative where they had less to wait than the parts say.
+  /// which no part by itself shows. Negative where they had less to wait than the parts say. It
+  /// grows with the depth of a tree of the ranks, from the `meeting_ranks` of which it is known; 0:
+  /// it is the same for any number.
   double meeting_s = 0;
+  int meeting_ranks = 0;
+  /// Where the network is known of one point alone, 0 elsewhere: of how many nodes, and how many
+  /// times faster than there the link is. The interval is wider the more doublings lie between.
+  int known_nodes = 0;
+  double known_rate_factor = 1;
   double data_wait_s = 0;  ///< a step, on one node
   /// Bytes that a node reads for a step, and what the file system gives all nodes together; where
   /// that is less than a step needs, the step waits. 0: no limit is known.
