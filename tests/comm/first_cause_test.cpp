@@ -9,6 +9,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <memory>
 #include <thread>
 #include <vector>
 
@@ -46,6 +47,23 @@ TEST(FirstCause, WakesItsSubscribersOnce) {
   cause.record("first");
   cause.record("second");
   EXPECT_EQ(woken, 1);
+}
+
+// An owner whose constructor throws is never destroyed, its members are.
+TEST(FirstCause, ForgetsASubscriberWhoseOwnerWasNeverMade) {
+  struct Owner {
+    Owner(const std::shared_ptr<FirstCause>& cause, int& woken)
+        : subscription(cause, [&woken] { ++woken; }) {
+      throw Error("no thread is to be had");
+    }
+    CauseSubscription subscription;
+  };
+  const auto cause = std::make_shared<FirstCause>();
+  int woken = 0;
+  EXPECT_THROW(Owner(cause, woken), Error);
+  const CauseSubscription lasting(cause, [&woken] { woken += 100; });
+  cause->record("first");
+  EXPECT_EQ(woken, 100);
 }
 
 TEST(FirstCause, WakesWhoSubscribesTooLateAtOnce) {

@@ -4,6 +4,7 @@
 #include <isobar/core/error.hpp>
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "comm/backend/operation_facts.hpp"
@@ -54,7 +55,7 @@ bool Completion::is_completed() const {
 
 void Completion::wait() {
   // Subscribed before the condition is looked at, and never under the lock, which notify() takes.
-  const int subscription = cause_->subscribe([this] { notify(); });
+  std::optional<CauseSubscription> subscription(std::in_place, cause_, [this] { notify(); });
   std::unique_lock lock(mutex_);
   changed_.wait_until(lock, deadline_,
                       [this] { return done_ || cause_->failed() || !suspicion_.empty(); });
@@ -62,7 +63,7 @@ void Completion::wait() {
   auto suspicion = suspicion_;
   if (!done && suspicion.empty() && !cause_->failed()) suspicion = too_late_locked();
   lock.unlock();
-  cause_->unsubscribe(subscription);
+  subscription.reset();
   if (!done) cause_->fail(suspicion);
 }
 

@@ -17,6 +17,11 @@ constexpr std::chrono::seconds kArbitration{5};
 
 }  // namespace
 
+CauseSubscription::CauseSubscription(std::shared_ptr<FirstCause> cause, std::function<void()> wake)
+    : cause_(std::move(cause)), id_(cause_->subscribe(std::move(wake))) {}
+
+CauseSubscription::~CauseSubscription() { cause_->unsubscribe(id_); }
+
 bool FirstCause::record(const std::string& message) {
   if (is_copy()) return false;
   {

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <functional>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <string>
 
@@ -17,6 +18,23 @@ enum class AfterFork {
   failed,
   /// As usable as before: it has neither.
   usable,
+};
+
+class FirstCause;
+
+/// A subscriber of a cause, which it keeps, to the end of its scope: afterwards it is not running
+/// and will not be called. A member that is declared after what the subscriber uses, and before
+/// what may throw in its owner's constructor.
+class CauseSubscription {
+ public:
+  CauseSubscription(std::shared_ptr<FirstCause> cause, std::function<void()> wake);
+  ~CauseSubscription();
+  CauseSubscription(const CauseSubscription&) = delete;
+  CauseSubscription& operator=(const CauseSubscription&) = delete;
+
+ private:
+  std::shared_ptr<FirstCause> cause_;
+  int id_;
 };
 
 /// Why a world failed: one for a world and all communicators split from it, so

@@ -186,16 +186,17 @@ struct LevelsState {
   }
 
   void start_flat(const Operation& operation, const CompletionPtr& completion) {
-    auto work = BackendAccess::start(*parts.flat, operation);
-    flat_ends.add([this, work, completion]() mutable { end(work, *completion); });
+    // The job may outlive this object: it has what it needs, which is not this.
+    flat_ends.add([work = BackendAccess::start(*parts.flat, operation), completion,
+                   cause = options.cause]() mutable { end(work, *completion, *cause); });
   }
 
-  void end(Work& work, Completion& completion) {
+  static void end(Work& work, Completion& completion, FirstCause& cause) {
     try {
       work.wait();
       completion.complete();
     } catch (const std::exception& error) {
-      options.cause->suspect(error.what());
+      cause.suspect(error.what());
     }
   }
 };

@@ -45,12 +45,13 @@ SharedMember::SharedMember(std::shared_ptr<SharedSegment> segment, int rank,
       barrier_(std::make_shared<SharedBarrier>(std::move(segment), rank, cause_, own_cores)),
       queue_(std::make_shared<SharedQueue>(barrier_, cause_)),
       messages_(std::make_shared<SharedMessages>(barrier_, cause_)),
-      subscription_(cause_->subscribe([this] {
-        barrier_->segment().post_failure(cause_->message());
-        barrier_->segment().wake_all();
-        queue_->wake();
-        messages_->wake();
-      })),
+      subscription_(cause_,
+                    [this] {
+                      barrier_->segment().post_failure(cause_->message());
+                      barrier_->segment().wake_all();
+                      queue_->wake();
+                      messages_->wake();
+                    }),
       collectives_([this] {
         queue_->run();
         if (--working_ == 0) leave_if_closed();
@@ -59,7 +60,6 @@ SharedMember::SharedMember(std::shared_ptr<SharedSegment> segment, int rank,
 SharedMember::~SharedMember() {
   collectives_.join();
   if (moving_.joinable()) moving_.join();
-  cause_->unsubscribe(subscription_);
   leave_if_closed();
 }
 

@@ -44,7 +44,7 @@ class SharedMember {
   std::shared_ptr<SharedBarrier> barrier_;
   std::shared_ptr<SharedQueue> queue_;
   std::shared_ptr<SharedMessages> messages_;
-  int subscription_;
+  CauseSubscription subscription_;
   std::atomic<Presence> presence_{Presence::attached};
   std::atomic<int> working_{1};
   std::thread collectives_;
