@@ -6,6 +6,8 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <array>
@@ -144,6 +146,52 @@ TEST(SharedMemory, LeavesTheNameToAStartThatWaits) {
   EXPECT_TRUE(has_name(name));
   make_shared_memory_communicator({name, 1, 2, 20s, nullptr});
   rank_0.join();
+}
+
+/// Memory that somebody else has made under the name.
+class Foreign {
+ public:
+  Foreign(const std::string& name, mode_t mode, uid_t owner) : path_("/" + name) {
+    const int made = shm_open(path_.c_str(), O_CREAT | O_EXCL | O_RDWR, 0600);
+    EXPECT_EQ(fchmod(made, mode), 0);
+    EXPECT_EQ(fchown(made, owner, static_cast<gid_t>(-1)), 0);
+    close(made);
+  }
+  ~Foreign() { shm_unlink(path_.c_str()); }
+  Foreign(const Foreign&) = delete;
+  Foreign& operator=(const Foreign&) = delete;
+
+ private:
+  std::string path_;
+};
+
+void expect_refusal(const std::string& name, const std::string& reason) {
+  for (const int rank : {0, 1}) {
+    const auto text = error_of<CommError>([&] {
+      make_shared_memory_communicator({name, rank, 2, 20s, nullptr});
+    });
+    expect_contains(text, "shared memory '" + name + "' on rank " + std::to_string(rank) + " of 2");
+    expect_contains(text, reason);
+    EXPECT_TRUE(has_name(name));  // it is not ours to remove
+  }
+}
+
+TEST(SharedMemory, RefusesANameThatOthersMayUse) {
+  const auto name = unused_name();
+  const Foreign foreign(name, 0666, geteuid());
+  expect_refusal(name, "may be used by others, wanted mode 600");
+  run_attached(2, unused_name(), [](Communicator& comm) { comm.barrier().wait(); });
+  EXPECT_TRUE(has_name(name));
+}
+
+TEST(SharedMemory, RefusesANameOfAnotherUsers) {
+  constexpr uid_t kSomebody = 65534;
+  if (geteuid() != 0) return;  // nobody else gives files away
+  const auto name = unused_name();
+  const Foreign foreign(name, 0600, kSomebody);
+  expect_refusal(name, "belongs to user 65534, wanted 0");
+  run_attached(2, unused_name(), [](Communicator& comm) { comm.barrier().wait(); });
+  EXPECT_TRUE(has_name(name));
 }
 
 class OnSharedMemory : public testing::TestWithParam<Scenario> {};

@@ -2,9 +2,10 @@
 // Making a segment is a protocol between processes of which any may be killed at any line. Rank 0
 // makes the name, holds a lock on it that ends with its process, fills the header and stores
 // `ready`; the others open the name, take it for a dead one where nobody holds the lock, and say
-// that they are there. The name goes once all are. Afterwards every thread of every rank uses the
-// memory, by atomics alone: each word is written by one rank, but for counters, the phase of the
-// barrier and the failure, which the first to claim it writes.
+// that they are there. Anybody may make a name: one that is not this user's alone is refused, and
+// never locked, mapped or removed. The name goes once all are there. Afterwards every thread of
+// every rank uses the memory, by atomics alone: each word is written by one rank, but for counters,
+// the phase of the barrier and the failure, which the first to claim it writes.
 #include "comm/shared_memory/segment.hpp"
 
 #include <isobar/core/error.hpp>
@@ -37,6 +38,8 @@ constexpr std::chrono::microseconds kAttachNap{100};
 constexpr int64_t kPage = 4096;
 /// Of all names that make_communicator() gives.
 constexpr auto kNamePrefix = "isobar-";
+/// Where shm_open(3) keeps them on Linux.
+const std::string kFolder = "/dev/shm";
 
 int64_t rounded_up(int64_t bytes, int64_t to) { return (bytes + to - 1) / to * to; }
 
@@ -88,6 +91,32 @@ class Descriptor {
   int number_ = -1;
 };
 
+/// Why an object is none of ours; empty for one that is this user's alone, as all are that are made
+/// here.
+std::string why_foreign(const struct stat& entry) {
+  if (entry.st_uid != geteuid()) {
+    return detail::join("belongs to user ", entry.st_uid, ", wanted ", geteuid());
+  }
+  const bool is_private = S_ISREG(entry.st_mode) && (entry.st_mode & 0077) == 0;
+  return is_private ? std::string() : "may be used by others, wanted mode 600";
+}
+
+std::string why_foreign(int descriptor) {
+  struct stat entry {};
+  return fstat(descriptor, &entry) == 0 ? why_foreign(entry) : std::strerror(errno);
+}
+
+/// Of what cannot even be opened.
+std::string why_foreign(const std::string& path) {
+  struct stat entry {};
+  return lstat((kFolder + path).c_str(), &entry) == 0 ? why_foreign(entry) : std::string();
+}
+
+[[noreturn]] void throw_foreign(const SharedSegment::Spec& spec, const std::string& why) {
+  throw CommError(detail::join(where(spec), "what has this name ", why,
+                               "; it is not this job's: have it removed from ", kFolder));
+}
+
 bool is_named(const std::string& path, int descriptor) {
   struct stat entry {};
   struct stat named {};
@@ -96,20 +125,21 @@ bool is_named(const std::string& path, int descriptor) {
          fstat(there.number(), &named) == 0 && entry.st_ino == named.st_ino;
 }
 
-/// Removes the name where the process that made it has ended; false where it lives.
+/// Removes the name where the process that made it has ended; false where it lives, or is none of
+/// ours.
 bool remove_left_behind(const std::string& path) {
   const Descriptor there(path, O_RDWR);
   if (there.number() < 0) return errno == ENOENT;
+  if (!why_foreign(there.number()).empty()) return false;
   if (flock(there.number(), LOCK_EX | LOCK_NB) != 0) return false;
   if (is_named(path, there.number())) shm_unlink(path.c_str());
   return true;
 }
 
-/// Gives back the memory of starts that were killed; of this user's, since others' cannot be
-/// opened.
+/// Gives back the memory of this user's starts that were killed.
 void remove_all_left_behind() {
   std::error_code none;
-  for (const auto& entry : std::filesystem::directory_iterator("/dev/shm", none)) {
+  for (const auto& entry : std::filesystem::directory_iterator(kFolder, none)) {
     const auto name = entry.path().filename().string();
     if (name.starts_with(kNamePrefix)) remove_left_behind("/" + name);
   }
@@ -126,6 +156,7 @@ Descriptor make_locked(const SharedSegment::Spec& spec) {
     const int error = errno;
     if (made.number() < 0 && error == EEXIST) {
       if (remove_left_behind(path)) continue;
+      if (const auto why = why_foreign(path); !why.empty()) throw_foreign(spec, why);
       if (tries < kTries) {
         std::this_thread::sleep_for(kAttachNap);
         continue;
@@ -141,7 +172,9 @@ class Unlink {
  public:
   Unlink(const SharedSegment::Spec& spec, bool always) : spec_(spec), wanted_(always) {}
   ~Unlink() {
-    if (wanted_ || std::uncaught_exceptions() > 0) shm_unlink(path_of(spec_).c_str());
+    const auto path = path_of(spec_);
+    const bool gone = wanted_ || std::uncaught_exceptions() > 0;
+    if (gone && why_foreign(path).empty()) shm_unlink(path.c_str());
   }
   Unlink(const Unlink&) = delete;
   Unlink& operator=(const Unlink&) = delete;
@@ -213,8 +246,12 @@ void SharedSegment::create(const Spec& spec, int descriptor) {
 
 bool SharedSegment::open(const Spec& spec) {
   const Descriptor descriptor(path_of(spec), O_RDWR);
-  if (descriptor.number() < 0 && errno == ENOENT) return false;
-  if (descriptor.number() < 0) throw_system(spec, "shm_open", errno);
+  const int error = errno;
+  if (descriptor.number() < 0 && error == ENOENT) return false;
+  const auto why =
+      descriptor.number() < 0 ? why_foreign(path_of(spec)) : why_foreign(descriptor.number());
+  if (!why.empty()) throw_foreign(spec, why);
+  if (descriptor.number() < 0) throw_system(spec, "shm_open", error);
   if (flock(descriptor.number(), LOCK_SH | LOCK_NB) == 0) return false;  // of a rank 0 that ended
   struct stat entry {};
   if (fstat(descriptor.number(), &entry) != 0) throw_system(spec, "fstat", errno);
