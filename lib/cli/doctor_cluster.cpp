@@ -104,7 +104,6 @@ bench::Preflight look(std::unique_ptr<Communicator> comm, const DoctorArguments&
   const auto device = device_of(or_auto(arguments.device), found.ranks);
   const auto backend = or_auto(arguments.backend);
   if (device != "cpu" || backend != "auto") {
-    comm.reset();  // a process has one world at a time
     comm = make_communicator({.backend = backend, .device = device});
     run_agreed(*comm, [&] { options.device = rank_device(device); });
   }

@@ -165,34 +165,22 @@ std::unique_ptr<Communicator> make_for_gpu(const std::string& backend, const Ren
   return make_staged_communicator(make_for_cpu(backend, meeting, options), std::move(api), gpu);
 }
 
-/// The ranks of a launch have one place to meet, which an earlier world of the same process keeps
-/// while it is alive. Threads may meet at the same time, for different worlds.
-Rendezvous meet_once(const LaunchEnvironment& launch, const CommunicatorOptions& options) {
+/// Which of a process's worlds meets which of another's is a matter of their order alone: it counts
+/// for the whole process, as its place in the launch does, and threads that met at once would have
+/// none.
+Rendezvous meet_in_order(const LaunchEnvironment& launch, const CommunicatorOptions& options) {
   static std::mutex mutex;
-  static std::weak_ptr<Control> earlier;
-  const auto is_there = [] {
-    const std::lock_guard lock(mutex);
-    return !earlier.expired();
-  };
-  const bool is_second = is_there();
-  try {
-    auto meeting = meet(launch, options, options.backend == "mpi");
-    const std::lock_guard lock(mutex);
-    earlier = meeting.control;
-    return meeting;
-  } catch (const Error& error) {
-    if (!is_second) throw;
-    throw UsageError(
-        detail::join("make_communicator on rank ", launch.rank, " of ", launch.size,
-                     ": this process has a world already; split() that one, or destroy "
-                     "it first (",
-                     error.what(), ")"));
-  }
+  static EarlierWorlds earlier;
+  const std::unique_lock lock(mutex, std::try_to_lock);
+  ISOBAR_CHECK(lock.owns_lock(), "make_communicator on rank ", launch.rank, " of ", launch.size,
+               ": another thread of this process is making a world; make one after the other, in "
+               "one order on all ranks");
+  return meet(launch, options, options.backend == "mpi", earlier);
 }
 
 std::unique_ptr<Communicator> make_launched(const LaunchEnvironment& launch,
                                             const CommunicatorOptions& options) {
-  const auto meeting = meet_once(launch, options);
+  const auto meeting = meet_in_order(launch, options);
   const bool for_gpu = options.device == "cuda" || options.backend == "nccl";
   // The same steps in the same order on all ranks: each of them is collective.
   const auto automatic = for_gpu ? "nccl" : automatic_backend(meeting);

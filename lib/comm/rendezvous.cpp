@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// How the processes of a launch find rank 0, called once for a world, by the thread that makes it
-// and before there is any other. Whoever is met has shown the same token, which the launch makes;
+// How the processes of a launch find rank 0, called once for a world, by the thread that makes it.
+// Whoever is met has shown the same token, which the launch makes, with the number of the world;
 // what is made of the meeting (names in shared memory) goes by the session, which no two meetings
 // share.
 #include "comm/rendezvous.hpp"
@@ -107,15 +107,21 @@ bool Rendezvous::has_fabric() const {
                       [](const auto& fabric) { return fabric.empty(); });
 }
 
-Rendezvous meet(const LaunchEnvironment& launch, const CommunicatorOptions& options, bool by_mpi) {
+Rendezvous meet(const LaunchEnvironment& launch, const CommunicatorOptions& options, bool by_mpi,
+                EarlierWorlds& earlier) {
   Rendezvous found;
   found.launch = launch;
   found.cause = std::make_shared<FirstCause>();
   Endpoint endpoint;
+  std::string met_by;
   std::unique_ptr<ControlListener> listener;
   if (launch.size > 1) {
     if (!by_mpi) endpoint = read_endpoint(launch);
     by_mpi = endpoint.addresses.empty();
+    if (!by_mpi) {
+      met_by = endpoint.token;
+      endpoint = endpoint_of_world(std::move(endpoint), earlier[met_by]);
+    }
     ISOBAR_CHECK(!by_mpi || starts_mpi(launch), "rendezvous on rank ", launch.rank, " of ",
                  launch.size, ": nothing says where rank 0 is; set MASTER_ADDR and MASTER_PORT, ",
                  "or start the program by srun or mpirun");
@@ -123,6 +129,7 @@ Rendezvous meet(const LaunchEnvironment& launch, const CommunicatorOptions& opti
     if (by_mpi) endpoint = endpoint_by_mpi(listener.get(), options.start_timeout);
   }
   connect(found, control_options(launch, options, endpoint), std::move(listener));
+  if (!met_by.empty()) ++earlier[met_by];
   return found;
 }
 

@@ -4,6 +4,7 @@
 #include <isobar/comm/make_communicator.hpp>
 #include <isobar/launch/environment.hpp>
 
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -29,10 +30,16 @@ struct Rendezvous {
   bool has_fabric() const;
 };
 
+/// How many worlds this process has met in, by the token of their launch. The same on all ranks,
+/// for a world begins on all of them or on none.
+using EarlierWorlds = std::map<std::string, int>;
+
 /// Finds rank 0 by MASTER_ADDR and MASTER_PORT, else by Slurm's variables, else by
-/// MPI, which `by_mpi` takes at once; then opens the control connection. Collective;
+/// MPI, which `by_mpi` takes at once; then opens the control connection. The n-th world of a
+/// process meets the n-th of the others: `earlier` says which it is, and counts it. Collective;
 /// blocks.
-Rendezvous meet(const LaunchEnvironment& launch, const CommunicatorOptions& options, bool by_mpi);
+Rendezvous meet(const LaunchEnvironment& launch, const CommunicatorOptions& options, bool by_mpi,
+                EarlierWorlds& earlier);
 
 /// Those that are left of `launch` meet again, at the port after the one of their last world,
 /// and are numbered anew: the launch in what is found is theirs. Throws CommError where rank 0

@@ -25,6 +25,7 @@ constexpr int kTries = 4;
 
 /// Ports that follow from `text`.
 void set_own_ports(Endpoint& endpoint, const std::string& text) {
+  endpoint.other_ports.clear();
   const auto port = [&](int n) {
     return kFirstOwnPort + static_cast<int>(fnv1a(detail::join(text, ".", n)) % kOwnPorts);
   };
@@ -78,6 +79,13 @@ Endpoint slurm_endpoint(const HostLookup& lookup) {
   endpoint.token = detail::join("slurm ", job, ".", step, " ", variable("SLURM_RESTART_COUNT"));
   set_own_ports(endpoint, job + "." + step);
   return endpoint;
+}
+
+Endpoint endpoint_of_world(Endpoint launch, int earlier) {
+  if (earlier == 0) return launch;
+  launch.token += detail::join(" world ", earlier);
+  set_own_ports(launch, launch.token);
+  return launch;
 }
 
 // mpirun and mpiexec may be one of several in a step of Slurm's, whose variables are then not their

@@ -6,67 +6,51 @@
 #include <isobar/core/error.hpp>
 #include <isobar/launch/endpoint.hpp>
 #include <gtest/gtest.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
-#include <atomic>
+#include <chrono>
 #include <future>
 #include <string>
-#include <thread>
 
-#include "comm/control/socket.hpp"
 #include "comm/expect_error.hpp"
+#include "comm/stranger.hpp"
 #include "launch/scoped_environment.hpp"
 
 namespace isobar::test::rendezvous_test {
 namespace {
 
-/// A port that nobody listens at now.
-int free_port() { return ControlListener().port(); }
-
 LaunchEnvironment by_hand(int rank, int size) {
   return {.launcher = "torchrun", .rank = rank, .size = size};
 }
 
-/// What make_communicator() says in a process that has a world already.
-std::string error_of_second_world() {
-  const auto first = make_communicator({});
-  try {
-    const auto second = make_communicator({.start_timeout = std::chrono::seconds(3)});
-  } catch (const UsageError& error) {
-    return error.what();
-  }
-  return "none: there are two worlds";
-}
-
-TEST(SecondWorld, OfAProcessIsNamedOnEveryRank) {
-  const std::string expected = "this process has a world already; split() that one";
+TEST(WorldsOfThreads, AreMadeByOneThreadAtATime) {
   const ScopedEnvironment environment(Variables{{"MASTER_ADDR", "127.0.0.1"},
                                                 {"MASTER_PORT", std::to_string(free_port())},
                                                 {"WORLD_SIZE", "2"},
                                                 {"RANK", "0"}});
-  const pid_t child = fork();
-  if (child == 0) {
-    alarm(150);
-    setenv("RANK", "1", 1);
-    try {
-      _exit(error_of_second_world().find(expected) != std::string::npos ? 0 : 1);
-    } catch (...) {  // the tests after this one are the parent's
-      _exit(2);
-    }
-  }
-  expect_contains(error_of_second_world(), expected);
-  int status = 0;
-  EXPECT_EQ(waitpid(child, &status, 0), child);
-  EXPECT_EQ(status, 0);
+  const auto failure = [] {
+    return std::async(std::launch::async, [] {
+      try {
+        make_communicator({.start_timeout = std::chrono::seconds(2)});
+      } catch (const Error& error) {
+        return std::string(error.what());
+      }
+      return std::string();
+    });
+  };
+  auto one = failure();
+  auto other = failure();
+  const auto both = one.get() + "\n" + other.get();
+  expect_contains(both, "rank 0 of 2: another thread of this process is making a world");
+  expect_contains(both, "rank 1 has not come in 2 s");
 }
-
 std::future<Rendezvous> meeting(int rank, int size) {
   return std::async(std::launch::async, [=] {
     CommunicatorOptions options;
     options.start_timeout = std::chrono::seconds(20);
-    return meet(by_hand(rank, size), options, false);
+    EarlierWorlds earlier;
+    return meet(by_hand(rank, size), options, false, earlier);
   });
 }
 
@@ -113,30 +97,6 @@ TEST(Rendezvous, SaysThatRank0IsThereTwiceWhereItWasExportedOnce) {
   expect_contains(text, "rank 0 of 2 is there twice, on ");
   EXPECT_EQ(error_of<UsageError>([&] { other.get(); }), text);
 }
-
-/// Somebody who takes connections and has nothing to say.
-class Stranger {
- public:
-  explicit Stranger(int port) : socket_(control::listen_on(port)) {
-    thread_ = std::thread([this] {
-      while (!stops_) {
-        control::wait_readable(socket_.fd(), control::Clock::now() + std::chrono::milliseconds(10));
-        control::accept_from(socket_.fd());
-      }
-    });
-  }
-  ~Stranger() {
-    stops_ = true;
-    thread_.join();
-  }
-  Stranger(const Stranger&) = delete;
-  Stranger& operator=(const Stranger&) = delete;
-
- private:
-  control::Socket socket_;
-  std::atomic<bool> stops_{false};
-  std::thread thread_;
-};
 
 TEST(Rendezvous, NamesAPortThatAStrangerHas) {
   const int port = free_port();

@@ -48,9 +48,12 @@ struct CommunicatorOptions {
 /// dies, stops, stays away or issues something else is named on every rank, in the
 /// same words, by the CommError of whatever they wait for.
 ///
-/// Throws UsageError for a backend that is unknown or not built in, and for a launcher
-/// whose ranks it cannot reach; CommError naming ranks that have not come. A process has one such
-/// world at a time, except by MPI: split() makes others of it.
+/// A process may make several worlds, beside each other or in turn: the n-th call of a rank meets
+/// the n-th of the others, one after the other.
+///
+/// Throws UsageError for a backend that is unknown or not built in, for a launcher whose ranks it
+/// cannot reach, and while another thread of the process makes a world; CommError naming ranks
+/// that have not come.
 std::unique_ptr<Communicator> make_communicator(const CommunicatorOptions& options = {});
 
 /// Those that are left of a world that lost ranks.

@@ -29,4 +29,9 @@ struct Endpoint {
 /// that is none.
 Endpoint read_endpoint(const LaunchEnvironment& launch);
 
+/// Where the ranks of a launch meet for a world after `earlier` others, which may be alive and keep
+/// their ports: at ports that follow from token and number, with a token of its own. For the first
+/// it is `launch` itself.
+Endpoint endpoint_of_world(Endpoint launch, int earlier);
+
 }  // namespace isobar
