@@ -72,32 +72,42 @@ void Communicator::set_timeout(std::chrono::milliseconds timeout) {
   timeout_ = timeout;
 }
 
+bool has_rounded_sums(at::ScalarType type) noexcept { return accumulation_type(type) != type; }
+
 Work Communicator::allreduce(at::Tensor buffer, ReduceOp op) {
-  return allreduce(std::move(buffer), AllreduceOptions{.op = op});
+  return allreduce(std::move(buffer), ReduceOptions{.op = op});
 }
 
-Work Communicator::allreduce(at::Tensor buffer, const AllreduceOptions& options) {
+Work Communicator::allreduce(at::Tensor buffer, const ReduceOptions& options) {
   check_tensor(OperationKind::allreduce, buffer, "buffer");
+  check_divisor(OperationKind::allreduce, buffer, options);
   Operation operation;
   operation.kind = OperationKind::allreduce;
   operation.reduce = options.op;
+  operation.divisor = options.divisor;
   operation.mark = options.mark;
   operation.output = std::move(buffer);
   return start(std::move(operation));
 }
 
-Work Communicator::reduce_scatter(at::Tensor output, at::Tensor input, ReduceOp op,
-                                  const BucketMark& mark) {
+Work Communicator::reduce_scatter(at::Tensor output, at::Tensor input, ReduceOp op) {
+  return reduce_scatter(std::move(output), std::move(input), ReduceOptions{.op = op});
+}
+
+Work Communicator::reduce_scatter(at::Tensor output, at::Tensor input,
+                                  const ReduceOptions& options) {
   constexpr auto kKind = OperationKind::reduce_scatter;
   check_pair(kKind, output, input);
+  check_divisor(kKind, output, options);
   ISOBAR_CHECK(input.numel() == size_ * output.numel(), prefix(kKind, rank_, size_), "input has ",
                input.numel(), " elements, wanted ", size_, " times the output's ", output.numel());
   Operation operation;
   operation.kind = kKind;
-  operation.reduce = op;
+  operation.reduce = options.op;
+  operation.divisor = options.divisor;
   operation.input = std::move(input);
   operation.output = std::move(output);
-  operation.mark = mark;
+  operation.mark = options.mark;
   return start(std::move(operation));
 }
 
@@ -219,6 +229,17 @@ void Communicator::check_tensor(OperationKind kind, const at::Tensor& tensor,
   const auto type = tensor.scalar_type();
   ISOBAR_CHECK(reduces(kind) ? can_reduce(type) : can_move(type), where, role, " is ",
                type_name(type), ", a type that this operation does not take");
+}
+
+void Communicator::check_divisor(OperationKind kind, const at::Tensor& tensor,
+                                 const ReduceOptions& options) const {
+  const auto divisor = options.divisor;
+  const auto type = tensor.scalar_type();
+  const auto where = prefix(kind, rank_, size_);
+  ISOBAR_CHECK(divisor > 0, where, "the divisor must be positive, got ", divisor);
+  ISOBAR_CHECK(divisor == 1 || (options.op == ReduceOp::sum && has_rounded_sums(type)), where,
+               "only a sum of 16-bit floats is divided, got ", reduction_name(options.op, divisor),
+               " of ", type_name(type), "; divide the result instead");
 }
 
 void Communicator::check_pair(OperationKind kind, const at::Tensor& output,

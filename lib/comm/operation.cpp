@@ -46,7 +46,7 @@ std::string Operation::signature_of_values() const {
   switch (kind) {
     case OperationKind::allreduce:
     case OperationKind::reduce_scatter:
-      return detail::join(kind_name, " ", to_string(reduce), " ", elements(output));
+      return detail::join(kind_name, " ", reduction_name(reduce, divisor), " ", elements(output));
     case OperationKind::all_gather:
     case OperationKind::send:
       return detail::join(kind_name, " ", elements(input));

@@ -80,7 +80,7 @@ class DryRun {
     if (compressor_) {
       compressor_->start(static_cast<int64_t>(bucket), stage, channel).wait();
     } else {
-      channel.allreduce(piece.values, gradient_bytes(piece)).wait();
+      channel.allreduce(piece.values, gradient_bytes(piece), piece.divisor_inside()).wait();
     }
     return watch.elapsed_s() - (group_.spent_s() - spent_s);
   }
@@ -90,7 +90,7 @@ class DryRun {
     if (compressor_) {
       compressor_->complete(static_cast<int64_t>(bucket));
     } else {
-      pieces_[bucket].values.div_(pieces_[bucket].divisor);
+      pieces_[bucket].divide_outside();
     }
     return watch.elapsed_s();
   }

@@ -14,27 +14,11 @@ std::string_view to_string(HalfType type) {
   return type == HalfType::float16 ? "float16" : "bfloat16";
 }
 
-/// The power of two by which float16s are divided before they are summed. Exact, so that it
-/// costs no rounding of its own.
-double predivisor(double divisor) {
-  double p = 1;
-  while (4 * p * p <= divisor) p *= 2;
-  return p;
-}
-
-/// A number to multiply or divide by, made once: from a plain number each step would make one.
-/// 16-bit floats divide in float32. Undefined for 1.
-at::Tensor make_factor(double factor, at::ScalarType type) {
-  if (factor == 1) return {};
-  return at::scalar_tensor(factor, at::TensorOptions().dtype(type));
-}
-
 /// One bucket's values and what they travel in.
 struct HalfBucket {
   at::Tensor values;
   at::Tensor sent;     ///< 16-bit; the values themselves where they are
-  at::Tensor before;   ///< values are multiplied by it before they are rounded
-  at::Tensor divisor;  ///< of the sum
+  double divisor = 1;  ///< of the sum, before it is rounded
   int64_t payload_bytes = 0;
 
   bool is_converted() const { return !sent.is_same(values); }
@@ -43,15 +27,11 @@ struct HalfBucket {
 HalfBucket make_half_bucket(const BucketPiece& piece, HalfType type) {
   HalfBucket bucket;
   bucket.values = bucket.sent = piece.values;
-  double before = 1;
-  if (piece.values.element_size() > 2) {
-    const bool is_float16 = type == HalfType::float16;
-    if (is_float16) before = predivisor(piece.divisor);
-    bucket.sent = at::empty_like(piece.values, is_float16 ? at::kHalf : at::kBFloat16);
+  bucket.divisor = piece.divisor;
+  if (!has_rounded_sums(piece.values.scalar_type())) {
+    const auto sent = type == HalfType::float16 ? at::kHalf : at::kBFloat16;
+    bucket.sent = at::empty_like(piece.values, sent);
   }
-  const auto wide = bucket.is_converted() ? piece.values.scalar_type() : at::kFloat;
-  bucket.before = make_factor(1 / before, wide);
-  bucket.divisor = make_factor(piece.divisor / before, wide);
   for (const auto& slot : piece.slots) bucket.payload_bytes += 2 * slot.elements;
   return bucket;
 }
@@ -90,15 +70,13 @@ void HalfPrecision::set_plan(const std::vector<NamedParameter>&,
 
 Work HalfPrecision::start(int64_t index, int, BucketChannel& channel) {
   auto& bucket = buckets_[index];
-  if (bucket.before.defined()) bucket.values.mul_(bucket.before);
   if (bucket.is_converted()) bucket.sent.copy_(bucket.values);
-  return channel.allreduce(bucket.sent, bucket.payload_bytes);
+  return channel.allreduce(bucket.sent, bucket.payload_bytes, bucket.divisor);
 }
 
 void HalfPrecision::complete(int64_t index) {
   auto& bucket = buckets_[index];
   if (bucket.is_converted()) bucket.values.copy_(bucket.sent);
-  if (bucket.divisor.defined()) bucket.values.div_(bucket.divisor);
 }
 
 void HalfPrecision::load(const CompressorState& state) {

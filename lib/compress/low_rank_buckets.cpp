@@ -218,10 +218,11 @@ Work start_dense(LowRankBucket& bucket, BucketChannel& channel) {
     values.narrow(0, run.offset, run.elements).add_(std::exchange(run.residual, {}));
   }
   return channel.allreduce(values,
-                           bucket.dense_values * static_cast<int64_t>(values.element_size()));
+                           bucket.dense_values * static_cast<int64_t>(values.element_size()),
+                           bucket.piece.divisor_inside());
 }
 
-void complete_dense(LowRankBucket& bucket) { bucket.piece.values.div_(bucket.piece.divisor); }
+void complete_dense(LowRankBucket& bucket) { bucket.piece.divide_outside(); }
 
 // Box and Muller 1958, on numbers of splitmix64.
 at::Tensor random_factor(at::IntArrayRef shape, uint64_t seed, const std::string& name,

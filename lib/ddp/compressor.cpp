@@ -45,11 +45,19 @@ bool CompressorAccess::serves(const Compressor& compressor,
   return compressor.user_.lock() == user;
 }
 
-Work BucketChannel::allreduce(at::Tensor buffer, int64_t payload_bytes) {
+double BucketPiece::divisor_inside() const {
+  return has_rounded_sums(values.scalar_type()) ? divisor : 1;
+}
+
+void BucketPiece::divide_outside() const {
+  if (!has_rounded_sums(values.scalar_type())) values.div_(divisor);
+}
+
+Work BucketChannel::allreduce(at::Tensor buffer, int64_t payload_bytes, double divisor) {
   const int64_t bytes = payload_bytes < 0 ? bytes_of(buffer) : payload_bytes;
   traffic_.payload_bytes += bytes;
   traffic_.sent_bytes += 2 * (size() - 1) * bytes / size();
-  return group_.allreduce(std::move(buffer), {.mark = mark_});
+  return group_.allreduce(std::move(buffer), {.mark = mark_, .divisor = divisor});
 }
 
 Work BucketChannel::all_to_all(at::Tensor output, at::Tensor input) {

@@ -18,6 +18,7 @@
 #include <c10/core/GradMode.h>
 
 #include <algorithm>
+#include <bit>
 #include <chrono>
 
 namespace isobar {
@@ -30,12 +31,10 @@ int divisor_of(Reduction reduction, const ReducerGroups& groups) {
   return reduction == Reduction::replicated ? groups.world.size() : groups.data.size();
 }
 
-/// Made once: dividing by a number makes a tensor of it in every step. 16-bit floats divide in
-/// float32, and a divisor in 16 bits would be rounded.
+/// Made once: dividing by a number makes a tensor of it in every step.
 at::Tensor make_divisor(int divisor, at::ScalarType type) {
   if (divisor == 1) return {};
-  const bool is_short = type == at::kHalf || type == at::kBFloat16;
-  return at::scalar_tensor(divisor, at::TensorOptions().dtype(is_short ? at::kFloat : type));
+  return at::scalar_tensor(divisor, at::TensorOptions().dtype(type));
 }
 
 void divide_values(at::Tensor values, const at::Tensor& divisor) {
@@ -61,12 +60,30 @@ BucketCollectives::BucketCollectives(const ReducerGroups& groups, GridLevels lev
   gather_ = groups.model->split(0, groups.model->rank());
 }
 
+// 16-bit floats are divided where they are summed, before they are rounded: of 2,048 ranks a sum of
+// float16s would be infinite from a mean of 32 on, and what is divided before it is summed loses
+// small values. Inside a model's ranks, whose sum is rounded as well, only copies of one gradient
+// are divided, by a power of two, which changes no bit of a normal number: what these ranks have
+// parts of is, added, the gradient that one rank a model would have.
+void BucketCollectives::set_divisors(Reduced& bucket, Reduction reduction) const {
+  const int divisor = divisor_of(reduction, groups_);
+  const auto type = bucket.values.scalar_type();
+  if (!has_rounded_sums(type)) {
+    bucket.divisor = make_divisor(divisor, type);
+    return;
+  }
+  if (two_levels_ && reduction == Reduction::replicated) {
+    bucket.divisor_inside_model = std::bit_ceil(static_cast<unsigned>(groups_.model_size()));
+  }
+  bucket.divisor_across = divisor / bucket.divisor_inside_model;
+}
+
 BucketCollectives::Reduced BucketCollectives::prepare(const at::Tensor& gradients,
                                                       Reduction reduction) {
   c10::NoGradGuard no_grad;
   Reduced bucket;
   bucket.values = real_values(gradients);
-  bucket.divisor = make_divisor(divisor_of(reduction, groups_), bucket.values.scalar_type());
+  set_divisors(bucket, reduction);
   if (reduction == Reduction::sharded || two_levels_) {
     bucket.across = &groups_.data;
   } else {
@@ -100,7 +117,8 @@ void BucketCollectives::set_plan(const std::vector<NamedParameter>& parameters,
 std::vector<BucketPiece> BucketCollectives::pieces() const {
   std::vector<BucketPiece> pieces;
   for (const auto& bucket : buckets_) {
-    const double divisor = bucket.divisor.defined() ? bucket.divisor.item<double>() : 1;
+    const double divisor =
+        bucket.divisor.defined() ? bucket.divisor.item<double>() : bucket.divisor_across;
     if (!bucket.share.defined()) {
       pieces.push_back({bucket.values, bucket.slots, divisor});
       continue;
@@ -171,8 +189,11 @@ void BucketCollectives::start(int stage) {
   if (!two_levels_) {
     work = start_across(bucket, stage);
   } else if (stage == 0) {
-    if (has_share)
-      work = scatter_->reduce_scatter(bucket.share, bucket.values, ReduceOp::sum, bucket.mark);
+    if (has_share) {
+      work =
+          scatter_->reduce_scatter(bucket.share, bucket.values,
+                                   {.mark = bucket.mark, .divisor = bucket.divisor_inside_model});
+    }
   } else if (stage <= across_stages_) {
     work = start_across(bucket, stage - 1);
   } else {
@@ -194,8 +215,9 @@ Work BucketCollectives::start_across(Reduced& bucket, int stage) {
     bucket.sources.clear();
     return work;
   }
-  if (!bucket.share.defined()) return channel.allreduce(bucket.values, bucket.bytes);
-  return channel.allreduce(bucket.share, bucket.bytes / groups_.model_size());
+  const double divisor = bucket.divisor_across;
+  if (!bucket.share.defined()) return channel.allreduce(bucket.values, bucket.bytes, divisor);
+  return channel.allreduce(bucket.share, bucket.bytes / groups_.model_size(), divisor);
 }
 
 void BucketCollectives::end_across(Reduced& bucket) {

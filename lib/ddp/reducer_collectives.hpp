@@ -64,10 +64,12 @@ class BucketCollectives {
 
  private:
   struct Reduced {
-    at::Tensor values;   ///< the bucket's slice as real numbers
-    at::Tensor share;    ///< this rank's part of it; undefined unless on two levels
-    at::Tensor divisor;  ///< undefined where it is 1
-    int64_t bytes = 0;   ///< of the gradients, without padding
+    at::Tensor values;                ///< the bucket's slice as real numbers
+    at::Tensor share;                 ///< this rank's part of it; undefined unless on two levels
+    at::Tensor divisor;               ///< of what has been summed; undefined where it is 1
+    double divisor_inside_model = 1;  ///< of sums that are divided before they are rounded
+    double divisor_across = 1;        ///< likewise
+    int64_t bytes = 0;                ///< of the gradients, without padding
     BucketMark mark;
     std::vector<PieceSlot> slots;
     std::vector<at::Tensor> sources;  ///< by slot, until the compressor has read them
@@ -76,6 +78,7 @@ class BucketCollectives {
   };
 
   Reduced prepare(const at::Tensor& gradients, Reduction reduction);
+  void set_divisors(Reduced& bucket, Reduction reduction) const;
   std::vector<BucketPiece> pieces() const;
   void begin_step();
   void take_sources(Reduced& bucket, std::vector<at::Tensor> sources);

@@ -62,9 +62,9 @@ class CarriedCommunicator final : public Communicator {
   Work start(const Operation& o, const at::Tensor& input, const at::Tensor& output) {
     switch (o.kind) {
       case OperationKind::allreduce:
-        return inner_->allreduce(output, o.reduce);
+        return inner_->allreduce(output, {.op = o.reduce, .divisor = o.divisor});
       case OperationKind::reduce_scatter:
-        return inner_->reduce_scatter(output, input, o.reduce);
+        return inner_->reduce_scatter(output, input, {.op = o.reduce, .divisor = o.divisor});
       case OperationKind::all_gather:
         return inner_->all_gather(output, input);
       case OperationKind::all_to_all:

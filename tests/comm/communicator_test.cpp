@@ -29,6 +29,22 @@ TEST(Communicator, RefusesTensorsThatItCannotSend) {
                      "complex64");
 }
 
+TEST(Communicator, DividesSumsOfSixteenBitFloatsAndNoOthers) {
+  const auto comm = make_self_communicator();
+  auto values = at::full({3}, 3, at::kHalf);
+  comm->allreduce(values, {.divisor = 1.5}).wait();
+  EXPECT_TRUE(at::equal(values, at::full({3}, 2, at::kHalf)));
+  expect_usage_error([&] { (void)comm->allreduce(at::ones({2}), {.divisor = 2}); },
+                     "only a sum of 16-bit floats is divided, got sum/2 of float32");
+  expect_usage_error(
+      [&] { (void)comm->allreduce(values, {.op = ReduceOp::maximum, .divisor = 2}); },
+      "got maximum/2 of float16");
+  expect_usage_error([&] { (void)comm->allreduce(values, {.divisor = -1}); },
+                     "the divisor must be positive, got -1");
+  for (const auto type : {at::kHalf, at::kBFloat16}) EXPECT_TRUE(has_rounded_sums(type));
+  for (const auto type : {at::kFloat, at::kDouble, at::kLong}) EXPECT_FALSE(has_rounded_sums(type));
+}
+
 TEST(Communicator, RefusesSizesThatDoNotFit) {
   run_ranks(2, [](Communicator& comm) {
     const auto three = at::ones({3});

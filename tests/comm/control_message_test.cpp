@@ -151,6 +151,11 @@ TEST(ControlCall, DiffersWhereTheRanksMustAgree) {
   EXPECT_NE(call_of(other), call);
   other.output = at::empty({8, 4}, at::kDouble);
   EXPECT_NE(call_of(other), call);
+  auto mean = operation(OperationKind::allreduce);
+  mean.divisor = 1.5;
+  EXPECT_NE(call_of(mean), call);
+  EXPECT_EQ(signature(call_of(mean)), "allreduce maximum/1.5 float64[24]");
+  EXPECT_EQ(signature(call_of(mean)), mean.signature());
   auto bucket = operation(OperationKind::allreduce);
   bucket.mark.bucket = 0;
   EXPECT_NE(call_of(bucket), call);

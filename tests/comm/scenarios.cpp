@@ -68,6 +68,24 @@ void reduce_scatter(Communicator& world) {
   });
 }
 
+/// Large values whose sum no float16 holds, and the smallest whose share none does.
+void sums_of_sixteen_bits_are_divided_before_they_are_rounded(Communicator& world) {
+  const double size = world.size();
+  for (const auto type : {at::kBFloat16, at::kHalf}) {
+    for (const int64_t count : {1, 7, 1000, 100'000}) {
+      const auto mean = at::full({count}, 60000, type);
+      mean.narrow(0, count / 2, 1).fill_(0x1p-24);
+      auto buffer = mean.clone();
+      world.allreduce(buffer, {.divisor = size}).wait();
+      EXPECT_TRUE(at::equal(buffer, mean));
+      world.reduce_scatter(buffer.zero_(), mean.repeat({world.size()}), {.divisor = size}).wait();
+      EXPECT_TRUE(at::equal(buffer, mean));
+      world.allreduce(buffer.fill_(3), {.divisor = 1.5}).wait();
+      EXPECT_TRUE(at::equal(buffer, at::full_like(buffer, 2 * size)));
+    }
+  }
+}
+
 void all_gather(Communicator& world) {
   for_settings([&](const Setting& setting) {
     auto output = at::empty({world.size(), setting.count}, setting.type);
@@ -450,6 +468,8 @@ std::vector<Scenario> scenarios() {
   return {
       {"Allreduce", allreduce},
       {"ReduceScatter", reduce_scatter},
+      {"SumsOfSixteenBitsAreDividedBeforeTheyAreRounded",
+       sums_of_sixteen_bits_are_divided_before_they_are_rounded},
       {"AllGather", all_gather},
       {"AllToAll", all_to_all},
       {"Broadcast", broadcast},

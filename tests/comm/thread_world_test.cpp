@@ -61,7 +61,7 @@ TEST(ThreadWorld, TellsReducersApartInEveryCollectiveOfAReducer) {
         return comm.allreduce(at::ones({8}), {.mark = mark});
       },
       [](Communicator& comm, const BucketMark& mark) {
-        return comm.reduce_scatter(at::ones({4}), at::ones({8}), ReduceOp::sum, mark);
+        return comm.reduce_scatter(at::ones({4}), at::ones({8}), {.mark = mark});
       },
       [](Communicator& comm, const BucketMark& mark) {
         return comm.all_gather(at::ones({8}), at::ones({4}), mark);

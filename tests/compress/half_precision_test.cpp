@@ -150,12 +150,14 @@ TEST_P(HalfTypes, SumWhatTheRanksOfAModelHaveSummed) {
 }
 
 TEST(HalfPrecision, KeepsSmallGradientsAndLargeSumsInFloat16) {
-  run_ranks(4, [](Communicator& comm) {
-    // Divided by 4 first, 2^-23 would be rounded to zero; undivided, the sum would be infinite.
-    const auto result = reduced(comm, HalfType::float16, {0x1p-23, 30000}, {0x1p-23, 30000});
-    EXPECT_EQ(result[0].item<float>(), 0x1p-23F);
-    EXPECT_EQ(result[1].item<float>(), 30000);
-  });
+  for (const int ranks : {2, 3, 8}) {
+    run_ranks(ranks, [](Communicator& comm) {
+      // Divided first, 2^-24 would be rounded to zero; undivided, the sum would be infinite.
+      const std::vector<double> values{0x1p-24, 0x1p-23, 30000, 40000, 65504};
+      const auto result = reduced(comm, HalfType::float16, values, values);
+      EXPECT_TRUE(at::equal(result, at::tensor(values, at::kFloat)));
+    });
+  }
 }
 
 TEST(HalfPrecision, OverflowsToInfinityInFloat16AloneAndOnEveryRank) {

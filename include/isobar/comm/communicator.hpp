@@ -22,11 +22,18 @@ class Watch;
 
 class CollectiveCensus;
 
-/// What an allreduce does, and what it carries.
-struct AllreduceOptions {
+/// What an allreduce or a reduce_scatter does, and what it carries.
+struct ReduceOptions {
   ReduceOp op = ReduceOp::sum;
   BucketMark mark{};
+  /// A sum of 16-bit floats is divided by it before it is rounded: so a mean fits where the sum
+  /// would be infinite, and keeps what small values have. Positive; 1 for whatever is no such sum.
+  double divisor = 1;
 };
+
+/// Whether sums of that type are made in a wider one and rounded at their end, so that
+/// ReduceOptions::divisor may divide them: the 16-bit floats.
+bool has_rounded_sums(at::ScalarType type) noexcept;
 
 /// A fixed, ordered set of ranks that exchange tensors.
 ///
@@ -64,13 +71,15 @@ class Communicator {
   /// Combines `buffer` over the ranks, in place. Dense and contiguous. 16-bit
   /// floats are combined in float32 and rounded once.
   [[nodiscard]] Work allreduce(at::Tensor buffer, ReduceOp op = ReduceOp::sum);
-  [[nodiscard]] Work allreduce(at::Tensor buffer, const AllreduceOptions& options);
+  [[nodiscard]] Work allreduce(at::Tensor buffer, const ReduceOptions& options);
 
   /// Combines `input` (size() · n elements) over the ranks; rank r keeps the
   /// r-th n elements in `output` (n elements). The two share no memory, here and
   /// in the next two.
   [[nodiscard]] Work reduce_scatter(at::Tensor output, at::Tensor input,
-                                    ReduceOp op = ReduceOp::sum, const BucketMark& mark = {});
+                                    ReduceOp op = ReduceOp::sum);
+  [[nodiscard]] Work reduce_scatter(at::Tensor output, at::Tensor input,
+                                    const ReduceOptions& options);
 
   /// Puts every rank's `input` (n elements) into `output` (size() · n elements),
   /// in the order of ranks.
@@ -133,6 +142,8 @@ class Communicator {
 
   Work start(Operation operation);
   void check_tensor(OperationKind kind, const at::Tensor& tensor, std::string_view role) const;
+  void check_divisor(OperationKind kind, const at::Tensor& tensor,
+                     const ReduceOptions& options) const;
   void check_pair(OperationKind kind, const at::Tensor& output, const at::Tensor& input) const;
   void check_peer(OperationKind kind, int peer) const;
   void check_tag(OperationKind kind, int tag) const;

@@ -51,6 +51,8 @@ struct BucketMark {
 struct Operation {
   OperationKind kind = OperationKind::barrier;
   ReduceOp reduce = ReduceOp::sum;
+  /// Of a sum of 16-bit floats, in the wider type, before it is rounded; 1 otherwise.
+  double divisor = 1;
   at::Tensor input;
   at::Tensor output;
   /// broadcast: the root; send and receive: the other rank.

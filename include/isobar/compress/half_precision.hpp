@@ -19,19 +19,18 @@ struct HalfPrecisionOptions {
 };
 
 /// Sends gradients as 16-bit floats: half the bytes of float32, a quarter of float64's. One
-/// allreduce a bucket, summed in float32.
+/// allreduce a bucket, summed and divided in float32.
 ///
-/// Each rank's value is rounded to nearest, and the sum once more. A reduced value x̄ is off by
+/// Each rank's value is rounded to nearest, and the mean once more. A reduced value x̄ is off by
 /// no more than u (1 + u) (mean |x| + |x̄|), where u is 2⁻⁸ for bfloat16 and 2⁻¹¹ for float16.
 /// There is no residual: what a step rounds off is not sent later. Rounding errs to either
 /// side alike, and a bfloat16 keeps the sign and size of any gradient.
 ///
-/// For float16, a value is divided by p, the largest power of two up to √divisor, before it is
-/// rounded, and the sum by divisor / p. Dividing by all of it first, as PyTorch's hook does,
-/// loses small gradients in large worlds; dividing last overflows where gradients are large
-/// and alike. So a mean below 65504 p / divisor fits, whatever its parts, and a value keeps
-/// its 11 bits from 6.1e-5 p on, below which it is off by up to 3e-8 p. Overflow becomes
-/// infinite on every rank, as does what was infinite; NaN stays NaN. A bfloat16 is divided last.
+/// Dividing before the sum, as PyTorch's hook does, loses small gradients in large worlds; after
+/// it, a float16 overflows where gradients are large and alike. Here neither happens: whatever a
+/// float16 holds of each rank, up to 65504, it holds of their mean, and a value keeps its 11 bits
+/// from 6.1e-5 on, below which it is off by up to 3e-8. Overflow becomes infinite on every rank,
+/// as does what was infinite; NaN stays NaN.
 ///
 /// Gradients that are 16-bit floats already, of either type, travel as they are, to the bits
 /// that they have without a compressor. Otherwise takes two bytes of memory a value. Throws

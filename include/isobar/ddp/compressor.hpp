@@ -32,6 +32,11 @@ struct BucketPiece {
   at::Tensor values;  ///< [elements], floating point; what is in no slot is zero
   std::vector<PieceSlot> slots;
   double divisor = 1;  ///< of the sum over the group, see Reduction
+
+  /// For a compressor that sums the values themselves: what the allreduce divides by, and then,
+  /// once that has ended, the division of what it does not.
+  double divisor_inside() const;
+  void divide_outside() const;
 };
 
 /// Every bucket of `plan` as one piece, in new zeroed memory laid out as a Reducer lays gradients
@@ -66,8 +71,8 @@ class BucketChannel {
   }
 
   /// As those of Communicator: they start and never block. `payload_bytes`, where it is
-  /// given, is counted instead of the buffer's size.
-  [[nodiscard]] Work allreduce(at::Tensor buffer, int64_t payload_bytes = -1);
+  /// given, is counted instead of the buffer's size; `divisor` is ReduceOptions'.
+  [[nodiscard]] Work allreduce(at::Tensor buffer, int64_t payload_bytes = -1, double divisor = 1);
   /// The r-th of size() equal parts of `input` goes to rank r.
   [[nodiscard]] Work all_to_all(at::Tensor output, at::Tensor input);
   [[nodiscard]] Work all_gather(at::Tensor output, at::Tensor input);

@@ -23,7 +23,8 @@ std::string signature_of_values(const Call& call) {
   switch (kind) {
     case OperationKind::allreduce:
     case OperationKind::reduce_scatter:
-      return detail::join(to_string(kind), " ", to_string(static_cast<ReduceOp>(call.reduce)), " ",
+      return detail::join(to_string(kind), " ",
+                          reduction_name(static_cast<ReduceOp>(call.reduce), call.divisor()), " ",
                           elements);
     case OperationKind::all_to_all:
       return detail::join(to_string(kind), " ", type, " rows of ", call.count);
@@ -44,7 +45,10 @@ Call call_of(const Operation& operation) noexcept {
   call.kind = static_cast<uint8_t>(kind);
   if (kind == OperationKind::broadcast) call.peer = operation.peer;
   call.mark = operation.mark;
-  if (reduces(kind)) call.reduce = static_cast<uint8_t>(operation.reduce);
+  if (reduces(kind)) {
+    call.reduce = static_cast<uint8_t>(operation.reduce);
+    call.divisor_bits = std::bit_cast<int32_t>(static_cast<float>(operation.divisor));
+  }
   const auto& tensor = agreed(operation);
   if (!tensor.defined()) return call;
   call.type = static_cast<uint8_t>(tensor.scalar_type());
@@ -53,8 +57,9 @@ Call call_of(const Operation& operation) noexcept {
 }
 
 bool is_valid(const Call& call) noexcept {
-  return call.count >= 0 && call.peer >= 0 && call.mark.bucket >= BucketMark::kBuffers &&
-         call.mark.frozen >= 0 && call.kind <= static_cast<uint8_t>(OperationKind::barrier) &&
+  return call.count >= 0 && call.peer >= 0 && call.divisor() > 0 &&
+         call.mark.bucket >= BucketMark::kBuffers && call.mark.frozen >= 0 &&
+         call.kind <= static_cast<uint8_t>(OperationKind::barrier) &&
          call.reduce <= static_cast<uint8_t>(ReduceOp::maximum) &&
          call.type < static_cast<uint8_t>(at::ScalarType::Undefined);
 }

@@ -3,6 +3,7 @@
 
 #include <isobar/comm/operation.hpp>
 
+#include <bit>
 #include <cstdint>
 #include <string>
 
@@ -15,16 +16,20 @@ struct Call {
   int64_t count = 0;
   /// A broadcast's root, 0 otherwise.
   int32_t peer = 0;
+  /// The bits of a sum's divisor as a float: on the wire there are integers.
+  int32_t divisor_bits = std::bit_cast<int32_t>(1.0F);
   BucketMark mark{};
   uint8_t kind = 0;
   uint8_t reduce = 0;
   uint8_t type = 0;
 
+  double divisor() const noexcept { return std::bit_cast<float>(divisor_bits); }
+
   bool operator==(const Call&) const = default;
 
   static void fields(auto& call, auto&& visit) {
-    visit(call.count, call.peer, call.mark.bucket, call.mark.reducer, call.mark.frozen,
-          call.mark.set, call.mark.step, call.kind, call.reduce, call.type);
+    visit(call.count, call.peer, call.divisor_bits, call.mark.bucket, call.mark.reducer,
+          call.mark.frozen, call.mark.set, call.mark.step, call.kind, call.reduce, call.type);
   }
 };
 static_assert(sizeof(Call) == 48);

@@ -45,6 +45,7 @@ Work complete_alone(const Operation& operation) {
     auto output = operation.output.detach().view({-1});
     output.copy_(operation.input.detach().view({-1}), /*non_blocking=*/true);
   }
+  if (operation.divisor != 1) operation.output.detach().div_(operation.divisor);
   return Work();
 }
 

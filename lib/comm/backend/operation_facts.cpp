@@ -53,6 +53,11 @@ bool needs_owner(at::ScalarType type, bool deterministic) noexcept {
   return at::isFloatingType(type) && (deterministic || accumulation_type(type) != type);
 }
 
+std::string reduction_name(ReduceOp op, double divisor) {
+  if (divisor == 1) return std::string(to_string(op));
+  return detail::join(to_string(op), "/", divisor);
+}
+
 std::string full_name(const Operation& operation, int rank, int size) {
   return detail::join(operation.name(), " on rank ", rank, " of ", size);
 }

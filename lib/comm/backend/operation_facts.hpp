@@ -35,6 +35,9 @@ int64_t row_bytes(const at::Tensor& tensor);
 /// every rank; any float where the bits must not depend on the position in the buffer.
 bool needs_owner(at::ScalarType type, bool deterministic) noexcept;
 
+/// "sum", or "sum/8" of one that is divided.
+std::string reduction_name(ReduceOp op, double divisor);
+
 /// "allreduce #41 on rank 3 of 8".
 std::string full_name(const Operation& operation, int rank, int size);
 

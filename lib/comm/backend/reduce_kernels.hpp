@@ -11,9 +11,10 @@ namespace isobar {
 
 /// to[i] = parts[0][i] op parts[1][i] op ..., in this order, in the accumulation
 /// type (element_type.hpp), rounded once: the one arithmetic of every reduction that
-/// promises its bits. `to` may be one of the parts; they do not overlap otherwise.
+/// promises its bits. A sum of a type that is rounded is divided by `divisor` before; of
+/// others the divisor is 1. `to` may be one of the parts; they do not overlap otherwise.
 /// Reads every part once.
 void combine_in_order(void* to, const std::vector<const void*>& parts, int64_t count,
-                      at::ScalarType type, ReduceOp op);
+                      at::ScalarType type, ReduceOp op, double divisor = 1);
 
 }  // namespace isobar

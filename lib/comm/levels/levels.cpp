@@ -113,7 +113,7 @@ class TwoLevelAllreduce {
     Block block{.values = piece(values_, first, count),
                 .share = at::empty({count / ranks_}, values_.options()),
                 .work = {}};
-    parts_.node->reduce_scatter(block.share, block.values, op_, mark_).wait();
+    parts_.node->reduce_scatter(block.share, block.values, {.op = op_, .mark = mark_}).wait();
     block.work = parts_.across->allreduce(block.share, {.op = op_, .mark = mark_});
     under_way_.push_back(std::move(block));
   }

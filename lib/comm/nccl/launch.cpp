@@ -6,6 +6,7 @@
 #include "comm/nccl/launch.hpp"
 
 #include <isobar/core/error.hpp>
+#include <ATen/ops/full.h>
 #include <ATen/ops/maximum.h>
 #include <ATen/ops/minimum.h>
 
@@ -50,7 +51,7 @@ bool owner_combines(const Operation& operation, at::ScalarType type, bool determ
 }
 
 /// Rank 0's part op rank 1's op ..., as the threads backend does it: the same bits.
-void combine_rows(const at::Tensor& parts, ReduceOp op, const at::Tensor& into) {
+void combine_rows(const at::Tensor& parts, ReduceOp op, double divisor, const at::Tensor& into) {
   const auto type = accumulation_type(parts.scalar_type());
   auto total = parts[0].to(type, /*non_blocking=*/false, /*copy=*/true);
   for (int64_t r = 1; r < parts.size(0); ++r) {
@@ -59,6 +60,8 @@ void combine_rows(const at::Tensor& parts, ReduceOp op, const at::Tensor& into) 
     if (op == ReduceOp::minimum) at::minimum_out(total, total, part);
     if (op == ReduceOp::maximum) at::maximum_out(total, total, part);
   }
+  // By a tensor on the device: by a number, LibTorch multiplies with its rounded inverse there.
+  if (divisor != 1) total.div_(at::full({}, divisor, total.options()));
   into.copy_(total);
 }
 
@@ -189,7 +192,9 @@ void Launch::owner_allreduce(const Operation& operation) {
   const bool even = part * size() == count;
   const auto whole = even ? buffer : allocate(part * size(), buffer.scalar_type());
   const auto own = whole.narrow(0, rank() * part, mine);
-  compute([=, op = operation.reduce] { combine_rows(parts, op, own); });
+  compute([=, op = operation.reduce, divisor = operation.divisor] {
+    combine_rows(parts, op, divisor, own);
+  });
   all_gather(whole.narrow(0, rank() * part, part), whole);
   if (!even) compute([=] { buffer.copy_(whole.narrow(0, 0, count)); });
 }
@@ -209,8 +214,8 @@ void Launch::owner_reduce_scatter(const Operation& operation) {
   const auto parts = allocate(size() * output.numel(), output.scalar_type());
   const Counts each(size(), byte_count(output));
   exchange(operation.input, each, parts, each);
-  compute([=, rows = parts.view({size(), -1}), op = operation.reduce] {
-    combine_rows(rows, op, output);
+  compute([=, rows = parts.view({size(), -1}), op = operation.reduce, divisor = operation.divisor] {
+    combine_rows(rows, op, divisor, output);
   });
 }
 

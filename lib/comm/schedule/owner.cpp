@@ -27,6 +27,7 @@ class Owners {
         parts_{values_.numel(), size, segment(tuning) / width_} {
     schedule_.type = output_.scalar_type();
     schedule_.op = operation.reduce;
+    schedule_.divisor = operation.divisor;
   }
 
   Schedule build() {

@@ -15,7 +15,7 @@ size_t combine_arrived(const Schedule& schedule, size_t first, int64_t arrived) 
   const auto& all = schedule.combinations;
   while (first < all.size() && all[first].when_arrived <= arrived) {
     const auto& next = all[first++];
-    combine_in_order(next.to, next.parts, next.count, schedule.type, schedule.op);
+    combine_in_order(next.to, next.parts, next.count, schedule.type, schedule.op, schedule.divisor);
   }
   return first;
 }

@@ -66,6 +66,8 @@ struct Schedule {
   std::vector<Combination> combinations;
   at::ScalarType type = at::kByte;
   ReduceOp op = ReduceOp::sum;
+  /// Operation::divisor.
+  double divisor = 1;
   ArrivalCheck check;
   /// Where the messages on their way lie.
   std::unique_ptr<char[]> scratch;
@@ -82,8 +84,8 @@ Schedule ring_schedule(const Operation& operation, int rank, int size,
                        const ScheduleTuning& tuning);
 
 /// allreduce and reduce_scatter by owners: each rank combines a slice, with the
-/// values in the order of ranks, and hands it out. The same bits as every backend
-/// that combines so, whatever the tuning.
+/// values in the order of ranks, and hands it out. The one schedule for sums that are divided. The
+/// same bits as every backend that combines so, whatever the tuning.
 Schedule owner_schedule(const Operation& operation, int rank, int size,
                         const ScheduleTuning& tuning);
 

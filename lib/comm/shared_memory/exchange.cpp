@@ -116,8 +116,7 @@ void SharedExchange::allreduce_by_everyone() {
   pass_barrier();
   std::vector<const void*> parts;
   for (int r = 0; r < size_; ++r) parts.push_back(slot(r, turn_));
-  combine_in_order(buffer.data_ptr(), parts, buffer.numel(), buffer.scalar_type(),
-                   operation_->reduce);
+  combine(buffer.data_ptr(), parts, byte_count(buffer));
   ++turn_;
 }
 
@@ -136,6 +135,12 @@ void SharedExchange::allreduce_by_owners() {
     pass_barrier();
     take_shares(start);
   }
+}
+
+void SharedExchange::combine(void* to, const std::vector<const void*>& parts, int64_t bytes) const {
+  const auto& output = operation_->output;
+  combine_in_order(to, parts, bytes / static_cast<int64_t>(output.element_size()),
+                   output.scalar_type(), operation_->reduce, operation_->divisor);
 }
 
 /// Rank r's share of the piece at `start`, in whole cache lines.
@@ -158,15 +163,13 @@ void SharedExchange::put_shares(int64_t start) {
 }
 
 void SharedExchange::combine_own_share(int64_t start) {
-  const auto& buffer = operation_->output;
   const auto [first, count] = share(start, rank_);
-  auto* own = bytes_of(buffer) + first;
+  auto* own = bytes_of(operation_->output) + first;
   std::vector<const void*> parts;
   for (int r = 0; r < size_; ++r) {
     parts.push_back(r == rank_ ? own : section(r, turn_, rank_));
   }
-  combine_in_order(own, parts, count / static_cast<int64_t>(buffer.element_size()),
-                   buffer.scalar_type(), operation_->reduce);
+  combine(own, parts, count);
   copy_bytes(section(rank_, turn_, rank_), own, count);
 }
 
@@ -193,9 +196,7 @@ void SharedExchange::reduce_scatter() {
       parts.push_back(r == rank_ ? own : section(r, turn_, rank_));
     }
     pass_barrier();
-    combine_in_order(bytes_of(output) + start, parts,
-                     count / static_cast<int64_t>(output.element_size()), output.scalar_type(),
-                     operation_->reduce);
+    combine(bytes_of(output) + start, parts, count);
     ++turn_;
     start += count;
   } while (start < total);

@@ -35,6 +35,8 @@ class SharedExchange {
   void pass_barrier();
   void compare() const;
 
+  /// to = the parts' values, as the operation combines them.
+  void combine(void* to, const std::vector<const void*>& parts, int64_t bytes) const;
   void allreduce();
   void allreduce_by_everyone();
   void allreduce_by_owners();

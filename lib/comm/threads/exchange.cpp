@@ -16,7 +16,8 @@ void combine(const std::vector<Operation>& parts, at::Tensor Operation::*values,
   const auto offset = first * static_cast<int64_t>(to.element_size());
   std::vector<const void*> sources;
   for (const auto& part : parts) sources.push_back(const_bytes_of(part.*values) + offset);
-  combine_in_order(to.data_ptr(), sources, to.numel(), to.scalar_type(), parts.front().reduce);
+  const auto& any = parts.front();
+  combine_in_order(to.data_ptr(), sources, to.numel(), to.scalar_type(), any.reduce, any.divisor);
 }
 
 void allreduce(const std::vector<Operation>& parts) {
