@@ -102,6 +102,83 @@ TEST(CollectiveCensus, TellsWaitsFromWhatTheyHid) {
   });
 }
 
+/// Of the waits that have returned since the last time.
+std::vector<CollectiveSpan> spans_of(Communicator& comm) {
+  std::vector<CollectiveSpan> spans;
+  comm.census().take_spans(spans);
+  return spans;
+}
+
+ReduceOptions of_bucket(int32_t bucket) { return {.mark = {.bucket = bucket}}; }
+
+TEST(CollectiveCensus, KeepsWaitsOnceItIsAskedTo) {
+  run_ranks(2, [](Communicator& comm) {
+    comm.census().start();
+    comm.allreduce(at::ones({1})).wait();
+    EXPECT_TRUE(spans_of(comm).empty());
+    comm.census().keep_spans();
+    auto sum = comm.allreduce(at::ones({3}), of_bucket(7));
+    EXPECT_TRUE(spans_of(comm).empty()) << "nobody has waited yet";
+    sum.wait();
+    comm.barrier().wait();
+    const auto spans = spans_of(comm);
+    ASSERT_EQ(spans.size(), 2);
+    EXPECT_EQ(spans[0].bucket, 7);
+    EXPECT_EQ(spans[0].bytes, 12);
+    EXPECT_LE(spans[0].call, spans[0].wait_begin);
+    EXPECT_LE(spans[0].wait_begin, spans[0].wait_end);
+    EXPECT_LE(spans[0].wait_end, spans[1].wait_begin);
+    EXPECT_LT(spans[1].bucket, 0);
+    EXPECT_TRUE(spans_of(comm).empty());
+  });
+}
+
+TEST(CollectiveCensus, KeepsSpansThatAddUpToWhatWasExposed) {
+  run_ranks(3, [](Communicator& comm) {
+    comm.census().start();
+    comm.census().keep_spans();
+    double sum_s = 0;
+    for (int i = 0; i < 5; ++i) {
+      auto work = comm.allreduce(at::ones({1}), of_bucket(i));
+      work.wait();
+      work.wait();
+    }
+    for (const auto& span : spans_of(comm)) {
+      sum_s += std::chrono::duration<double>(span.wait_end - span.wait_begin).count();
+    }
+    EXPECT_NEAR(sum_s, comm.census().exposed_s(), 1e-12);
+  });
+}
+
+TEST(CollectiveCensus, SeesABucketEndBeforeItIsWaitedFor) {
+  run_ranks(2, [](Communicator& comm) {
+    comm.census().start();
+    comm.census().keep_spans();
+    auto sum = comm.allreduce(at::ones({1}), of_bucket(0));
+    comm.barrier().wait();  // after which all have come to the sum, too
+    while (!sum.is_completed()) std::this_thread::yield();
+    (void)spans_of(comm);
+    const auto looked = std::chrono::steady_clock::now();
+    sum.wait();
+    const auto spans = spans_of(comm);
+    ASSERT_EQ(spans.size(), 1);
+    EXPECT_LE(spans[0].call, spans[0].ended);
+    EXPECT_LE(spans[0].ended, looked);
+  });
+}
+
+TEST(CollectiveCensus, ForgetsABucketThatNobodyWaitsFor) {
+  run_ranks(2, [](Communicator& comm) {
+    comm.census().start();
+    comm.census().keep_spans();
+    { const auto dropped = comm.allreduce(at::ones({1}), of_bucket(0)); }
+    comm.allreduce(at::ones({1}), of_bucket(1)).wait();
+    const auto spans = spans_of(comm);
+    ASSERT_EQ(spans.size(), 1);
+    EXPECT_EQ(spans[0].bucket, 1);
+  });
+}
+
 TEST(CollectiveCensus, KeepsTwoWorldsApart) {
   run_ranks(2, [](Communicator& comm) {
     const auto other = make_self_communicator();

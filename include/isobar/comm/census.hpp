@@ -39,6 +39,20 @@ struct CollectiveCount {
   double exposed_s = 0;  ///< that callers have waited; the rest was hidden behind other work
 };
 
+/// A wait for a collective, once it has returned, by this rank's clock.
+struct CollectiveSpan {
+  using TimePoint = std::chrono::steady_clock::time_point;
+
+  int32_t bucket = -1;  ///< of a reducer's plan; negative for whatever is no bucket
+  int64_t bytes = 0;    ///< as a CollectiveCount has them
+  TimePoint call;       ///< when it was issued
+  /// When this rank first saw that it had ended: at the next collective of a bucket that it issued
+  /// or waited for, at take_spans(), or in this wait. A transport ends it by itself, earlier.
+  TimePoint ended;
+  TimePoint wait_begin;
+  TimePoint wait_end;
+};
+
 /// Counts what a world's communicators issue on this rank, once it is started: the world's own and
 /// those that are split from it, by asker and operation. A communicator of one rank sends nothing,
 /// so nothing of it is counted.
@@ -62,6 +76,14 @@ class CollectiveCensus {
   /// The sum of all exposed_s; 0 before start().
   double exposed_s() const noexcept;
 
+  /// Keeps the waits that return from now on until stop(), for take_spans(): the first 16,384 since
+  /// it was called last. After start().
+  void keep_spans();
+
+  /// Replaces `spans` by what was kept since the last time, in the order in which waits returned.
+  /// Memory is used again: once it is large enough, none is asked for.
+  void take_spans(std::vector<CollectiveSpan>& spans);
+
  private:
   friend class Communicator;
   class Table;
@@ -71,7 +93,8 @@ class CollectiveCensus {
   struct Call {
     OperationKind kind = OperationKind::barrier;
     int64_t bytes = 0;
-    std::chrono::steady_clock::time_point begin;
+    int32_t bucket = -1;
+    CollectiveSpan::TimePoint begin;
   };
   bool is_counting() const noexcept { return table_ != nullptr; }
   static Call call_of(const Operation& operation);
