@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A profile as JSON, which isobar's reports read, and as tables.
+// A profile as JSON, which isobar's reports read, and as tables. Called by one rank at the end of a
+// run, and by tests; it neither measures nor communicates. Keys of the JSON are never taken away or
+// given another meaning under one schema: older reports read newer profiles, and the other way.
 #include <isobar/train/step_profile.hpp>
 
 #include <isobar/core/summary.hpp>
@@ -8,6 +10,7 @@
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <cmath>
 
 namespace isobar {
 namespace {
@@ -35,6 +38,33 @@ nlohmann::json rank_json(const StepProfile& profile, size_t rank) {
     json["device_peak_memory_bytes"] = own.device_peak_memory_bytes;
   }
   return json;
+}
+
+/// In whole nanoseconds, which is what the clock tells: files stay short.
+double nanoseconds_of(double seconds) { return std::round(1e9 * seconds) / 1e9; }
+
+nlohmann::json timeline_json(const StepTimeline& timeline) {
+  auto ranks = nlohmann::json::array();
+  for (const auto& rank : timeline.ranks) {
+    auto parts = nlohmann::json::array(), buckets = nlohmann::json::array();
+    for (const auto& span : rank.parts) {
+      parts.push_back({{"part", name_of(span.part)},
+                       {"begin_s", nanoseconds_of(span.begin_s)},
+                       {"end_s", nanoseconds_of(span.end_s)}});
+    }
+    for (const auto& bucket : rank.buckets) {
+      buckets.push_back({{"bucket", bucket.index},
+                         {"bytes", bucket.bytes},
+                         {"begin_s", nanoseconds_of(bucket.begin_s)},
+                         {"end_s", nanoseconds_of(bucket.end_s)},
+                         {"waited_s", nanoseconds_of(bucket.waited_s)}});
+    }
+    ranks.push_back({{"rank", ranks.size()},
+                     {"step_s", nanoseconds_of(rank.step_s)},
+                     {"parts", parts},
+                     {"buckets", buckets}});
+  }
+  return {{"step", timeline.step}, {"ranks", ranks}};
 }
 
 int64_t most_of(const StepProfile& profile, int64_t RankProfile::*bytes) {
@@ -89,7 +119,8 @@ nlohmann::json profile_json(const StepProfile& profile) {
           {"energy_j", or_null(profile.energy_j)},
           {"parts", kPartNames},
           {"ranks", ranks},
-          {"collectives", collectives}};
+          {"collectives", collectives},
+          {"timeline", timeline_json(profile.timeline)}};
 }
 
 std::string profile_table(const StepProfile& profile) {

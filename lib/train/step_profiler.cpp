@@ -117,6 +117,31 @@ RankProfile rank_profile(const nlohmann::json& rank, double steps) {
   return profile;
 }
 
+std::string rank_text(const StepTimeline::Rank& rank) {
+  auto parts = nlohmann::json::array(), buckets = nlohmann::json::array();
+  for (const auto& span : rank.parts) {
+    parts.push_back({static_cast<int>(span.part), span.begin_s, span.end_s});
+  }
+  for (const auto& b : rank.buckets) {
+    buckets.push_back({b.index, b.bytes, b.begin_s, b.end_s, b.waited_s});
+  }
+  return nlohmann::json{rank.step_s, parts, buckets}.dump();
+}
+
+StepTimeline::Rank rank_of_text(const std::string& text) {
+  const auto json = nlohmann::json::parse(text);
+  StepTimeline::Rank rank{.step_s = json[0].get<double>(), .parts = {}, .buckets = {}};
+  for (const auto& span : json[1]) {
+    rank.parts.push_back(
+        {static_cast<StepPart>(span[0].get<int>()), span[1].get<double>(), span[2].get<double>()});
+  }
+  for (const auto& b : json[2]) {
+    rank.buckets.push_back({b[0].get<int64_t>(), b[1].get<int64_t>(), b[2].get<double>(),
+                            b[3].get<double>(), b[4].get<double>()});
+  }
+  return rank;
+}
+
 }  // namespace
 
 StepProfiler::StepProfiler(const ProcessGrid& grid, const TrainerOptions& options)
@@ -126,6 +151,7 @@ StepProfiler::StepProfiler(const ProcessGrid& grid, const TrainerOptions& option
       timer_(census_),
       warmup_(std::min(options.profile.warmup_steps, options.steps / 4)) {
   census_.start();
+  census_.keep_spans();
 }
 
 StepProfiler::~StepProfiler() { census_.stop(); }
@@ -148,6 +174,8 @@ void StepProfiler::pause() {
 
 void StepProfiler::end_step(int64_t step) {
   timer_.lap(StepPart::other);
+  timer_.end_step(kept(step));
+  last_step_ = step;
   if (step > warmup_) {
     ++steps_;
     if (options_.profile.collectives) judge(step);
@@ -212,11 +240,21 @@ double StepProfiler::flop_per_step() const {
   return options_.profile.flop_per_pass * static_cast<double>(options_.accumulate) * length;
 }
 
+/// Of the last measured steps, in their order.
+std::vector<double> StepProfiler::lengths() const {
+  std::vector<double> lengths;
+  for (int64_t step = last_step_ - std::min(steps_, kKeptSteps) + 1; step <= last_step_; ++step) {
+    lengths.push_back(kept_[step % kKeptSteps].step_s);
+  }
+  return lengths;
+}
+
 std::string StepProfiler::own_text() const {
   auto seconds = timer_.total();
   for (int part = 0; part < kStepParts; ++part) seconds[part] -= before_[part];
   return nlohmann::json{{"host", host_name()},
                         {"seconds", seconds},
+                        {"lengths", lengths()},
                         {"resident", peak_resident_bytes()},
                         {"device", peak_device_bytes(options_.device)},
                         {"flop", flop_per_step()},
@@ -226,6 +264,22 @@ std::string StepProfiler::own_text() const {
                         {"helpers", counted(helpers_.seconds())},
                         {"collectives", rows_of(difference(census_.counts(), counts_before_))}}
       .dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
+/// Of the step that is the median by `lengths`, which are those of the last ones over all ranks:
+/// all choose the same.
+StepTimeline StepProfiler::gather_timeline(const std::vector<double>& lengths) {
+  if (lengths.empty()) return {};
+  const auto count = static_cast<int64_t>(lengths.size());
+  std::vector<int64_t> order(count);
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(),
+                   [&](int64_t a, int64_t b) { return lengths[a] < lengths[b]; });
+  StepTimeline timeline{.step = last_step_ - count + 1 + order[(count - 1) / 2], .ranks = {}};
+  for (const auto& text : gather_texts(grid_.world(), rank_text(kept(timeline.step)))) {
+    timeline.ranks.push_back(rank_of_text(text));
+  }
+  return timeline;
 }
 
 StepProfile StepProfiler::gather() {
@@ -238,7 +292,9 @@ StepProfile StepProfiler::gather() {
   StepProfile profile;
   profile.steps = steps_;
   profile.warmup_steps = warmup_;
+  std::vector<double> lengths(std::min(steps_, kKeptSteps));
   for (const auto& rank : ranks) {
+    for (size_t i = 0; i < lengths.size(); ++i) lengths[i] += rank["lengths"][i].get<double>();
     profile.ranks.push_back(rank_profile(rank, steps));
     profile.step_s += profile.ranks.back().step_s / world;
     add_rows(profile.collectives, rank["collectives"], 1 / (steps * world));
@@ -251,6 +307,7 @@ StepProfile StepProfiler::gather() {
   if (profile.flop_per_step && peak > 0) {
     profile.mfu = *profile.flop_per_step / (profile.step_s * peak * world);
   }
+  profile.timeline = gather_timeline(lengths);
   return profile;
 }
 

@@ -5,6 +5,7 @@
 #include <isobar/train/step_profile.hpp>
 #include <isobar/train/trainer.hpp>
 
+#include <array>
 #include <map>
 #include <string>
 #include <vector>
@@ -50,7 +51,10 @@ class StepProfiler {
   Calls calls() const;
   void judge(int64_t step);
   double flop_per_step() const;
+  std::vector<double> lengths() const;
+  StepTimeline::Rank& kept(int64_t step) { return kept_[step % kKeptSteps]; }
   std::string own_text() const;
+  StepTimeline gather_timeline(const std::vector<double>& lengths);
 
   const ProcessGrid& grid_;
   const TrainerOptions& options_;
@@ -62,6 +66,11 @@ class StepProfiler {
   DelayMeter helpers_{other_threads_cpu_s};
   int64_t warmup_;
   int64_t steps_ = 0;  ///< that were measured
+  /// Of which one is shown in full. Some, so that it need not be one with a log line; few, so that
+  /// hundreds of waits in each stay a small memory.
+  static constexpr int64_t kKeptSteps = 15;
+  std::array<StepTimeline::Rank, kKeptSteps> kept_;  ///< step s is at s modulo kKeptSteps
+  int64_t last_step_ = 0;
   // At the end of the warm-up.
   StepParts before_{};
   std::vector<CollectiveCount> counts_before_;

@@ -84,7 +84,8 @@ double sum_of_values(const nlohmann::json& numbers) {
 }
 
 struct Run {
-  StepProfile profile;     ///< rank 0's
+  StepProfile profile;  ///< rank 0's
+  ReducerCounters reducer;
   nlohmann::json json;     ///< of the run's folder
   std::string error = {};  ///< "; " between those of the ranks
 };
@@ -102,7 +103,10 @@ Run train(
     Trainer trainer(task(comm), data(), grid, settings);
     try {
       const auto summary = trainer.run(run);
-      if (comm.rank() == 0) result.profile = summary.profile;
+      if (comm.rank() == 0) {
+        result.profile = summary.profile;
+        result.reducer = summary.reducer;
+      }
     } catch (const Error& error) {
       EXPECT_TRUE(error.known_to_all());
       errors[comm.rank()] = error.what();
@@ -247,6 +251,152 @@ TEST(StepProfile, CountsWhatAStepSendsByWhoAsks) {
   EXPECT_TRUE(row("bucket_plan").is_null()) << "of the first step, which is warm-up";
   for (const auto& each : collectives) {
     EXPECT_GE(each["seconds_per_step"], each["exposed_s_per_step"]) << each["asker"];
+  }
+}
+
+/// Seconds by part of one step.
+StepParts parts_of(const StepTimeline::Rank& rank) {
+  StepParts seconds{};
+  for (const auto& span : rank.parts) {
+    seconds[static_cast<int>(span.part)] += span.end_s - span.begin_s;
+  }
+  return seconds;
+}
+
+/// What it did one after the other, without its waits for others.
+std::vector<std::string> work_of(const StepTimeline::Rank& rank) {
+  std::vector<std::string> names;
+  for (const auto& span : rank.parts) {
+    if (span.part == StepPart::exposed_comm) continue;
+    if (names.empty() || names.back() != name_of(span.part)) names.push_back(name_of(span.part));
+  }
+  return names;
+}
+
+/// The same for all ranks, by the step, counted from 1.
+auto sleeping(const std::vector<int>& milliseconds) {
+  return [=](Communicator&) {
+    auto task = factor_task();
+    task.loss = [=, loss = task.loss, step = size_t{0}](const Batch& b) mutable {
+      std::this_thread::sleep_for(std::chrono::milliseconds(milliseconds.at(step++)));
+      return loss(b);
+    };
+    return task;
+  };
+}
+
+/// Has several parameters, and so several buckets where these are small.
+struct Factors : torch::nn::Module {
+  Factors() {
+    for (const char* name : {"a", "b", "c"}) register_parameter(name, at::ones({1}));
+  }
+  at::Tensor forward(const Batch& batch) {
+    auto x = batch.state.select(1, batch.state.size(1) - 1).unsqueeze(1);
+    for (const auto& factor : parameters()) x = x * factor;
+    return x;
+  }
+};
+
+Task factors_task() {
+  const auto net = std::make_shared<Factors>();
+  auto task = factor_task();
+  task.module = net;
+  task.loss = [net](const Batch& b) { return (net->forward(b) - b.target).square().mean(); };
+  task.forecast = [net](const Batch& b) { return net->forward(b); };
+  return task;
+}
+
+TEST(StepProfile, PutsTheSpansOfAStepOneAfterTheOther) {
+  const auto timeline = train(options()).json["timeline"];
+  EXPECT_GT(timeline["step"], 2) << "no step of the warm-up";
+  EXPECT_LE(timeline["step"], 8);
+  ASSERT_EQ(timeline["ranks"].size(), 2);
+  for (const auto& rank : timeline["ranks"]) {
+    double end_s = 0;
+    for (const auto& span : rank["parts"]) {
+      EXPECT_NEAR(span["begin_s"].get<double>(), end_s, 2e-9) << "no gap, no overlap";
+      EXPECT_GT(span["end_s"], span["begin_s"]);
+      end_s = span["end_s"].get<double>();
+    }
+    EXPECT_NEAR(rank["step_s"].get<double>(), end_s, 2e-9);
+    ASSERT_EQ(rank["buckets"].size(), 1);
+    const auto& bucket = rank["buckets"][0];
+    EXPECT_GE(bucket["begin_s"], 0);
+    EXPECT_LE(bucket["begin_s"], bucket["end_s"]);
+    EXPECT_LE(bucket["end_s"], rank["step_s"]);
+    EXPECT_GE(bucket["bytes"], 4);
+  }
+}
+
+TEST(StepProfile, SpansAddUpToThePartsOfTheirStep) {
+  const auto profile = train(options(1)).profile;
+  ASSERT_EQ(profile.timeline.ranks.size(), 2);
+  for (size_t rank = 0; rank < 2; ++rank) {
+    const auto seconds = parts_of(profile.timeline.ranks[rank]);
+    for (int part = 0; part < kStepParts; ++part) {
+      EXPECT_NEAR(seconds[part], profile.ranks[rank].seconds[part], 1e-8)
+          << name_of(static_cast<StepPart>(part));
+    }
+    EXPECT_GT(seconds[static_cast<int>(StepPart::exposed_comm)], 0);
+  }
+}
+
+TEST(StepProfile, FollowsEveryBucketOfTheReducer) {
+  auto settings = options();
+  settings.ddp.reducer.caps = {.cap_bytes = 4, .first_cap_bytes = 4};
+  const auto run = train(settings, [](Communicator&) { return factors_task(); });
+  ASSERT_EQ(run.reducer.collectives, 3 * run.reducer.steps);
+  for (const auto& rank : run.profile.timeline.ranks) {
+    ASSERT_EQ(rank.buckets.size(), 3);
+    double waited_s = 0;
+    for (int64_t i = 0; i < 3; ++i) {
+      EXPECT_EQ(rank.buckets[i].index, i);
+      if (i > 0) EXPECT_GE(rank.buckets[i].begin_s, rank.buckets[i - 1].begin_s);
+      waited_s += rank.buckets[i].waited_s;
+    }
+    EXPECT_LE(waited_s, parts_of(rank)[static_cast<int>(StepPart::exposed_comm)] + 1e-8);
+  }
+}
+
+TEST(StepProfile, ShowsEachBatchOfAStepThatAccumulates) {
+  auto settings = options();
+  settings.accumulate = 2;
+  settings.clip_norm = 1;
+  for (const auto& rank : train(settings).profile.timeline.ranks) {
+    const std::vector<std::string> wanted{"other",    "data_wait", "copy",      "forward",
+                                          "backward", "data_wait", "copy",      "forward",
+                                          "backward", "other",     "optimizer", "other"};
+    EXPECT_EQ(work_of(rank), wanted);
+  }
+}
+
+TEST(StepProfile, PutsAWaitWhereItWas) {
+  const auto communicating = [](Communicator& comm) {
+    auto task = factor_task();
+    task.loss = [loss = task.loss, &comm](const Batch& b) {
+      comm.allreduce(at::ones({8})).wait();
+      return loss(b);
+    };
+    return task;
+  };
+  for (const auto& rank : train(options(), communicating).profile.timeline.ranks) {
+    const auto& parts = rank.parts;
+    const auto waits = std::find_if(parts.begin(), parts.end(), [](const auto& span) {
+      return span.part == StepPart::exposed_comm;
+    });
+    ASSERT_TRUE(waits != parts.begin() && waits + 1 < parts.end());
+    EXPECT_EQ((waits - 1)->part, StepPart::forward);
+    EXPECT_EQ((waits + 1)->part, StepPart::forward);
+    EXPECT_EQ(rank.buckets.size(), 1) << "a collective of the task is no bucket";
+  }
+}
+
+// Of the six measured steps the third in length; the others are far from it.
+TEST(StepProfile, ShowsAStepOfMedianLength) {
+  const auto profile = train(options(), sleeping({0, 0, 0, 200, 100, 200, 0, 200})).profile;
+  EXPECT_EQ(profile.timeline.step, 5);
+  for (const auto& rank : profile.timeline.ranks) {
+    EXPECT_GE(parts_of(rank)[static_cast<int>(StepPart::forward)], 0.1);
   }
 }
 

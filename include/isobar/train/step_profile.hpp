@@ -72,6 +72,34 @@ struct CollectiveProfile {
   double exposed_s = 0;
 };
 
+/// What one step was made of, by rank. Seconds are since the rank's own step began: clocks of
+/// different ranks are not compared.
+struct StepTimeline {
+  /// What the loop did; one follows the other without a gap. Where gradients are accumulated, each
+  /// batch has parts of its own.
+  struct Span {
+    StepPart part = StepPart::other;
+    double begin_s = 0;
+    double end_s = 0;
+  };
+  /// A bucket's reduction, in one collective or several.
+  struct Bucket {
+    int64_t index = 0;   ///< in the plan
+    int64_t bytes = 0;   ///< of its collectives, as a CollectiveCount has them
+    double begin_s = 0;  ///< it was full, those before it had left, and it was issued
+    double end_s = 0;    ///< the rank first saw that it had ended, see CollectiveSpan
+    double waited_s = 0;
+  };
+  struct Rank {
+    double step_s = 0;
+    std::vector<Span> parts;
+    std::vector<Bucket> buckets;  ///< in the order in which they were waited for
+  };
+
+  int64_t step = 0;  ///< its number, from 1
+  std::vector<Rank> ranks;
+};
+
 /// How a training run spent its steps; the same on all ranks.
 struct StepProfile {
   int64_t steps = 0;         ///< that were measured
@@ -84,6 +112,7 @@ struct StepProfile {
   std::optional<double> energy_j;
   std::vector<RankProfile> ranks;
   std::vector<CollectiveProfile> collectives;
+  StepTimeline timeline;  ///< of the step of median length among the last ones
 
   int64_t peak_memory_bytes() const;  ///< the most of a rank
 };
