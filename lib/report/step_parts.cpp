@@ -12,7 +12,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <fstream>
 #include <limits>
@@ -23,17 +22,6 @@ namespace {
 
 namespace fs = std::filesystem;
 using nlohmann::json;
-
-/// In the order in which a step has them, and in which bars are stacked.
-constexpr std::array<const char*, 8> kParts{"data_wait", "copy",         "zero_grad", "forward",
-                                            "backward",  "exposed_comm", "optimizer", "other"};
-
-std::string title_of_part(const std::string& part) {
-  if (part == "exposed_comm") return "exposed communication";
-  if (part == "data_wait") return "data wait";
-  if (part == "zero_grad") return "zeroing gradients";
-  return part;
-}
 
 /// Adds what the step has beside its parts.
 void add_other(StepParts& parts) {
@@ -104,6 +92,13 @@ ReportTable totals_table(const json& profile) {
 }
 
 }  // namespace
+
+std::string title_of_part(const std::string& part) {
+  if (part == "exposed_comm") return "exposed communication";
+  if (part == "data_wait") return "data wait";
+  if (part == "zero_grad") return "zeroing gradients";
+  return part;
+}
 
 StepParts parts_of_row(const json& row) {
   StepParts parts;
@@ -227,6 +222,7 @@ void add_profile(ReportSection& section, const json& profile) {
         "rank", labels, parts));
     section.charts.back().table.name = "step-parts-by-rank";
   }
+  add_timeline(section, profile);
   section.tables.push_back(totals_table(profile));
   auto collectives = collectives_table(profile);
   if (!collectives.rows.empty()) section.tables.push_back(std::move(collectives));

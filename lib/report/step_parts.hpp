@@ -5,6 +5,7 @@
 #include <isobar/report/report.hpp>
 #include <nlohmann/json.hpp>
 
+#include <array>
 #include <filesystem>
 #include <map>
 #include <optional>
@@ -15,6 +16,14 @@ namespace isobar {
 
 /// By name, in seconds a step; `step` is the whole.
 using StepParts = std::map<std::string, double>;
+
+/// In the order in which a step has them, and in which bars are stacked; a part's place is its
+/// colour.
+inline constexpr std::array<const char*, 8> kParts{
+    "data_wait", "copy", "zero_grad", "forward", "backward", "exposed_comm", "optimizer", "other"};
+
+/// A part's name for people.
+std::string title_of_part(const std::string& part);
 
 /// Of a row of `bench step`, or of medians over a training run's lines of steps.
 StepParts parts_of_row(const nlohmann::json& row);
@@ -39,7 +48,11 @@ ReportChart parts_chart(const std::string& title, const std::string& note,
                         const std::string& what_labels_are, const std::vector<std::string>& labels,
                         const std::vector<StepParts>& parts);
 
-/// A profile's charts and tables: parts by rank, collectives, totals.
+/// One step of a profile, each rank's parts and buckets on an axis of time; nothing where the
+/// profile has none, which older ones have not.
+void add_timeline(ReportSection& section, const nlohmann::json& profile);
+
+/// A profile's charts and tables: parts by rank, a timeline, collectives, totals.
 void add_profile(ReportSection& section, const nlohmann::json& profile);
 
 }  // namespace isobar

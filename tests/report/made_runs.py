@@ -43,16 +43,44 @@ def make_campaign(parent, name, axes, repeats=3, commit="a1b2c3d4e5f6"):
     return place
 
 
+def make_training_run(parent, name, timeline_ranks=0):
+    """The folder of `isobar train` after a few steps, with a profile; of how many ranks it has a timeline."""
+    place = parent / name
+    place.mkdir(parents=True)
+    lines = [{"event": "step", "step": step, "loss": 1 / step, "step_s": 0.2, "data_wait_s": 0.02, "exposed_comm_s": 0.01}
+             for step in (10, 20)]
+    (place / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    ranks = max(timeline_ranks, 1)
+    seconds = {"data_wait": 0.02, "forward": 0.06, "backward": 0.1, "exposed_comm": 0.01, "optimizer": 0.01}
+    profile = {"schema": "isobar.profile.1", "steps": 15, "warmup_steps": 5, "world": ranks, "step_s": 0.2, "collectives": [],
+               "ranks": [{"rank": rank, "host": "n1", "step_s": 0.2, "seconds": seconds} for rank in range(ranks)]}
+    if timeline_ranks:
+        profile["timeline"] = {"step": 13, "ranks": [timeline_of(rank, seconds) for rank in range(ranks)]}
+    (place / "profile.json").write_text(json.dumps(profile))
+    return place
+
+
+def timeline_of(rank, seconds):
+    """Its parts in their order, and two buckets: one is hidden, the other in part."""
+    parts, now = [], 0.0
+    for part, length in seconds.items():
+        parts.append({"part": part, "begin_s": now, "end_s": now + length})
+        now += length
+    buckets = [{"bucket": number, "bytes": 4096, "begin_s": begin, "end_s": end, "waited_s": 0.0}
+               for number, begin, end in ((0, 0.12, 0.15), (1, 0.17, 0.185))]
+    return {"rank": rank, "step_s": now, "parts": parts, "buckets": buckets}
+
+
 def browser():
     """Its path; None where there is none."""
     return next(filter(None, map(shutil.which, NAMES)), None)
 
 
-def browse(page, profile, *options):
-    """Opens a page and ends: what the browser wrote to standard output and standard error."""
+def browse(page, profile, *options, place=""):
+    """Opens a page, or a place in it such as "#only=3", and ends: what the browser wrote to standard output and error."""
     words = [browser(), "--headless", "--disable-gpu", f"--user-data-dir={profile}", "--enable-logging=stderr", *options]
     if os.geteuid() == 0:
         words.append("--no-sandbox")
-    done = subprocess.run([*words, page.as_uri()], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=240,
+    done = subprocess.run([*words, page.as_uri() + place], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=240,
                           check=False)
     return done.stdout, done.stderr

@@ -14,7 +14,7 @@ import unittest
 import zlib
 
 sys.dont_write_bytecode = True
-from made_runs import AXES_OF_512, browse, browser, make_campaign  # noqa: E402
+from made_runs import AXES_OF_512, browse, browser, make_campaign, make_training_run  # noqa: E402
 
 WRITE_PAGE = os.environ["ISOBAR_WRITE_PAGE"]
 SKIPPED = 77
@@ -101,9 +101,9 @@ class PageTest(unittest.TestCase):
         path.write_text(json.dumps({"schema": "isobar.projection.1", "campaign": "sweep", "rows": rows}))
         return path
 
-    def browse(self, page, *options):
+    def browse(self, page, *options, **where):
         with tempfile.TemporaryDirectory(prefix="isobar-browser-") as profile:
-            return browse(page, profile, *options)
+            return browse(page, profile, *options, **where)
 
     def open(self, page, *options):
         """The page's elements once all is drawn. Nothing may have been said on the console."""
@@ -165,9 +165,33 @@ class PageTest(unittest.TestCase):
         self.assertIn("&lt;b&gt;bold&lt;/b&gt;&lt;/script&gt;", dom)
         self.assertEqual(asked, [])
 
-    def picture(self, *options):
+    def test_draws_a_step_as_bars_on_an_axis_of_time(self):
+        page = self.write("timeline.html", make_training_run(self.folder / "runs", "timed", timeline_ranks=3))
+        dom = self.open(page)
+        drawn = next(part for part in dom.split("<figure ")[1:] if ">Timeline of a step</h3>" in part)
+        bars = re.findall(r'class="point"><path [^>]*d="M[^"]*Z"', drawn)
+        self.assertEqual(len(bars), 3 * (5 + 3), "of each rank five parts, one bucket in a piece and one in two")
+        for word in ("rank 0", "rank 2", "forward", "exposed communication", "bucket, hidden", "bucket, exposed"):
+            self.assertIn(f">{word}</text>", drawn)
+
+    def test_draws_a_step_light_and_dark(self):
+        page = self.write("shades.html", make_training_run(self.folder / "runs", "shades", timeline_ranks=3))
+        number = re.search(r'id="chart-(\d+)-title">Timeline of a step<', page.read_text())[1]
+        hidden_bucket, backward = (0x00, 0x9e, 0x73), (0x56, 0xb4, 0xe9)
+        for options, ground in (((), (255, 255, 255)), ((DARK,), (0x14, 0x18, 0x1d))):
+            colours = self.picture(*options, page=page, place=f"#only={number}")
+            self.assertEqual(max(colours, key=colours.get), ground)
+            self.assertIn(hidden_bucket, colours)
+            self.assertIn(backward, colours)
+
+    def test_draws_no_timeline_of_an_older_profile(self):
+        page = self.write("older.html", make_training_run(self.folder / "runs", "older"))
+        self.assertNotIn("Timeline of a step", page.read_text())
+        self.assertIn('data-drawn="3"', self.open(page))
+
+    def picture(self, *options, page=None, **where):
         png = self.folder / "page.png"
-        self.browse(self.page, WAIT, f"--screenshot={png}", "--window-size=800,900", *options)
+        self.browse(page or self.page, WAIT, f"--screenshot={png}", "--window-size=800,900", *options, **where)
         return colours_of(png)
 
     def test_is_drawn_light_and_dark(self):

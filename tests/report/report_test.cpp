@@ -7,6 +7,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <fstream>
+#include <map>
 #include <set>
 
 #include "comm/expect_error.hpp"
@@ -359,6 +361,144 @@ TEST(Report, ShowsATrainingRunWithItsProfile) {
   expect_contains(profile, "energy (J),n/a\n");
   expect_contains(section.findings.at(0), "rank 0 on n0 computes 170.0 ms in a step");
   EXPECT_EQ(table_titled(section, "Collectives of a step").rows.size(), 1u);
+}
+
+/// Of a rank that computes, sends two buckets and waits for each; it computes `longer_s` longer
+/// than it could, and waits less.
+json timeline_rank(int rank, double longer_s) {
+  const auto span = [](const char* part, double begin_s, double end_s) {
+    return json{{"part", part}, {"begin_s", begin_s}, {"end_s", end_s}};
+  };
+  const auto bucket = [](int number, double begin_s, double end_s) {
+    return json{{"bucket", number},
+                {"bytes", 4096},
+                {"begin_s", begin_s},
+                {"end_s", end_s},
+                {"waited_s", 0.0}};
+  };
+  return {{"rank", rank},
+          {"step_s", 0.2},
+          {"parts",
+           {span("forward", 0, 0.02 + longer_s), span("backward", 0.02 + longer_s, 0.05 + longer_s),
+            span("exposed_comm", 0.05 + longer_s, 0.16), span("optimizer", 0.16, 0.17),
+            span("exposed_comm", 0.17, 0.19), span("optimizer", 0.19, 0.2)}},
+          {"buckets", {bucket(1, 0.045 + longer_s, 0.19), bucket(0, 0.03 + longer_s, 0.16)}}};
+}
+
+/// The slowest and the fastest rank are in the middle.
+fs::path make_timeline_run(const TemporaryFolder& folder, int ranks) {
+  const auto place = make_training_run(folder, "mine", 10);
+  auto profile = json::parse(std::ifstream(place / "profile.json"));
+  auto rows = json::array();
+  for (int rank = 0; rank < ranks; ++rank) {
+    double longer_s = 0.02 + 1e-4 * rank;
+    if (rank == ranks / 2) longer_s = 0.05;
+    if (rank == ranks / 2 + 1) longer_s = 0;
+    rows.push_back(timeline_rank(rank, longer_s));
+  }
+  profile["timeline"] = {{"step", 31}, {"ranks", rows}};
+  write_file(place / "profile.json", profile.dump());
+  return place;
+}
+
+ReportChart timeline_of(const TemporaryFolder& folder, int ranks) {
+  const auto report = make_report({make_timeline_run(folder, ranks)});
+  return chart_named(report.sections.at(0), "Timeline of a step");
+}
+
+/// The bars of one name begin there and are as long as that.
+void expect_bars(const json& figure, const std::string& name,
+                 const std::vector<std::pair<double, double>>& wanted) {
+  const auto& traces = figure.at("data");
+  const auto found = std::find_if(traces.begin(), traces.end(),
+                                  [&](const auto& trace) { return trace.at("name") == name; });
+  ASSERT_NE(found, traces.end()) << name;
+  EXPECT_EQ(found->at("orientation"), "h");
+  ASSERT_EQ(found->at("x").size(), wanted.size()) << name;
+  for (std::size_t i = 0; i < wanted.size(); ++i) {
+    EXPECT_NEAR(found->at("base")[i].get<double>(), wanted[i].first, 1e-12) << name;
+    EXPECT_NEAR(found->at("x")[i].get<double>(), wanted[i].second, 1e-12) << name;
+  }
+}
+
+TEST(Report, DrawsAStepOnAnAxisOfTime) {
+  const TemporaryFolder folder;
+  const auto chart = timeline_of(folder, 1);
+  expect_contains(chart.note, "Step 31, of median length");
+  const auto figure = figure_of(chart);
+  expect_bars(figure, "forward", {{0, 0.07}});
+  expect_bars(figure, "backward", {{0.07, 0.03}});
+  expect_bars(figure, "exposed communication", {{0.1, 0.06}, {0.17, 0.02}});
+  expect_bars(figure, "optimizer", {{0.16, 0.01}, {0.19, 0.01}});
+}
+
+// Bucket 0 leaves first. While the loop waits for it bucket 1, behind it, hides behind nothing
+// either; it does while bucket 0 is used for the update.
+TEST(Report, TellsHiddenFromExposedPiecesOfABucket) {
+  const TemporaryFolder folder;
+  const auto figure = figure_of(timeline_of(folder, 1));
+  expect_bars(figure, "bucket, hidden", {{0.08, 0.02}, {0.095, 0.005}, {0.16, 0.01}});
+  expect_bars(figure, "bucket, exposed", {{0.1, 0.06}, {0.1, 0.06}, {0.17, 0.02}});
+}
+
+TEST(Report, DrawsBucketsThatOverlapBesideEachOther) {
+  const TemporaryFolder folder;
+  const auto figure = figure_of(timeline_of(folder, 2));
+  std::map<double, std::vector<std::pair<double, double>>> rows;
+  for (const auto& trace : figure.at("data")) {
+    for (std::size_t i = 0; i < trace.at("x").size(); ++i) {
+      const auto begin_s = trace.at("base")[i].get<double>();
+      rows[trace.at("y")[i].get<double>()].emplace_back(begin_s,
+                                                        begin_s + trace.at("x")[i].get<double>());
+    }
+  }
+  EXPECT_EQ(rows.size(), 6u) << "of each rank its parts and two buckets";
+  for (auto& [place, bars] : rows) {
+    std::sort(bars.begin(), bars.end());
+    for (std::size_t i = 1; i < bars.size(); ++i) {
+      EXPECT_LE(bars[i - 1].second, bars[i].first + 1e-12) << "at " << place;
+    }
+  }
+}
+
+TEST(Report, TellsATimelineAsATable) {
+  const TemporaryFolder folder;
+  const auto table = timeline_of(folder, 1).table;
+  EXPECT_EQ(table.name, "Training-run-mine-step-timeline");
+  ASSERT_EQ(table.rows.size(), 8u) << "six spans of the loop, two buckets";
+  const auto& bucket = table.rows[7];
+  EXPECT_EQ(std::get<std::string>(bucket[1]), "bucket 1");
+  EXPECT_EQ(std::get<double>(bucket[4]), 4096);
+  EXPECT_NEAR(std::get<double>(bucket[5]), 0.08, 1e-12) << "it waited behind bucket 0, too";
+}
+
+TEST(Report, ShowsSixteenOfManyRanksAndSaysWhich) {
+  const TemporaryFolder folder;
+  const auto chart = timeline_of(folder, 40);
+  expect_contains(chart.note,
+                  "16 of 40 ranks are shown: the slowest (rank 20), the fastest (rank 21)");
+  const auto ticks = figure_of(chart).at("layout").at("yaxis").at("ticktext");
+  const std::set<std::string> shown(ticks.begin(), ticks.end());
+  EXPECT_EQ(ticks.size(), 16u);
+  EXPECT_EQ(shown.size(), 16u);
+  EXPECT_TRUE(shown.count("rank 20") == 1 && shown.count("rank 21") == 1);
+}
+
+TEST(Report, SaysNothingOfATimelineThatAnOlderProfileHasNot) {
+  const TemporaryFolder folder;
+  const auto report = make_report({make_training_run(folder, "mine", 10)});
+  for (const auto& chart : report.sections.at(0).charts) {
+    EXPECT_EQ(chart.title.find("Timeline"), std::string::npos);
+  }
+}
+
+TEST(Report, RefusesATimelineOfAnotherShape) {
+  const TemporaryFolder folder;
+  const auto place = make_timeline_run(folder, 1);
+  auto profile = json::parse(std::ifstream(place / "profile.json"));
+  profile["timeline"]["ranks"][0].erase("parts");
+  write_file(place / "profile.json", profile.dump());
+  EXPECT_THROW(make_report({place}), DataError);
 }
 
 TEST(Report, DrawsMapsOnOneScaleAndTheirErrorEvenAroundZero) {
