@@ -20,6 +20,7 @@ namespace {
 constexpr auto kType = c10::DeviceType::PrivateUse1;
 
 thread_local DeviceStream current_stream = 0;
+thread_local bool is_capturing = false;
 
 struct Stream {
   std::deque<std::function<void()>> work;
@@ -177,6 +178,7 @@ std::shared_ptr<const StagingApi> DeviceDouble::api() const {
   api->use_device = [](int) {};
   api->make_priority_stream = [state](int) { return state->add_stream(); };
   api->current_stream = [](int) { return current_stream; };
+  api->is_capturing = [](int, DeviceStream) { return is_capturing; };
   api->record = [state](int, DeviceStream stream) { return state->record(stream); };
   api->block = [state](int, DeviceStream stream, const DeviceEvent& event) {
     state->block(stream, event);
@@ -249,11 +251,16 @@ DeviceStreamOfCaller::DeviceStreamOfCaller(DeviceDouble& device)
   current_stream = stream_;
 }
 
-DeviceStreamOfCaller::~DeviceStreamOfCaller() { current_stream = 0; }
+DeviceStreamOfCaller::~DeviceStreamOfCaller() {
+  current_stream = 0;
+  is_capturing = false;
+}
 
 void DeviceStreamOfCaller::put(std::function<void()> work) {
   state_->put(stream_, std::move(work));
 }
+
+void DeviceStreamOfCaller::capture(bool captures) { is_capturing = captures; }
 
 void DeviceStreamOfCaller::synchronize() { state_->block(0, state_->record(stream_)); }
 

@@ -74,6 +74,9 @@ class DeviceStreamOfCaller {
 
   void put(std::function<void()> work);
 
+  /// From now on it captures, or no longer.
+  void capture(bool captures);
+
   /// Blocks until all that was put on it has ended.
   void synchronize();
 

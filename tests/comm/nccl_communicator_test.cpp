@@ -196,6 +196,22 @@ TEST(NcclCommunicator, WaitingOrdersTheCallersStreamAndNotTheHost) {
   });
 }
 
+TEST(NcclCommunicator, RefusesAStreamThatCapturesAGraphAndGoesOnAfterwards) {
+  NcclDouble nccl(2);
+  run_on_double(nccl, 2, {}, [&](Communicator& world) {
+    CallerStream stream(nccl, world.rank());
+    auto buffer = at::ones({3});
+    stream.capture(true);
+    const auto error = error_of<UsageError>([&] { world.allreduce(buffer); });
+    expect_contains(error, "allreduce");
+    expect_contains(error, "captures a CUDA graph");
+    stream.capture(false);
+    world.allreduce(buffer).synchronize();
+    EXPECT_EQ(buffer[0].item<float>(), 2);
+  });
+  expect_clean(nccl);
+}
+
 TEST(NcclCommunicator, TensorsLiveUntilTheDeviceHasPassedThem) {
   NcclDouble nccl(2);
   std::atomic<bool> freed{false};

@@ -30,6 +30,7 @@ at::Tensor view_of(const void* memory, int64_t count, NcclType type) {
 }
 
 thread_local DeviceStream current_stream = 0;
+thread_local bool is_capturing = false;
 
 /// One rank's part of a collective.
 struct Part {
@@ -545,6 +546,7 @@ std::shared_ptr<const NcclApi> NcclDouble::Fabric::api(int rank) {
   table->use_device = [](int) {};
   table->make_priority_stream = [self, &device](int) { return self->add_stream(device); };
   table->current_stream = [](int) { return current_stream; };
+  table->is_capturing = [](int, DeviceStream) { return is_capturing; };
   table->record = [self, &device](int, DeviceStream stream) {
     return self->record(device, stream);
   };
@@ -605,7 +607,12 @@ CallerStream::CallerStream(NcclDouble& nccl, int rank)
   current_stream = stream_;
 }
 
-CallerStream::~CallerStream() { current_stream = 0; }
+CallerStream::~CallerStream() {
+  current_stream = 0;
+  is_capturing = false;
+}
+
+void CallerStream::capture(bool captures) { is_capturing = captures; }
 
 void CallerStream::put(std::function<void()> work) { api_->compute(0, stream_, std::move(work)); }
 

@@ -76,6 +76,9 @@ class CallerStream {
 
   void put(std::function<void()> work);
 
+  /// From now on it captures, or no longer.
+  void capture(bool captures);
+
  private:
   std::shared_ptr<const NcclApi> api_;
   int64_t stream_;

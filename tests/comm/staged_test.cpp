@@ -138,6 +138,19 @@ TEST(Staged, WaitingOrdersTheCallersStreamAndNotTheHost) {
   });
 }
 
+TEST(Staged, RefusesAStreamThatCapturesAGraphAndGoesOnAfterwards) {
+  run_staged(2, [](Rank& rank) {
+    DeviceStreamOfCaller stream(rank.device);
+    auto buffer = ones(rank);
+    stream.capture(true);
+    const auto error = error_of<UsageError>([&] { rank.world->allreduce(buffer); });
+    expect_contains(error, "captures a CUDA graph");
+    stream.capture(false);
+    rank.world->allreduce(buffer).synchronize();
+    EXPECT_EQ(first_of(rank, buffer), 2);
+  });
+}
+
 TEST(Staged, SynchronizeBlocksUntilTheResultIsThere) {
   run_staged(2, [](Rank& rank) {
     DeviceStreamOfCaller stream(rank.device);  // which nobody waits for

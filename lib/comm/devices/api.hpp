@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <string>
 
 namespace isobar {
 
@@ -31,7 +32,15 @@ struct DeviceApi {
   std::function<void(int device, DeviceStream stream, const DeviceEvent& event)> block;
   /// True once the event has been reached. Throws the device's error.
   std::function<bool(const DeviceEvent& event)> reached;
+  /// Whether what is put on the stream goes into a graph to be launched later (CUDA graphs).
+  std::function<bool(int device, DeviceStream stream)> is_capturing = [](int, DeviceStream) {
+    return false;
+  };
 };
+
+/// Throws UsageError, which `operation` begins, where the caller's current stream captures a graph:
+/// an operation is put on another stream, by another thread, and would not be in it.
+void check_not_capturing(const DeviceApi& api, int device, const std::string& operation);
 
 /// What carrying tensors over host memory takes beyond that.
 struct StagingApi : DeviceApi {

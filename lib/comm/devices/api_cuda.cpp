@@ -15,6 +15,15 @@ namespace {
 
 using c10::impl::VirtualGuardImpl;
 
+/// LibTorch tells from one of its releases on; with an older one nobody is asked.
+template <typename Guard>
+bool is_capturing(const Guard& guard, const c10::Stream& stream) {
+  if constexpr (requires { guard.isStreamCapturing(stream); }) {
+    return guard.isStreamCapturing(stream);
+  }
+  return false;
+}
+
 std::shared_ptr<const StagingApi> make_staging_api() {
   auto api = std::make_shared<StagingApi>();
   fill_device(*api);
@@ -51,6 +60,9 @@ void fill_device(DeviceApi& api) {
   };
   api.reached = [](const DeviceEvent& event) {
     return static_cast<c10::Event*>(event.get())->query();
+  };
+  api.is_capturing = [](int device, DeviceStream stream) {
+    return is_capturing(VirtualGuardImpl(c10::kCUDA), torch_stream(device, stream));
   };
 }
 

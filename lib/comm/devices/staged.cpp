@@ -174,6 +174,7 @@ class StagedCommunicator final : public Communicator {
     const auto& tensor = values_of(operation);
     const bool on_device = tensor.defined() && !tensor.is_cpu();
     const bool awaited = on_device && !is_message(operation);
+    if (on_device) staging_->check_capture(full_name(operation, rank(), size()));
     auto completion = std::make_shared<Completion>(operation, rank(), size(), first_cause());
     auto flight = std::make_shared<StagedFlight>(std::move(operation), staging_,
                                                  on_device ? staging_->now() : nullptr,

@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <memory>
+#include <string>
 
 #include "comm/devices/api.hpp"
 #include "comm/devices/host_pool.hpp"
@@ -28,6 +29,11 @@ class Staging {
 
   /// For a thread that copies.
   void use_device() const { api_->use_device(device_); }
+
+  /// check_not_capturing() of the caller's current stream.
+  void check_capture(const std::string& operation) const {
+    check_not_capturing(*api_, device_, operation);
+  }
 
   /// Where the caller's current stream is now.
   DeviceEvent now() const;

@@ -80,6 +80,7 @@ class NcclCommunicator final : public Communicator {
     ISOBAR_CHECK(!is_message(operation), full_name(operation, rank(), size()), ": backend ",
                  backend(),
                  " carries collectives only; send a CPU tensor, or broadcast() in a group of two");
+    check_not_capturing(*queue_->api(), queue_->device(), full_name(operation, rank(), size()));
     const bool barrier = operation.kind == OperationKind::barrier;
     auto flight = queue_->push(link_, std::move(operation));
     return Work(std::make_shared<NcclWork>(queue_, std::move(flight), barrier));
