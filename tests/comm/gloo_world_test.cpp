@@ -8,6 +8,7 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <string>
@@ -44,6 +45,53 @@ void run_gloo_ranks(int size, const std::function<void(Communicator&)>& body,
                     const GlooOptions& options = {}) {
   hand_out_gloo_ranks(
       size, [&](std::unique_ptr<Communicator> comm) { body(*comm); }, options);
+}
+
+/// Counts what Gloo asks of it.
+class CountingStore final : public KeyValueStore {
+ public:
+  void set(const std::string& key, const std::string& value) override { values_.set(key, value); }
+  std::string get(const std::string& key, std::chrono::milliseconds timeout) override {
+    auto value = values_.get(key, timeout);
+    ++gets;
+    bytes += static_cast<int64_t>(value.size());
+    return value;
+  }
+
+  std::atomic<int64_t> gets = 0, bytes = 0;
+
+ private:
+  MemoryStore values_;
+};
+
+// At 2,048 ranks 8 bytes a rank in each of 4 million answers would be 70 GB through rank 0.
+TEST(GlooWorld, AsksOnceForEachAddressWhoseLengthDoesNotGrowWithTheRanks) {
+  std::vector<int64_t> bytes_each;
+  for (const int size : {4, 24}) {
+    const auto store = std::make_shared<CountingStore>();
+    on_threads(size, [&](int rank) {
+      make_gloo_communicator({.rank = rank,
+                              .size = size,
+                              .address = "127.0.0.1",
+                              .store = store,
+                              .timeout = kLongerThanChildren,
+                              .cause = std::make_shared<FirstCause>()})
+          ->barrier()
+          .wait();
+    });
+    EXPECT_LE(store->gets, size * size);
+    bytes_each.push_back(store->bytes / store->gets);
+  }
+  EXPECT_NEAR(bytes_each[1], bytes_each[0], 8);
+}
+
+TEST(GlooWorld, RefusesMoreRanksThanItCanConnectInALineThatSaysWhatToUse) {
+  const auto error = error_of<UsageError>([] {
+    make_gloo_communicator({.rank = 7, .size = 2048, .address = "127.0.0.1"});
+  });
+  expect_contains(error, "rank 7 of 2048");
+  expect_contains(error, "at most 1024 ranks");
+  expect_contains(error, "srun --mpi=pmix");
 }
 
 class OnGloo : public testing::TestWithParam<Scenario> {};

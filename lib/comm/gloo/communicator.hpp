@@ -28,8 +28,14 @@ struct GlooOptions {
   std::optional<bool> in_pieces = std::nullopt;
 };
 
+/// Ranks of a Gloo world at most. Each has a socket to each other, and rank 0 hands out the
+/// addresses of all to all: four times as much where there are twice as many ranks
+/// (docs/results/scale.md).
+constexpr int kMostGlooRanks = 1024;
+
 /// The Gloo world over TCP. Collective; blocks until every rank is connected with
-/// every other, and has taken some sums to see how fast the links are. The file no_gloo.cpp throws
+/// every other, and has sent something to the next to see how fast the links are. Throws UsageError for more
+/// ranks than kMostGlooRanks. The file no_gloo.cpp throws
 /// UsageError.
 std::unique_ptr<Communicator> make_gloo_communicator(const GlooOptions& options);
 

@@ -12,6 +12,8 @@
 #include <torch/csrc/distributed/c10d/Store.hpp>
 
 #include <csignal>
+#include <cstdlib>
+#include <map>
 #include <mutex>
 #include <utility>
 #include <vector>
@@ -49,13 +51,17 @@ class Store final : public c10d::Store {
     values_->set(prefix_ + key, {value.begin(), value.end()});
   }
   std::vector<uint8_t> get(const std::string& key) override {
-    const auto value = values_->get(prefix_ + key, timeout_);
+    const auto value = take(key);
     return {value.begin(), value.end()};
   }
   void wait(const std::vector<std::string>& keys) override { wait(keys, timeout_); }
   void wait(const std::vector<std::string>& keys,
             const std::chrono::milliseconds& timeout) override {
-    for (const auto& key : keys) values_->get(prefix_ + key, timeout);
+    for (const auto& key : keys) {
+      auto value = values_->get(prefix_ + key, timeout);
+      const std::lock_guard lock(mutex_);
+      awaited_[key] = std::move(value);
+    }
   }
 
   c10::intrusive_ptr<c10d::Store> clone() override {
@@ -68,6 +74,15 @@ class Store final : public c10d::Store {
   std::vector<std::string> listKeys() override { return {std::to_string(refuse("listKeys"))}; }
 
  private:
+  /// Gloo waits for a key and then gets it, once: it is asked for once, too.
+  std::string take(const std::string& key) {
+    {
+      const std::lock_guard lock(mutex_);
+      if (auto known = awaited_.extract(key)) return std::move(known.mapped());
+    }
+    return values_->get(prefix_ + key, timeout_);
+  }
+
   [[noreturn]] static int64_t refuse(const char* call) {
     throw CommError(detail::join("backend gloo: this LibTorch wants ", call,
                                  " of its store, which isobar's does not have"));
@@ -75,6 +90,8 @@ class Store final : public c10d::Store {
 
   std::shared_ptr<KeyValueStore> values_;
   std::string prefix_;
+  std::mutex mutex_;
+  std::map<std::string, std::string> awaited_;
 };
 
 class GlooWorkMessage final : public GlooMessage {
@@ -100,6 +117,13 @@ void ignore_broken_pipes() {
   if (sigaction(SIGPIPE, nullptr, &now) != 0 || now.sa_handler != SIG_DFL) return;
   now.sa_handler = SIG_IGN;
   sigaction(SIGPIPE, &now, nullptr);
+}
+
+/// What a rank leaves for the others is then its address alone, and no number for each of them:
+/// Gloo asks the environment. A value of the user's stays.
+void leave_short_addresses() {
+  static const int once = setenv("GLOO_ENABLE_RANK_AS_SEQUENCE_NUMBER", "1", /*overwrite=*/0);
+  static_cast<void>(once);
 }
 
 /// Calls `done` once `work` has ended; at once where it has.
@@ -171,6 +195,7 @@ class Group final : public GlooGroup {
 
 std::shared_ptr<GlooGroup> make_gloo_group(const GlooGroupOptions& options) {
   ignore_broken_pipes();
+  leave_short_addresses();
   try {
     return std::make_shared<Group>(options);
   } catch (const std::exception& error) {
