@@ -196,6 +196,9 @@ unset SLURM_EXPORT_ENV
 )";
   for (const auto& [name, value] : plan.environment) {
     check_variable(name);
+    ISOBAR_CHECK(name != "ISOBAR_SECRET",
+                 "job: ISOBAR_SECRET would stand in the script, which others may read; "
+                 "name a file of yours by ISOBAR_SECRET_FILE");
     ISOBAR_CHECK(name != "PATH",
                  "job: PATH would be the script's as well, which then finds no srun; "
                  "set it in a script that the ranks run");

@@ -66,9 +66,12 @@ inline constexpr const char* kLaunchVariables[] = {"OMPI_COMM_WORLD_RANK",
                                                    "MASTER_PORT",
                                                    "TORCHELASTIC_RUN_ID",
                                                    "TORCHELASTIC_USE_AGENT_STORE",
-                                                   "ISOBAR_JOB"};
+                                                   "ISOBAR_JOB",
+                                                   "ISOBAR_SECRET",
+                                                   "ISOBAR_SECRET_FILE"};
 
-/// The launchers' variables are these and no others while it lives.
+/// The launchers' variables are these and no others while it lives. Ranks know a secret of the
+/// tests, so that none is made in the home of who runs them, unless these say where one is.
 class ScopedEnvironment {
  public:
   explicit ScopedEnvironment(const Variables& variables) {
@@ -77,6 +80,10 @@ class ScopedEnvironment {
       forget(name);
       setenv(name.c_str(), value.c_str(), 1);
     }
+    const bool has_place = variables.contains("ISOBAR_SECRET") ||
+                           variables.contains("ISOBAR_SECRET_FILE") ||
+                           variables.contains("XDG_STATE_HOME");
+    if (!has_place) setenv("ISOBAR_SECRET", "known to the tests alone", 1);
   }
   ~ScopedEnvironment() {
     for (const auto& [name, value] : before_) {

@@ -215,7 +215,8 @@ TEST(Conditions, HaveTheVariablesThatMatter) {
                            "LOADEDMODULES", "ISOBAR_CLUSTER", "CUDA_VISIBLE_DEVICES"}) {
     EXPECT_TRUE(is_condition(name)) << name;
   }
-  for (const char* name : {"HOME", "PATH", "SLURM_JOB_ID", "FIRST", "PWD"}) {
+  for (const char* name :
+       {"HOME", "PATH", "SLURM_JOB_ID", "FIRST", "PWD", "ISOBAR_SECRET", "ISOBAR_SECRET_FILE"}) {
     EXPECT_FALSE(is_condition(name)) << name;
   }
 }
