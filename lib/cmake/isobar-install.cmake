@@ -20,6 +20,7 @@ set(providers
   "^yaml-cpp"        "find_dependency(yaml-cpp)"
   "^nlohmann_json::" "find_dependency(nlohmann_json)"
   "^Threads::"       "find_dependency(Threads)"
+  "^OpenSSL::"       "find_dependency(OpenSSL COMPONENTS Crypto)"
   "^[Hh][Dd][Ff]5::" "enable_language(C)\nfind_dependency(HDF5 COMPONENTS C)"  # whose search compiles C
   "^MPI::MPI_CXX"    "find_dependency(MPI COMPONENTS CXX)")
 

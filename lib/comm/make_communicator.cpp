@@ -215,6 +215,9 @@ std::unique_ptr<Communicator> make_survivors_communicator(const CommunicatorOpti
   const auto launch = read_launch_environment();
   ISOBAR_CHECK(survivors.expected <= launch.size, "make_survivors_communicator: expected ",
                survivors.expected, " survivors of ", launch.size, " ranks");
+  ISOBAR_CHECK(survivors.lost_size >= 0 && survivors.lost_size <= launch.size,
+               "make_survivors_communicator: lost_size must be 0 to ", launch.size, ", got ",
+               survivors.lost_size);
   if (launch.size == 1) return alone(options);
   const auto meeting = meet_survivors(launch, options, survivors);
   if (meeting.launch.size == 1) return alone(options);

@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 // How the processes of a launch find rank 0, called once for a world, by the thread that makes it.
-// Whoever is met has shown the same token, which the launch makes, with the number of the world;
-// what is made of the meeting (names in shared memory) goes by the session, which no two meetings
-// share.
+// Whoever is met has shown that it knows the secret of the user, or of MPI's world, and the token
+// that the launch makes, with the number of the world; what is made of the meeting (names in shared
+// memory) goes by the session, which no two meetings share.
 #include "comm/rendezvous.hpp"
 
 #include <isobar/core/error.hpp>
 #include <isobar/core/machine.hpp>
+#include <isobar/core/random_bytes.hpp>
 #include <isobar/launch/endpoint.hpp>
 #include <isobar/launch/node.hpp>
+#include <isobar/launch/secret.hpp>
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <sstream>
@@ -27,23 +30,40 @@ std::vector<std::string> words_of(const std::string& text) {
   return words;
 }
 
-/// The ranks meet in MPI first: rank 0 tells where it listens.
-Endpoint endpoint_by_mpi(const ControlListener* listener, std::chrono::milliseconds timeout) {
+/// Where rank 0 is, and by what the ranks know each other.
+struct MeetingPlace {
+  Endpoint endpoint;
+  std::string secret;
+};
+
+/// Two hexadecimal digits a byte.
+std::string as_word(const std::string& bytes) {
+  std::string word;
+  for (const unsigned char byte : bytes) word += fmt::format("{:02x}", byte);
+  return word;
+}
+
+/// The ranks meet in MPI first: rank 0 tells where it listens, and a secret of this world.
+MeetingPlace meeting_by_mpi(const ControlListener* listener, std::chrono::milliseconds timeout) {
+  constexpr size_t kSecret = 32;
   std::string mine;
   if (listener) {
-    mine = detail::join(control::make_session(), " ", listener->port());
+    mine = detail::join(control::make_session(), " ", as_word(random_bytes(kSecret)), " ",
+                        listener->port());
     for (const auto& address : own_addresses()) mine += " " + address;
   }
   const auto words = words_of(mpi_gather(mine, timeout).front());
-  if (words.size() < 3) throw CommError("rendezvous by MPI: rank 0 has no network address");
-  return {.addresses = {words.begin() + 2, words.end()},
-          .port = std::stoi(words[1]),
-          .other_ports = {},
-          .token = words[0]};
+  if (words.size() < 4) throw CommError("rendezvous by MPI: rank 0 has no network address");
+  return {.endpoint = {.addresses = {words.begin() + 3, words.end()},
+                       .port = std::stoi(words[2]),
+                       .other_ports = {},
+                       .token = words[0]},
+          .secret = configured_secret().value_or(words[1])};
 }
 
 ControlOptions control_options(const LaunchEnvironment& launch, const CommunicatorOptions& options,
-                               const Endpoint& endpoint) {
+                               const MeetingPlace& meeting) {
+  const auto& endpoint = meeting.endpoint;
   return {.rank = launch.rank,
           .size = launch.size,
           .host = host_name(),
@@ -51,8 +71,9 @@ ControlOptions control_options(const LaunchEnvironment& launch, const Communicat
           .port = endpoint.port,
           .other_ports = endpoint.other_ports,
           .token = endpoint.token,
+          .secret = meeting.secret,
           .job = job_of(launch),
-          .start_timeout = options.start_timeout,
+          .start_timeout = start_limit(options.start_timeout, launch.size),
           .silence_limit = options.silence_limit};
 }
 
@@ -91,20 +112,18 @@ void connect(Rendezvous& found, ControlOptions options, std::unique_ptr<ControlL
   found.token = found.control->session();
   found.launch.rank = found.control->rank();
   found.launch.size = found.control->size();
-  found.nodes = found.control->gather(node_identity());
-  found.fabrics = found.control->gather(fabric());
+  // Of thousands of nodes the names would fill the network; whether they differ does not.
+  found.is_on_one_node = found.control->all_equal(node_identity());
+  const auto fabrics = found.control->gather(fabric());
+  found.has_fabrics = std::none_of(fabrics.begin(), fabrics.end(),
+                                   [](const auto& fabric) { return fabric.empty(); });
 }
 
 }  // namespace
 
-bool Rendezvous::on_one_node() const {
-  return std::all_of(nodes.begin(), nodes.end(),
-                     [this](const auto& node) { return node == nodes.front(); });
-}
-
-bool Rendezvous::has_fabric() const {
-  return std::none_of(fabrics.begin(), fabrics.end(),
-                      [](const auto& fabric) { return fabric.empty(); });
+std::chrono::milliseconds start_limit(std::chrono::milliseconds start_timeout, int size) {
+  // By every 64 ranks a sixteenth, as the docstring of start_timeout says; a few change nothing.
+  return start_timeout + start_timeout * (size / 64) / 16;
 }
 
 Rendezvous meet(const LaunchEnvironment& launch, const CommunicatorOptions& options, bool by_mpi,
@@ -112,30 +131,34 @@ Rendezvous meet(const LaunchEnvironment& launch, const CommunicatorOptions& opti
   Rendezvous found;
   found.launch = launch;
   found.cause = std::make_shared<FirstCause>();
-  Endpoint endpoint;
+  MeetingPlace place;
   std::string met_by;
   std::unique_ptr<ControlListener> listener;
   if (launch.size > 1) {
-    if (!by_mpi) endpoint = read_endpoint(launch);
-    by_mpi = endpoint.addresses.empty();
+    if (!by_mpi) place.endpoint = read_endpoint(launch);
+    by_mpi = place.endpoint.addresses.empty();
     if (!by_mpi) {
-      met_by = endpoint.token;
-      endpoint = endpoint_of_world(std::move(endpoint), earlier[met_by]);
+      met_by = place.endpoint.token;
+      place.endpoint = endpoint_of_world(std::move(place.endpoint), earlier[met_by]);
     }
     ISOBAR_CHECK(!by_mpi || starts_mpi(launch), "rendezvous on rank ", launch.rank, " of ",
                  launch.size, ": nothing says where rank 0 is; set MASTER_ADDR and MASTER_PORT, ",
                  "or start the program by srun or mpirun");
-    if (launch.rank == 0) listener = listen_as_rank_0(control_options(launch, options, endpoint));
-    if (by_mpi) endpoint = endpoint_by_mpi(listener.get(), options.start_timeout);
+    if (!by_mpi) place.secret = user_secret(launch);
+    if (launch.rank == 0) listener = listen_as_rank_0(control_options(launch, options, place));
+    if (by_mpi) {
+      place = meeting_by_mpi(listener.get(), start_limit(options.start_timeout, launch.size));
+    }
   }
-  connect(found, control_options(launch, options, endpoint), std::move(listener));
+  connect(found, control_options(launch, options, place), std::move(listener));
   if (!met_by.empty()) ++earlier[met_by];
   return found;
 }
 
 Rendezvous meet_survivors(const LaunchEnvironment& launch, const CommunicatorOptions& options,
                           const SurvivorOptions& survivors) {
-  auto endpoint = read_endpoint(launch);
+  MeetingPlace place{.endpoint = read_endpoint(launch), .secret = user_secret(launch)};
+  auto& endpoint = place.endpoint;
   ISOBAR_CHECK(!endpoint.addresses.empty(), "survivors' rendezvous on rank ", launch.rank, " of ",
                launch.size, ": nothing says where rank 0 is; set MASTER_ADDR and MASTER_PORT");
   // The last world may still hold its own port: what a failed transport left behind keeps it.
@@ -145,15 +168,12 @@ Rendezvous meet_survivors(const LaunchEnvironment& launch, const CommunicatorOpt
   endpoint.port = later(endpoint.port);
   for (int& port : endpoint.other_ports) port = later(port);
   endpoint.token += detail::join(" generation ", survivors.generation);
-  Rendezvous found{.launch = launch,
-                   .cause = std::make_shared<FirstCause>(),
-                   .control = nullptr,
-                   .token = {},
-                   .nodes = {},
-                   .fabrics = {}};
-  auto control = control_options(launch, options, endpoint);
+  Rendezvous found{
+      .launch = launch, .cause = std::make_shared<FirstCause>(), .control = nullptr, .token = {}};
+  auto control = control_options(launch, options, place);
   auto listener = launch.rank == 0 ? listen_as_rank_0(control) : nullptr;
-  control.regroup = Regroup{.expected = survivors.expected, .settle = survivors.settle};
+  control.regroup = Regroup{
+      .lost_size = survivors.lost_size, .expected = survivors.expected, .settle = survivors.settle};
   connect(found, control, std::move(listener));
   return found;
 }

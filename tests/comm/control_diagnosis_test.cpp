@@ -38,6 +38,9 @@ class World {
   }
 
   void says(int rank, const ControlMessage& message) { diagnosis_.received(rank, message, now_); }
+  void says(int rank, const Watching& one) { says(rank, Report{{one}, {}, {}}); }
+  void says(int rank, const Calls& calls) { says(rank, Report{{}, {calls}, {}}); }
+  void says(int rank, const Unwatched& one) { says(rank, Report{{}, {}, {one}}); }
   void closes(int rank) { diagnosis_.closed(rank, now_); }
 
   /// `rank` issues allreduces of these sizes, starting with number `first`.
@@ -371,17 +374,55 @@ TEST(Diagnosis, GathersOneTextOfEachRank) {
   World world(3);
   for (const int rank : {2, 0, 1}) {
     EXPECT_FALSE(world.diagnosis().take_gathered());
-    world.says(rank, Contribution{0, std::to_string(rank)});
+    world.says(rank, Contribution{0, 0, std::to_string(rank)});
   }
   const auto gathered = world.diagnosis().take_gathered();
   ASSERT_TRUE(gathered);
-  EXPECT_EQ(gathered->texts, (std::vector<std::string>{"0", "1", "2"}));
+  EXPECT_EQ(gathered->values, (std::vector<std::string>{"0", "1", "2"}));
+  EXPECT_FALSE(gathered->is_equal);
+}
+
+TEST(Diagnosis, SendsTextsOnceThatRanksHaveInCommon) {
+  World world(6);
+  for (int rank = 0; rank < 6; ++rank) {
+    world.says(rank, Contribution{0, 0, rank == 3 ? "other" : "common"});
+  }
+  const auto gathered = world.diagnosis().take_gathered();
+  ASSERT_TRUE(gathered);
+  EXPECT_EQ(gathered->values, (std::vector<std::string>{"common", "other"}));
+  std::vector<std::pair<uint32_t, uint32_t>> runs;
+  for (const auto& run : gathered->runs) runs.emplace_back(run.value, run.count);
+  EXPECT_EQ(runs, (std::vector<std::pair<uint32_t, uint32_t>>{{0, 3}, {1, 1}, {0, 2}}));
+}
+
+TEST(Diagnosis, SaysOfACompareNoMoreThanWhetherAllAreEqual) {
+  World world(3);
+  for (const bool equal : {true, false}) {
+    const int round = equal ? 0 : 1;
+    for (int rank = 0; rank < 3; ++rank) {
+      world.says(rank, Contribution{round, 1, rank == 1 && !equal ? "b" : "a"});
+    }
+    const auto gathered = world.diagnosis().take_gathered();
+    ASSERT_TRUE(gathered);
+    EXPECT_EQ(gathered->is_equal != 0, equal);
+    EXPECT_TRUE(gathered->values.empty() && gathered->runs.empty());
+  }
+}
+
+TEST(Diagnosis, HearsLessOftenOfManyRanks) {
+  for (const int size : {1, 64, 256, 1024, 2048, 4096}) {
+    const TimeLimits limits{milliseconds(60'000), milliseconds(60'000), size};
+    const double messages_per_s = 1000.0 * size / static_cast<double>(limits.pace().count());
+    EXPECT_LE(messages_per_s, 520) << size;
+    EXPECT_LE(limits.pace(), limits.interval());
+    EXPECT_LE(limits.interval(), limits.silence / 5);
+  }
 }
 
 TEST(Diagnosis, NamesWhoDoesNotComeToAGather) {
   World world(3, {milliseconds(10'000), milliseconds(2'000)});
-  world.says(0, Contribution{0, "a"});
-  world.says(2, Contribution{0, "c"});
+  world.says(0, Contribution{0, 0, "a"});
+  world.says(2, Contribution{0, 0, "c"});
   EXPECT_EQ(world.after(milliseconds(2'500)),
             "gather on the control connection: rank 1 of 3 on n1 (pid 101) has not come in 2 s");
 }
@@ -389,7 +430,7 @@ TEST(Diagnosis, NamesWhoDoesNotComeToAGather) {
 TEST(Diagnosis, NamesWhoLeftBeforeAGather) {
   World world(3);
   world.says(1, Goodbye{});
-  world.says(0, Contribution{0, "a"});
+  world.says(0, Contribution{0, 0, "a"});
   EXPECT_EQ(world.after(milliseconds(200)),
             "rank 1 of 3 on n1 (pid 101) left before gather on the control connection");
 }

@@ -5,12 +5,23 @@
 
 #include <gtest/gtest.h>
 
+#include <numeric>
 #include <random>
 
 namespace isobar::control::control_message_test {
 namespace {
 
-constexpr size_t kLimit = 1 << 16;
+/// Who may send `message`, so that it is heard.
+Hears hears(const ControlMessage& message) {
+  if (std::holds_alternative<Response>(message)) return Hears::newcomer;
+  if (std::holds_alternative<Hello>(message)) return Hears::known;
+  for (const auto from : {Hears::member, Hears::unproven}) {
+    FrameReader reader(from);
+    reader.append(encode(message));
+    if (reader.next()) return from;
+  }
+  return Hears::rank_0;
+}
 
 /// Every message of the protocol, with fields that are not zero.
 std::vector<ControlMessage> all_messages() {
@@ -22,21 +33,23 @@ std::vector<ControlMessage> all_messages() {
       .reduce = 1,
       .type = 6};
   const Process process{"n3", 123};
-  return {Hello{"token", 7, 2, 4, process},
-          Accepted{},
-          Welcome{{process, {"n4", 9}}},
+  Digest digest{};
+  std::iota(digest.begin(), digest.end(), 100);
+  return {Challenge{digest},
+          Response{2, 4, digest, digest},
+          Accepted{digest},
+          Unknown{},
+          Hello{7, 2, 4, process},
+          Welcome{1, 3, process, "session"},
           Refused{1, "twice"},
           Alive{},
           Probe{},
-          Watching{~uint64_t{0}, 1, 3},
-          Calls{5, -1, {call, call}},
-          Unwatched{5, "an exception ended it"},
+          Report{{{~uint64_t{0}, 1, 3}}, {{5, -1, {call, call}}}, {{5, "an exception ended it"}}},
           Suspicion{"broken pipe"},
           Verdict{"rank 2 is gone"},
           Goodbye{"", {{5, 41}}},
-          Contribution{2, std::string("\0\n", 2)},
-          Gathered{2, {"a", "", "c"}},
-          Survivors{{0, 1, 3}}};
+          Contribution{2, 1, std::string("\0\n", 2)},
+          Gathered{2, 1, {"a", "", "c"}, {{0, 3}, {1, 1}}}};
 }
 
 std::vector<ControlMessage> read_all(FrameReader& reader) {
@@ -47,7 +60,7 @@ std::vector<ControlMessage> read_all(FrameReader& reader) {
 
 TEST(ControlMessage, ComesBackAsItWas) {
   for (const auto& message : all_messages()) {
-    FrameReader reader(kLimit);
+    FrameReader reader(hears(message));
     reader.append(encode(message));
     const auto back = reader.next();
     ASSERT_TRUE(back) << message.index();
@@ -57,20 +70,65 @@ TEST(ControlMessage, ComesBackAsItWas) {
 }
 
 TEST(ControlMessage, MayComeByteByByte) {
-  std::string bytes;
-  for (const auto& message : all_messages()) bytes += encode(message);
-  FrameReader reader(kLimit);
   size_t count = 0;
-  for (const char byte : bytes) {
-    reader.append(std::string_view(&byte, 1));
-    count += read_all(reader).size();
+  for (const auto& message : all_messages()) {
+    FrameReader reader(hears(message));
+    for (int i = 0; i < 2; ++i) {
+      for (const char byte : encode(message)) {
+        reader.append(std::string_view(&byte, 1));
+        count += read_all(reader).size();
+      }
+    }
+    EXPECT_FALSE(reader.is_broken());
   }
-  EXPECT_EQ(count, all_messages().size());
-  EXPECT_FALSE(reader.is_broken());
+  EXPECT_EQ(count, 2 * all_messages().size());
+}
+
+TEST(ControlMessage, MayComeOnlyFromWhomItIsDue) {
+  for (const auto& message : all_messages()) {
+    int heard = 0;
+    for (const auto from :
+         {Hears::newcomer, Hears::known, Hears::member, Hears::unproven, Hears::rank_0}) {
+      FrameReader reader(from);
+      reader.append(encode(message));
+      heard += reader.next() ? 1 : 0;
+    }
+    EXPECT_GE(heard, 1) << message.index();
+    EXPECT_LE(heard, 2) << message.index();
+  }
+}
+
+/// Whoever is not known cannot make rank 0 keep more than a few hundred bytes.
+TEST(ControlMessage, OfANewcomerIsShort) {
+  for (const auto from : {Hears::newcomer, Hears::unproven}) {
+    for (uint8_t kind = 0; kind < std::variant_size_v<ControlMessage>; ++kind) {
+      auto frame = encode(Alive{});
+      frame[8] = static_cast<char>(kind);
+      frame[4] = 0;
+      frame[5] = 1;  // 256 bytes
+      FrameReader reader(from);
+      reader.append(frame);
+      EXPECT_FALSE(reader.next());
+      EXPECT_TRUE(reader.is_broken());
+    }
+  }
+}
+
+TEST(ControlMessage, OfAnotherVersionIsKnownAsSuch) {
+  auto frame = encode(Alive{});
+  frame[3] = 9;
+  FrameReader reader(Hears::member);
+  reader.append(frame);
+  EXPECT_FALSE(reader.next());
+  EXPECT_EQ(reader.other_version(), 9);
+  FrameReader other(Hears::member);
+  other.append("GET / HTTP/1.1\r\n");
+  EXPECT_FALSE(other.next());
+  EXPECT_EQ(other.other_version(), 0);
 }
 
 TEST(ControlMessage, OfAStrangerBreaksTheStream) {
-  FrameReader reader(kLimit);
+  FrameReader reader(Hears::member);
   reader.append("GET / HTTP/1.1\r\nHost: n1\r\n\r\n");
   EXPECT_FALSE(reader.next());
   EXPECT_TRUE(reader.is_broken());
@@ -79,26 +137,26 @@ TEST(ControlMessage, OfAStrangerBreaksTheStream) {
 }
 
 TEST(ControlMessage, LongerThanTheLimitIsRefusedBeforeItHasCome) {
-  const auto frame = encode(Suspicion{std::string(1000, 'x')});
-  FrameReader reader(100);
-  reader.append(frame.substr(0, 8));
+  const auto frame = encode(Suspicion{std::string(1 << 20, 'x')});
+  FrameReader reader(Hears::member);
+  reader.append(frame.substr(0, 9));
   EXPECT_FALSE(reader.next());
   EXPECT_TRUE(reader.is_broken());
 }
 
 TEST(ControlMessage, WithACountThatIsALieIsRefused) {
-  auto frame = encode(Gathered{1, {"a"}});
-  frame[8 + 1 + 4] = '\xff';  // the number of texts, after header, kind and round
-  frame[8 + 1 + 7] = '\x7f';
-  FrameReader reader(kLimit);
+  auto frame = encode(Gathered{1, 0, {"a"}, {}});
+  frame[8 + 1 + 5] = '\xff';  // the number of texts, after header, kind, round and is_equal
+  frame[8 + 1 + 8] = '\x7f';
+  FrameReader reader(Hears::rank_0);
   reader.append(frame);
   EXPECT_FALSE(reader.next());
   EXPECT_TRUE(reader.is_broken());
 }
 
 TEST(ControlMessage, WithAnUnknownOperationIsRefused) {
-  FrameReader reader(kLimit);
-  reader.append(encode(Calls{5, 0, {Call{.kind = 99}}}));
+  FrameReader reader(Hears::member);
+  reader.append(encode(Report{{}, {{5, 0, {Call{.kind = 99}}}}, {}}));
   EXPECT_FALSE(reader.next());
   EXPECT_TRUE(reader.is_broken());
 }
@@ -107,14 +165,42 @@ TEST(ControlMessage, DamagedAnywhereNeverCrashes) {
   std::mt19937 random(1);
   const auto messages = all_messages();
   for (int i = 0; i < 20'000; ++i) {
-    auto frame = encode(messages[random() % messages.size()]);
+    const auto& message = messages[random() % messages.size()];
+    auto frame = encode(message);
     for (int flips = 1 + static_cast<int>(random() % 3); flips > 0; --flips) {
       frame[random() % frame.size()] = static_cast<char>(random());
     }
-    FrameReader reader(kLimit);
+    FrameReader reader(hears(message));
     reader.append(frame.substr(0, random() % (frame.size() + 1)));
     EXPECT_LE(read_all(reader).size(), 1u);
   }
+}
+
+TEST(ControlMessage, CarriesCallsOfAnyNumbers) {
+  std::mt19937_64 random(3);
+  Calls calls{.id = 1, .first = 0, .calls = {}};
+  for (int i = 0; i < 2000; ++i) {
+    auto& call = calls.calls.emplace_back();
+    call.count = static_cast<int64_t>(random() >> (1 + random() % 63));
+    call.mark.step = static_cast<int64_t>(random()) >> (random() % 64);
+    call.mark.set = static_cast<uint32_t>(random());
+    call.mark.bucket = static_cast<int32_t>(random() % 100) - 3;
+    call.peer = i % 7;
+  }
+  FrameReader reader(Hears::member);
+  reader.append(encode(Report{{}, {calls}, {}}));
+  const auto back = reader.next();
+  ASSERT_TRUE(back);
+  EXPECT_EQ(std::get<Report>(*back).calls[0].calls, calls.calls);
+}
+
+/// A rank reports hundreds in a second.
+TEST(ControlMessage, IsShortOfCallsThatRepeat) {
+  Calls calls{.id = 1, .first = 0, .calls = {}};
+  for (int i = 0; i < 1000; ++i) {
+    calls.calls.push_back({.count = 6 << 20, .mark = {.bucket = i % 8, .step = 70'000 + i / 8}});
+  }
+  EXPECT_LT(encode(Report{{}, {calls}, {}}).size(), 1000 * sizeof(Call) / 8);
 }
 
 Operation operation(OperationKind kind) {

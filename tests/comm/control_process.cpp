@@ -33,6 +33,7 @@ Part read_part(char** arguments) {
   part.options.host = "n" + std::to_string(part.options.rank);
   part.options.addresses = {"127.0.0.1"};
   part.options.token = "control_process";
+  part.options.secret = "of these processes alone";
   part.options.start_timeout = 30s;
   part.how = arguments[5];
   return part;

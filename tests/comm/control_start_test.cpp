@@ -72,7 +72,7 @@ TEST(ControlStart, SaysForWhomItWaits) {
   auto rank_0 = refusal<CommError>(options, std::move(listener));
   rank_0.get();
   const auto said = testing::internal::GetCapturedStderr();
-  expect_contains(said, "waiting for ranks 1, 2, ");
+  expect_contains(said, "1 of 3 ranks have come, waiting for ranks 1, 2, ");
   EXPECT_LT(std::count(said.begin(), said.end(), '\n'), 7) << said;
 }
 
@@ -193,7 +193,7 @@ TEST(ControlStart, NamesARankOfAnotherWorldSize) {
   EXPECT_EQ(rank_1.get(), text);
 }
 
-TEST(ControlStart, TurnsAStrangersTokenAwayAndGoesOn) {
+TEST(ControlStart, TurnsAnotherTokenOrSecretAwayAndGoesOn) {
   auto listener = std::make_unique<ControlListener>();
   const int port = listener->port();
   auto rank_0 = opening(control_options(0, 2, port), std::move(listener));
@@ -201,6 +201,9 @@ TEST(ControlStart, TurnsAStrangersTokenAwayAndGoesOn) {
   strange.token = "another job";
   strange.start_timeout = 300ms;
   expect_contains(refusal<CommError>(strange).get(), "is not this job's rank 0");
+  strange.token = "job";
+  strange.secret = "another user's";
+  expect_contains(refusal<CommError>(strange).get(), "or has another ISOBAR_SECRET or home");
   auto rank_1 = opening(control_options(1, 2, port));
   EXPECT_TRUE(rank_1.get());
   EXPECT_TRUE(rank_0.get());
@@ -214,7 +217,8 @@ TEST(ControlStart, IgnoresStrangers) {
   for (int i = 0; i < 20; ++i) {
     std::string error;
     strangers.emplace_back(
-        control::connect_to("127.0.0.1", port, control::Clock::now() + 2s, error));
+        control::connect_to("127.0.0.1", port, control::Clock::now() + 2s, error),
+        control::Hears::unproven);
     strangers.back().send_frame(i % 2 ? "GET / HTTP/1.1\r\n\r\n" : "");
   }
   auto rank_1 = opening(control_options(1, 2, port));
@@ -253,11 +257,7 @@ TEST(ControlStart, TakesARankBackThatLostItsConnection) {
   const int port = listener->port();
   auto rank_0 = opening(control_options(0, 3, port), std::move(listener));
   {
-    std::string error;
-    control::Connection lost(
-        control::connect_to("127.0.0.1", port, control::Clock::now() + 2s, error));
-    control::Hello hello{.token = "job", .instance = 7, .rank = 1, .size = 3, .process = {"x", 1}};
-    lost.send(hello);
+    const auto lost = test::introduced(control_options(1, 3, port));
     std::this_thread::sleep_for(200ms);
   }
   std::this_thread::sleep_for(300ms);
@@ -311,12 +311,47 @@ TEST(ControlRegroup, NumbersTheSurvivorsInTheirOldOrder) { expect_numbered_anew(
 
 TEST(ControlRegroup, TakesAsManyAsComeWhereTheNumberIsUnknown) { expect_numbered_anew(0, 500ms); }
 
-TEST(ControlRegroup, LeavesRank0AloneWhereNobodyComes) {
+TEST(ControlRegroup, GoesOnWithHalfOfTheRanks) {
   auto listener = std::make_unique<ControlListener>();
-  const auto options = regroup_options(0, listener->port(), 0, 100ms);
+  auto options = control_options(0, 2, listener->port());
+  options.regroup = Regroup{.settle = 100ms};
   const auto control = Control::open(options, std::move(listener), std::make_shared<FirstCause>());
   EXPECT_EQ(control->size(), 1);
   EXPECT_EQ(control->gather("mine"), std::vector<std::string>{"mine"});
+}
+
+/// Ranks 1 and 2 of four, or as many as are left of six, may be alive elsewhere.
+TEST(ControlRegroup, StopsAMinorityOfTheLostWorld) {
+  for (const int lost_size : {0, 6}) {
+    for (const int expected : {0, lost_size == 0 ? 1 : 2}) {
+      auto listener = std::make_unique<ControlListener>();
+      auto options = control_options(0, lost_size == 0 ? 4 : 6, listener->port());
+      options.regroup = Regroup{.lost_size = lost_size, .expected = expected, .settle = 400ms};
+      auto rank_0 = refusal<CommError>(options, std::move(listener));
+      std::future<std::string> rank_3;
+      if (lost_size != 0) {
+        options.rank = 3;
+        rank_3 = refusal<CommError>(options);
+      }
+      const auto text = rank_0.get();
+      expect_contains(text, lost_size == 0 ? ": 1 of 4 ranks of the lost world came, wanted half"
+                                           : ": 2 of 6 ranks of the lost world came, wanted half");
+      expect_contains(text, "alive beyond a broken network; restart the job");
+      if (rank_3.valid()) {
+        EXPECT_EQ(rank_3.get(), text);
+      }
+    }
+  }
+}
+
+TEST(ControlRegroup, CountsTheRanksOfTheLastWorld) {
+  auto listener = std::make_unique<ControlListener>();
+  auto options = control_options(0, 8, listener->port());
+  options.regroup = Regroup{.lost_size = 3, .expected = 2, .settle = 10s};
+  auto rank_0 = opening(options, std::move(listener));
+  options.rank = 6;
+  EXPECT_EQ(opening(options).get()->rank(), 1);
+  EXPECT_EQ(rank_0.get()->size(), 2);
 }
 
 TEST(ControlRegroup, TellsWhoComesLateThatTheOthersHaveGoneOn) {

@@ -146,8 +146,8 @@ TEST(Control, NamesRank0OnEveryRankWhenItEnds) {
       return rank;
     }));
   }
-  control::Acceptor acceptor(listener.fd(), "job", 8);
   const auto options = control_options(0, 3, port);
+  control::Acceptor acceptor(listener.fd(), control::credentials_of(options));
   auto joined = control::admit_all(options, control::make_hello(options), acceptor);
   std::vector<ControlRank> others;
   for (auto& one : opening) others.push_back(one.get());

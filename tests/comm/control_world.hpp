@@ -11,7 +11,9 @@
 #include <utility>
 #include <vector>
 
+#include "comm/control/authentication.hpp"
 #include "comm/control/control.hpp"
+#include "comm/control/join.hpp"
 
 namespace isobar::test {
 
@@ -27,9 +29,25 @@ inline ControlOptions control_options(int rank, int size, int port) {
           .addresses = {"127.0.0.1"},
           .port = port,
           .token = "job",
+          .secret = "of these ranks alone",
           .start_timeout = std::chrono::seconds(20),
           .grace = std::chrono::milliseconds(300),
           .silence_limit = std::chrono::seconds(10)};
+}
+
+/// A connection of the rank of these options, known to rank 0, that has said nothing more.
+inline control::Connection introduced(const ControlOptions& options) {
+  std::string error;
+  const auto limit = control::Clock::now() + std::chrono::seconds(10);
+  control::Connection connection(control::connect_to("127.0.0.1", options.port, limit, error),
+                                 control::Hears::unproven);
+  control::Introduction introduction(control::credentials_of(options),
+                                     control::make_hello(options));
+  while (connection.is_open() && introduction.state() == control::Introduction::State::waits) {
+    control::wait_readable(connection.socket().fd(), limit);
+    for (const auto& message : connection.receive()) introduction.take(message, connection);
+  }
+  return connection;
 }
 
 /// Opens every rank in a thread of its own, with options that `change` may alter.

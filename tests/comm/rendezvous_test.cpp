@@ -6,6 +6,7 @@
 #include <isobar/core/error.hpp>
 #include <isobar/launch/endpoint.hpp>
 #include <gtest/gtest.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
@@ -45,13 +46,16 @@ TEST(WorldsOfThreads, AreMadeByOneThreadAtATime) {
   expect_contains(both, "rank 0 of 2: another thread of this process is making a world");
   expect_contains(both, "rank 1 has not come in 2 s");
 }
+
+/// The first world of a process.
+Rendezvous meet_first(int rank, int size, std::chrono::seconds start_timeout) {
+  EarlierWorlds earlier;
+  return meet(by_hand(rank, size), {.start_timeout = start_timeout}, false, earlier);
+}
+
 std::future<Rendezvous> meeting(int rank, int size) {
-  return std::async(std::launch::async, [=] {
-    CommunicatorOptions options;
-    options.start_timeout = std::chrono::seconds(20);
-    EarlierWorlds earlier;
-    return meet(by_hand(rank, size), options, false, earlier);
-  });
+  return std::async(std::launch::async,
+                    [=] { return meet_first(rank, size, std::chrono::seconds(20)); });
 }
 
 TEST(Rendezvous, GivesEachWorldATokenOfItsOwn) {
@@ -65,6 +69,42 @@ TEST(Rendezvous, GivesEachWorldATokenOfItsOwn) {
     EXPECT_NE(token, last);
     last = token;
   }
+}
+
+TEST(Rendezvous, GivesALargeWorldMoreTimeToStart) {
+  using std::chrono::seconds;
+  EXPECT_EQ(start_limit(seconds(120), 2048), seconds(360));
+  EXPECT_EQ(start_limit(seconds(120), 4096), seconds(600));
+  EXPECT_EQ(start_limit(seconds(120), 8), seconds(120));
+}
+
+TEST(Rendezvous, FailsBetweenTwoUsersInWordsThatShowNoSecret) {
+  const int port = free_port();
+  const auto by_user = [port](const char* secret, int rank) {
+    return Variables{{"MASTER_ADDR", "127.0.0.1"},
+                     {"MASTER_PORT", std::to_string(port)},
+                     {"ISOBAR_SECRET", secret},
+                     {"RANK", std::to_string(rank)},
+                     {"WORLD_SIZE", "2"}};
+  };
+  const pid_t child = fork();
+  if (child == 0) {
+    alarm(60);
+    const ScopedEnvironment environment(by_user("one user's, long enough", 0));
+    const auto text = error_of<CommError>([] { meet_first(0, 2, std::chrono::seconds(3)); });
+    const bool is_told = text.find("did not know the job's secret") != std::string::npos &&
+                         text.find("long enough") == std::string::npos;
+    _exit(is_told ? 0 : 1);
+  }
+  {
+    const ScopedEnvironment environment(by_user("another user's, long enough", 1));
+    const auto text = error_of<CommError>([] { meet_first(1, 2, std::chrono::seconds(2)); });
+    expect_contains(text, "that is not this job's rank 0: it is another job's or user's");
+    EXPECT_EQ(text.find("long enough"), std::string::npos);
+  }
+  int status = 0;
+  EXPECT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
 }
 
 TEST(Rendezvous, MeetsOverIpv6AndUnderTheSecondNameOfAHost) {
@@ -136,6 +176,7 @@ TEST(Survivors, CannotGoOnWithBackendsThatNeedEveryRank) {
   expect_contains(refusal({.start_timeout = std::chrono::seconds(10)}, {}),
                   "settle must be shorter than start_timeout, got 10000 ms of 10000 ms");
   expect_contains(refusal({}, {.expected = 3}), "expected 3 survivors of 2 ranks");
+  expect_contains(refusal({}, {.lost_size = 3}), "lost_size must be 0 to 2, got 3");
   expect_contains(refusal({}, {}), "set MASTER_ADDR and MASTER_PORT");
 }
 

@@ -21,7 +21,8 @@ class Stranger {
     thread_ = std::thread([this] {
       while (!stops_) {
         control::wait_readable(socket_.fd(), control::Clock::now() + std::chrono::milliseconds(10));
-        control::accept_from(socket_.fd());
+        int error = 0;
+        control::accept_from(socket_.fd(), error);
       }
     });
   }

@@ -33,7 +33,9 @@ struct CommunicatorOptions {
   std::string levels = "auto";
   /// The longest that an operation may take.
   std::chrono::milliseconds timeout = kDefaultTimeout;
-  /// How long the ranks may take to come together.
+  /// How long the ranks may take to come together, and as long again for each 1,024 of them, since
+  /// thousands of processes that load their libraries from one file system take minutes: 120 s for
+  /// a few ranks, 360 s for 2,048. Rank 0 says every 20 s how many have come and who has not.
   std::chrono::milliseconds start_timeout{120'000};
   /// How long a rank may be silent (stopped, cut off) before it counts as lost. A
   /// rank that dies is noticed at once.
@@ -66,6 +68,9 @@ struct SurvivorOptions {
   int expected = 0;
   /// As many as come are those that did until nobody came for so long.
   std::chrono::milliseconds settle{10'000};
+  /// How many ranks the lost world had; 0 where it was the launch's. Fewer than half of them never
+  /// go on.
+  int lost_size = 0;
 };
 
 /// The world without the ranks it lost, for processes whose old world ended with CommError: a
@@ -74,9 +79,10 @@ struct SurvivorOptions {
 /// shared memory where all survivors are on one node.
 ///
 /// The survivors meet where the launch did (MASTER_ADDR or Slurm's variables), `generation`
-/// ports further. Rank 0 must be one of them. Its loss, and for a rank that comes late that the
-/// others have gone on, is a CommError that says so: restart the job. Throws UsageError for
-/// backends that cannot go on without a rank (MPI) or do not yet (NCCL).
+/// ports further. Rank 0 must be one of them, and half of the lost world's ranks at least: where a
+/// network broke in two, one part alone goes on. Everything else, and for a rank that comes late
+/// that the others have gone on, is a CommError that says so: restart the job. Throws UsageError
+/// for backends that cannot go on without a rank (MPI) or do not yet (NCCL).
 ///
 /// The launcher must leave the survivors alone, as `srun --kill-on-bad-exit=0` does; mpirun ends
 /// them all.

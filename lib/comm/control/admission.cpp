@@ -26,12 +26,14 @@ constexpr Milliseconds kRound{100};
 
 class Admission {
  public:
-  Admission(const ControlOptions& options, const Hello& own, Acceptor& acceptor)
+  Admission(const ControlOptions& options, const Hello& own, Acceptor& acceptor,
+            std::optional<std::string> mistake)
       : options_(options),
         acceptor_(acceptor),
         duplicate_check_(options, own),
-        members_(static_cast<size_t>(options.size)) {
-    members_[0] = Newcomer{Connection(Socket()), own};
+        members_(static_cast<size_t>(options.size)),
+        mistake_(std::move(mistake)) {
+    members_[0] = Newcomer{Connection(Socket(), Hears::member), own};
   }
 
   Joined run() {
@@ -42,8 +44,10 @@ class Admission {
     while (!(is_complete() && !mistake_)) {
       const auto now = Clock::now();
       if (now >= deadline) refuse_latecomers();
+      if (acceptor_.lacks_files()) refuse_for_want_of_files();
       if (now >= next_notice_) say_who_is_missing(now, deadline);
       if (mistake_ && now - last_came_ >= options_.grace) throw UsageError(*mistake_);
+      acceptor_.expect(options_.size - come_);
       for (auto& newcomer : acceptor_.newcomers(now)) {
         last_came_ = now;
         admit(std::move(newcomer));
@@ -52,6 +56,7 @@ class Admission {
       check_for_duplicate(now);
       acceptor_.wait(now + kTurn);
     }
+    refuse_a_minority();
     return welcome();
   }
 
@@ -59,7 +64,6 @@ class Admission {
   void admit(Newcomer newcomer) {
     const auto& own = members_[0]->hello;
     if (newcomer.hello.instance == own.instance) return;  // this one, by a detour
-    newcomer.connection.send(Accepted{});
     if (auto text = other_job(newcomer.hello, own); !text.empty()) {
       newcomer.connection.send(Refused{.is_usage = 1, .text = std::move(text)});
       newcomer.connection.finish();
@@ -69,6 +73,7 @@ class Admission {
     if (!mistake_) mistake_ = mistake_of(newcomer.hello);
     if (!mistake_) {
       auto& member = members_[static_cast<size_t>(newcomer.hello.rank)];
+      if (!member) ++come_;
       member = std::move(newcomer);
       return;
     }
@@ -115,15 +120,15 @@ class Admission {
     for (size_t r = 1; r < members_.size(); ++r) {
       if (!members_[r]) continue;
       members_[r]->connection.receive();
-      if (!members_[r]->connection.is_open() && !mistake_) members_[r].reset();
+      if (members_[r]->connection.is_open() || mistake_) continue;
+      members_[r].reset();
+      --come_;
     }
   }
 
   bool is_complete() const {
     const auto& regroup = options_.regroup;
-    const auto count = std::count_if(members_.begin(), members_.end(),
-                                     [](const auto& member) { return member.has_value(); });
-    if (count == options_.size || (regroup && count == regroup->expected)) return true;
+    if (come_ == options_.size || (regroup && come_ == regroup->expected)) return true;
     return regroup && regroup->expected == 0 && Clock::now() - last_came_ >= regroup->settle;
   }
 
@@ -145,8 +150,8 @@ class Admission {
     next_notice_ = now + options_.notice;
     const auto left = std::chrono::duration_cast<std::chrono::seconds>(deadline - now);
     Logger({.size = options_.size})
-        .info("waiting for {}, {} s more at most", rank_list(missing_ranks(), kMostNamed),
-              left.count());
+        .info("{} of {} ranks have come, waiting for {}, {} s more at most", come_, options_.size,
+              rank_list(missing_ranks(), kMostNamed), left.count());
   }
 
   [[noreturn]] void refuse_latecomers() {
@@ -155,27 +160,48 @@ class Admission {
     const auto text = detail::join(
         "control connection on rank 0 of ", options_.size, ": ", rank_list(missing, kMostNamed),
         missing.size() == 1 ? " has" : " have", " not come in ", in_words(options_.start_timeout),
-        "; check that they run and can reach ", options_.host);
+        "; check that they run and can reach ", options_.host, acceptor_.strangers());
+    refuse(connections_of_members(), {.is_usage = 0, .text = text});
+    throw CommError(text);
+  }
+
+  [[noreturn]] void refuse_for_want_of_files() {
+    const auto text = detail::join("control connection on rank 0 of ", options_.size,
+                                   ": too many open files after ", come_ - 1,
+                                   " ranks; raise the limit: ulimit -n");
+    refuse(connections_of_members(), {.is_usage = 0, .text = text});
+    throw CommError(text);
+  }
+
+  /// Of a world that a broken network has cut in two, the other part may go on as well. It cannot
+  /// where this one has half of the ranks, since rank 0 is here.
+  void refuse_a_minority() {
+    const auto& regroup = options_.regroup;
+    const int lost = regroup && regroup->lost_size > 0 ? regroup->lost_size : options_.size;
+    if (!regroup || 2 * come_ >= lost) return;
+    const auto text = detail::join(
+        "survivors' rendezvous on rank 0 of ", options_.size, ": ", come_, " of ", lost,
+        " ranks of the lost world came, wanted half of them at least, since the others may be "
+        "alive beyond a broken network; restart the job");
     refuse(connections_of_members(), {.is_usage = 0, .text = text});
     throw CommError(text);
   }
 
   /// Those who have not come to a regroup stay behind.
   Joined welcome() {
-    Survivors survivors;
     std::erase_if(members_, [](const auto& member) { return !member.has_value(); });
-    Welcome message;
-    for (const auto& member : members_) {
-      survivors.ranks.push_back(member->hello.rank);
-      message.processes.push_back(member->hello.process);
-    }
-    message.session = options_.session;
-    Joined joined{.processes = ProcessTable(message.processes),
+    std::vector<Process> processes;
+    for (const auto& member : members_) processes.push_back(member->hello.process);
+    Welcome message{.rank = 0,
+                    .size = static_cast<int32_t>(members_.size()),
+                    .process = processes.front(),
+                    .session = options_.session};
+    Joined joined{.processes = ProcessTable(std::move(processes)),
                   .connections = {},
                   .session = options_.session};
-    const auto frame = (options_.regroup ? encode(survivors) : std::string()) + encode(message);
     for (auto& member : members_) {
-      member->connection.send_frame(frame);
+      member->connection.send(message);
+      ++message.rank;
       joined.connections.push_back(std::move(member->connection));
     }
     return joined;
@@ -186,7 +212,9 @@ class Admission {
   DuplicateRankCheck duplicate_check_;
   std::vector<std::optional<Newcomer>> members_;
   /// Kept until the next, so that the refusal arrives.
-  Connection turned_away_{Socket()};
+  Connection turned_away_{Socket(), Hears::member};
+  /// Ranks that are there, this one among them.
+  int come_ = 1;
   std::optional<std::string> mistake_;
   Time next_round_;
   Time next_notice_;
@@ -195,8 +223,9 @@ class Admission {
 
 }  // namespace
 
-Joined admit_all(const ControlOptions& options, const Hello& own, Acceptor& acceptor) {
-  return Admission(options, own, acceptor).run();
+Joined admit_all(const ControlOptions& options, const Hello& own, Acceptor& acceptor,
+                 const std::optional<std::string>& mistake) {
+  return Admission(options, own, acceptor, mistake).run();
 }
 
 }  // namespace isobar::control

@@ -18,6 +18,14 @@ namespace {
 
 constexpr auto kRule = "; all ranks must issue the same collectives in the same order";
 
+/// One that had issued `from` calls has issued `to`.
+void move_count(std::map<int64_t, size_t>& counts, int64_t from, int64_t to) {
+  if (from == to) return;
+  const auto old = counts.find(from);
+  if (--old->second == 0) counts.erase(old);
+  ++counts[to];
+}
+
 /// The ranks that call the same.
 struct Party {
   std::string call;
@@ -56,12 +64,12 @@ std::string who_differs(const std::vector<Party>& parties) {
 
 }  // namespace
 
-CallLog::CallLog(const ProcessTable& processes) : processes_(processes) {}
+CallLog::CallLog(const ProcessTable& processes)
+    : processes_(processes), groups_of_(static_cast<size_t>(processes.size())) {}
 
 CallLog::Member* CallLog::find_member(Group& group, int rank) {
-  const auto found = std::find_if(group.members.begin(), group.members.end(),
-                                  [rank](const Member& member) { return member.rank == rank; });
-  return found == group.members.end() ? nullptr : &*found;
+  const auto found = group.places.find(rank);
+  return found == group.places.end() ? nullptr : &group.members[found->second];
 }
 
 void CallLog::watch(int rank, const Watching& watching) {
@@ -70,15 +78,19 @@ void CallLog::watch(int rank, const Watching& watching) {
   if (!is_sane) return;
   // Members report in any order. One that has not counts as having issued nothing.
   auto& group = groups_[watching.id];
-  if (group.members.empty()) group.members.resize(static_cast<size_t>(watching.size));
-  const bool fits = std::cmp_equal(group.members.size(), watching.size) &&
-                    group.members[static_cast<size_t>(watching.rank)].rank < 0;
-  // Two communicators of one number cannot be told apart: better no watch than a false alarm.
-  if (!fits) {
-    groups_.erase(watching.id);
-    return;
+  if (group.members.empty()) {
+    group.members.resize(static_cast<size_t>(watching.size));
+    group.counts[0] = group.members.size();
+    if (is_world(group)) worlds_.insert(watching.id);
   }
+  const bool fits = std::cmp_equal(group.members.size(), watching.size) &&
+                    group.members[static_cast<size_t>(watching.rank)].rank < 0 &&
+                    !group.places.contains(rank);
+  // Two communicators of one number cannot be told apart: better no watch than a false alarm.
+  if (!fits) return forget(watching.id);
   group.members[static_cast<size_t>(watching.rank)].rank = rank;
+  group.places[rank] = static_cast<size_t>(watching.rank);
+  groups_of_[static_cast<size_t>(rank)].push_back(watching.id);
 }
 
 void CallLog::issued(int rank, const Calls& calls) {
@@ -86,17 +98,26 @@ void CallLog::issued(int rank, const Calls& calls) {
   auto* member = found == groups_.end() ? nullptr : find_member(found->second, rank);
   if (!member || calls.calls.empty() || calls.first < 0) return;
   auto& group = found->second;
+  const auto before = member->count;
   for (auto sequence = calls.first; const auto& call : calls.calls) {
     compare(group, *member, sequence++, call);
     member->count = std::max(member->count, sequence);
   }
+  move_count(group.counts, before, member->count);
   member->last = calls.calls.back();
   last_[rank] = {calls.id, member->count - 1, calls.calls.back()};
   trim(group);
+  if (group.dissenters.empty()) {
+    dissenting_.erase(calls.id);
+  } else {
+    dissenting_.insert(calls.id);
+  }
+  suspect(calls.id, group);
 }
 
 /// A call that the backend refused is none: the next one has its number.
 void CallLog::correct(Group& group, const Member& by, int64_t sequence, const Call& call) {
+  // This one is among them: its count moves in group.counts once all its calls are in.
   const auto reports = std::count_if(group.members.begin(), group.members.end(),
                                      [&](const Member& m) { return m.count > sequence; });
   if (reports == 1) group.window[static_cast<size_t>(sequence - group.base)] = call;
@@ -129,10 +150,8 @@ void CallLog::compare(Group& group, const Member& by, int64_t sequence, const Ca
 /// What all have reported has been compared. Beyond kWindow, memory counts for more than a
 /// comparison with whoever lags so far.
 void CallLog::trim(Group& group) {
-  const auto slowest =
-      std::min_element(group.members.begin(), group.members.end(),
-                       [](const Member& a, const Member& b) { return a.count < b.count; });
-  while (!group.window.empty() && group.base < slowest->count) {
+  const auto slowest = group.counts.begin()->first;
+  while (!group.window.empty() && group.base < slowest) {
     group.window.pop_front();
     ++group.base;
   }
@@ -148,30 +167,40 @@ void CallLog::unwatch(int rank, const Unwatched& unwatched) {
   auto* member = found == groups_.end() ? nullptr : find_member(found->second, rank);
   if (!member || member->left) return;
   member->left = unwatched.reason;
-  forget_if_over(unwatched.id);
+  ++found->second.left;
+  is_over(found->second) ? forget(unwatched.id) : suspect(unwatched.id, found->second);
 }
 
 void CallLog::left(int rank, const std::string& reason) {
   left_[rank] = reason;
-  std::vector<uint64_t> ids;
-  for (const auto& [id, group] : groups_) ids.push_back(id);
+  const auto ids = groups_of_[static_cast<size_t>(rank)];  // some are forgotten on the way
   for (const auto id : ids) unwatch(rank, {.id = id, .reason = reason});
+  for (const auto id : worlds_) suspect(id, groups_.at(id));
 }
 
 /// One that left after fewer calls than another issued is evidence, and stays.
-void CallLog::forget_if_over(uint64_t id) {
-  const auto& group = groups_.at(id);
-  const bool is_over =
-      std::all_of(group.members.begin(), group.members.end(), [&](const Member& member) {
-        return member.left && member.count == group.members.front().count;
-      });
-  if (is_over && group.dissenters.empty()) groups_.erase(id);
+bool CallLog::is_over(const Group& group) const {
+  return group.left == group.members.size() && group.counts.size() == 1 && group.dissenters.empty();
 }
 
-int64_t CallLog::farthest(const Group& group) {
-  int64_t count = 0;
-  for (const auto& member : group.members) count = std::max(count, member.count);
-  return count;
+void CallLog::forget(uint64_t id) {
+  for (const auto& [rank, place] : groups_.at(id).places) {
+    std::erase(groups_of_[static_cast<size_t>(rank)], id);
+  }
+  groups_.erase(id);
+  worlds_.erase(id);
+  dissenting_.erase(id);
+  suspect_.erase(id);
+}
+
+/// Where nobody has left, or all have come as far, nobody can have left too early.
+void CallLog::suspect(uint64_t id, const Group& group) {
+  const bool has_leavers = group.left > 0 || (is_world(group) && !left_.empty());
+  if (has_leavers && group.counts.size() > 1) {
+    suspect_.insert(id);
+  } else {
+    suspect_.erase(id);
+  }
 }
 
 std::vector<int> CallLog::ranks_of(const Group& group) {
@@ -201,10 +230,9 @@ std::vector<int> CallLog::absent_from(const Group& group) const {
 
 std::vector<Progress> CallLog::progress_of(int rank) const {
   std::vector<Progress> progress;
-  for (const auto& [id, group] : groups_) {
-    for (const auto& member : group.members) {
-      if (member.rank == rank) progress.push_back({.id = id, .count = member.count});
-    }
+  for (const auto id : groups_of_[static_cast<size_t>(rank)]) {
+    const auto& group = groups_.at(id);
+    progress.push_back({.id = id, .count = group.members[group.places.at(rank)].count});
   }
   return progress;
 }
@@ -224,7 +252,8 @@ std::string CallLog::name_at(const Group& group, int64_t sequence) const {
 }
 
 std::optional<std::string> CallLog::mismatch() const {
-  for (const auto& [id, group] : groups_) {
+  for (const auto id : dissenting_) {
+    const auto& group = groups_.at(id);
     if (!group.dissenters.empty()) return mismatch_of(group);
   }
   return std::nullopt;
@@ -232,11 +261,9 @@ std::optional<std::string> CallLog::mismatch() const {
 
 /// Once all have come as far, nobody can change who agrees with whom, and waiting tells no more.
 bool CallLog::is_mismatch_complete() const {
-  return std::any_of(groups_.begin(), groups_.end(), [](const auto& entry) {
-    const auto& group = entry.second;
-    return !group.dissenters.empty() &&
-           std::all_of(group.members.begin(), group.members.end(),
-                       [&](const Member& member) { return member.count > group.dissent_at; });
+  return std::any_of(dissenting_.begin(), dissenting_.end(), [this](uint64_t id) {
+    const auto& group = groups_.at(id);
+    return !group.dissenters.empty() && group.counts.begin()->first > group.dissent_at;
   });
 }
 
@@ -274,8 +301,8 @@ std::optional<std::string> CallLog::left_before_of(const Group& group) const {
 }
 
 std::optional<std::string> CallLog::left_before() const {
-  for (const auto& [id, group] : groups_) {
-    if (auto text = left_before_of(group)) return text;
+  for (const auto id : suspect_) {
+    if (auto text = left_before_of(groups_.at(id))) return text;
   }
   return std::nullopt;
 }

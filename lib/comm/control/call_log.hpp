@@ -5,7 +5,9 @@
 #include <deque>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "comm/control/message.hpp"
@@ -31,6 +33,8 @@ class CallLog {
 
   /// The process ended: all that it watched is over.
   void left(int rank, const std::string& reason);
+
+  bool has_mismatch() const noexcept { return !dissenting_.empty(); }
 
   /// The first calls that differ: "collective #41: rank 0 of 4 calls ...".
   std::optional<std::string> mismatch() const;
@@ -60,6 +64,11 @@ class CallLog {
 
   struct Group {
     std::vector<Member> members;
+    /// Where in `members` a rank of the world is.
+    std::unordered_map<int, size_t> places;
+    /// How many members have issued so many calls: a turn of the judge looks at no member.
+    std::map<int64_t, size_t> counts;
+    size_t left = 0;
     /// The first reports of calls `base`, `base` + 1, ...
     std::deque<Call> window;
     int64_t base = 0;
@@ -87,7 +96,7 @@ class CallLog {
   static void compare(Group& group, const Member& by, int64_t sequence, const Call& call);
   static void correct(Group& group, const Member& by, int64_t sequence, const Call& call);
   static void trim(Group& group);
-  static int64_t farthest(const Group& group);
+  static int64_t farthest(const Group& group) { return group.counts.rbegin()->first; }
   static std::vector<int> ranks_of(const Group& group);
 
   bool is_world(const Group& group) const;
@@ -98,10 +107,19 @@ class CallLog {
   std::vector<Laggards> laggards_of(const Group& group) const;
   std::string behind_of(const Group& group) const;
   std::optional<std::string> left_before_of(const Group& group) const;
-  void forget_if_over(uint64_t id);
+  bool is_over(const Group& group) const;
+  void forget(uint64_t id);
+  void suspect(uint64_t id, const Group& group);
 
   const ProcessTable& processes_;
   std::map<uint64_t, Group> groups_;
+  /// The ones that a rank has watched.
+  std::vector<std::vector<uint64_t>> groups_of_;
+  /// Of those of all ranks, of which it is known who should be there.
+  std::set<uint64_t> worlds_;
+  /// Where calls differ, and where a rank may have left before a call.
+  std::set<uint64_t> dissenting_;
+  std::set<uint64_t> suspect_;
   std::map<int, Last> last_;
   /// Processes that have ended, and why.
   std::map<int, std::string> left_;

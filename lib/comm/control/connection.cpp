@@ -31,9 +31,7 @@ void repeat_until(Milliseconds limit, const Done& done) {
 
 }  // namespace
 
-Connection::Connection(Socket socket, size_t limit) : socket_(std::move(socket)), reader_(limit) {}
-
-void Connection::trust() { reader_.set_limit(kMessageBytes); }
+Connection::Connection(Socket socket, Hears hears) : socket_(std::move(socket)), reader_(hears) {}
 
 void Connection::send_frame(const std::string& frame) {
   if (!is_open()) return;
@@ -70,6 +68,7 @@ std::vector<ControlMessage> Connection::receive() {
     reader_.append(std::string_view(buffer.data(), static_cast<size_t>(count)));
     while (auto message = reader_.next()) messages.push_back(std::move(*message));
     if (reader_.is_broken()) close();
+    if (count < std::ssize(buffer)) break;  // what comes from now on is told anew
   }
   return messages;
 }

@@ -9,22 +9,21 @@
 
 namespace isobar::control {
 
-/// What may come before a process is known, and afterwards.
-constexpr size_t kHelloBytes = 4096;
-constexpr size_t kMessageBytes = 16 << 20;
-
 /// One end of a control connection; nothing here blocks. What the kernel does not
 /// take waits in a buffer of limited size; a connection whose other end does not read
 /// beyond that counts as closed.
 class Connection {
  public:
-  explicit Connection(Socket socket, size_t limit = kHelloBytes);
+  Connection(Socket socket, Hears hears);
 
   bool is_open() const noexcept { return static_cast<bool>(socket_); }
   const Socket& socket() const noexcept { return socket_; }
 
-  /// From now on messages may be of any length that ours have.
-  void trust();
+  /// What may come from now on.
+  void hear(Hears hears) { reader_.hear(hears); }
+
+  /// As FrameReader's.
+  int other_version() const noexcept { return reader_.other_version(); }
 
   void send(const ControlMessage& message) { send_frame(encode(message)); }
   void send_frame(const std::string& frame);

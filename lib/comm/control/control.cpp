@@ -8,10 +8,12 @@
 
 #include <isobar/core/error.hpp>
 #include <isobar/core/hash.hpp>
+#include <algorithm>
 #include <exception>
 #include <utility>
 
 #include "comm/backend/keeper.hpp"
+#include "comm/backend/operation_facts.hpp"
 #include "comm/control/connection.hpp"
 #include "comm/control/coordinator.hpp"
 #include "comm/control/join.hpp"
@@ -31,8 +33,10 @@ void check_control_options(const ControlOptions& options, const ControlListener*
   if (options.size == 1) return;
   ISOBAR_CHECK(!options.regroup ||
                    (options.regroup->expected >= 0 && options.regroup->expected <= options.size &&
+                    options.regroup->lost_size >= 0 && options.regroup->lost_size <= options.size &&
                     options.regroup->settle.count() > 0),
                where, ": no such regroup");
+  ISOBAR_CHECK(!options.secret.empty(), where, ": no secret was given");
   ISOBAR_CHECK((options.rank == 0) == (listener != nullptr), where,
                ": rank 0 and no other rank has a listener");
   ISOBAR_CHECK(options.rank == 0 || !options.addresses.empty(), where,
@@ -77,7 +81,7 @@ class ControlWatch final : public Watch {
 
   ~ControlWatch() override {
     if (!home_.is_here()) return;
-    reports_.add(control::Unwatched{.id = id_, .reason = reason_now(kDestroyed)});
+    reports_.unwatch({.id = id_, .reason = reason_now(kDestroyed)});
   }
 
   void issued(const Operation& operation) noexcept override {
@@ -141,13 +145,28 @@ Control::~Control() {
   if (impl_->loop) impl_->loop->stop(reason_now({}));
 }
 
+namespace {
+
+/// What rank 0 can hand round, were every rank's text another one.
+void check_length(const std::string& text, const ControlOptions& options) {
+  const auto limit = std::min(control::kRoundBytes,
+                              control::kMessageBytes / 2 / static_cast<size_t>(options.size));
+  ISOBAR_CHECK(text.size() <= limit, "gather on rank ", options.rank, " of ", options.size,
+               ": got a text of ", text.size(), " bytes, wanted at most ", limit);
+}
+
+}  // namespace
+
 std::vector<std::string> Control::gather(const std::string& text) {
   if (!impl_->loop) return {text};
-  const auto limit = control::kMessageBytes / 2 / static_cast<size_t>(impl_->options.size);
-  ISOBAR_CHECK(text.size() <= limit, "gather on rank ", impl_->options.rank, " of ",
-               impl_->options.size, ": got a text of ", text.size(), " bytes, wanted at most ",
-               limit);
+  check_length(text, impl_->options);
   return impl_->loop->gather(text);
+}
+
+bool Control::all_equal(const std::string& text) {
+  if (!impl_->loop) return true;
+  check_length(text, impl_->options);
+  return impl_->loop->all_equal(text);
 }
 
 std::shared_ptr<KeyValueStore> Control::store() {
@@ -164,7 +183,7 @@ const std::string& Control::session() const noexcept { return impl_->options.ses
 std::unique_ptr<Watch> Control::watch(uint64_t id, int rank, int size) {
   if (!impl_->loop) return std::make_unique<NoWatch>();
   auto& reports = impl_->loop->reports();
-  reports.add(control::Watching{.id = id, .rank = rank, .size = size});
+  reports.watch({.id = id, .rank = rank, .size = size});
   return std::make_unique<ControlWatch>(shared_from_this(), reports, id);
 }
 

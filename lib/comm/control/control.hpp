@@ -36,6 +36,10 @@ class ControlListener {
 
 /// A world of those that are left of one that failed.
 struct Regroup {
+  /// How many ranks the world had that failed; 0 for the options' size. Fewer than half of them do
+  /// not go on: the others may be alive beyond a network that broke in two. Half do, since rank 0
+  /// is among them.
+  int lost_size = 0;
   /// How many, rank 0 among them; 0 for as many as come.
   int expected = 0;
   /// As many as come are those that did until nobody came for so long.
@@ -56,6 +60,9 @@ struct ControlOptions {
   /// The same on all ranks of one job and on no other job's: a rank 0 with another
   /// token is not ours.
   std::string token;
+  /// What the ranks know and nobody else, such as user_secret(): with the token it makes the key by
+  /// which they know each other. It never leaves the process.
+  std::string secret = {};
   /// What tells jobs apart that chose the same port, for people to read: whoever comes with
   /// another one is told both. Empty for a job that its launcher has named in the token.
   std::string job = {};
@@ -101,7 +108,12 @@ class Control : public std::enable_shared_from_this<Control> {
   ~Control();
 
   /// Every rank's text, in the order of ranks. Collective; blocks; for set-up.
+  /// What all have in common goes over the network once a rank, whatever their number.
   std::vector<std::string> gather(const std::string& text);
+
+  /// Whether all ranks' texts are the same. Collective; blocks; for what every rank says otherwise
+  /// in a large world, where gather() would send all texts to all.
+  bool all_equal(const std::string& text);
 
   /// Where ranks leave each other what they need to connect, at rank 0. Keeps this alive.
   std::shared_ptr<KeyValueStore> store();

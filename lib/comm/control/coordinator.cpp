@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 #include <utility>
 
 #include "comm/control/admission.hpp"
@@ -30,6 +31,11 @@ std::string most_used(const std::vector<Connection>& connections) {
   return best;
 }
 
+/// Of what the poller tells: who comes now, and by any other number a rank.
+constexpr int kNewcomers = 0;
+/// How often those are looked at who wait without a word.
+constexpr Milliseconds kWaitersPace{500};
+
 class Coordinator final : public Loop {
  public:
   Coordinator(const ControlOptions& options, std::shared_ptr<FirstCause> cause, Joined joined,
@@ -43,10 +49,13 @@ class Coordinator final : public Loop {
       if (connections_[r].is_open())
         poller().add(connections_[r].socket().fd(), static_cast<int>(r));
     }
+    acceptor_.expect(0);
+    poller().add(acceptor_.fd(), kNewcomers);
   }
 
  private:
   void serve(int tag, Time now) override {
+    if (tag == kNewcomers) return turn_away(now);
     auto& connection = connections_[static_cast<size_t>(tag)];
     for (const auto& message : connection.receive()) {
       if (serve_store(tag, message)) continue;
@@ -54,21 +63,19 @@ class Coordinator final : public Loop {
       // It waits for nothing more but this end's.
       if (std::holds_alternative<Goodbye>(message)) connection.close();
     }
+    // After what came by it: a rank that said goodbye before it closed has left, and is not gone.
+    if (!connection.is_open()) diagnosis_.closed(tag, now);
   }
 
   void tick(Time now) override {
     for (const auto& message : reports().take()) {
       if (!serve_store(0, message)) diagnosis_.received(0, message, now);
     }
-    // After what came by them: a rank that said goodbye before it closed has left, and is not gone.
-    for (size_t r = 1; r < connections_.size(); ++r) {
-      connections_[r].flush();
-      if (!connections_[r].is_open()) diagnosis_.closed(static_cast<int>(r), now);
-    }
-    turn_away(now);
+    flush_the_rest(now);
+    if (now >= next_look_) turn_away(now);
     if (cause().failed()) announce(cause().message());
     if (auto verdict = has_announced_ ? std::nullopt : diagnosis_.verdict(now)) announce(*verdict);
-    if (diagnosis_.take_probe()) broadcast(Probe{});
+    if (diagnosis_.take_probe() && !has_announced_) broadcast(Probe{});
     if (auto gathered = diagnosis_.take_gathered()) {
       broadcast(*gathered);
       deliver(std::move(*gathered));
@@ -80,10 +87,7 @@ class Coordinator final : public Loop {
 
   Time next_turn(Time now) const override {
     // What the kernel has not taken is tried again soon; no event tells that it could be.
-    const bool waits =
-        std::any_of(connections_.begin(), connections_.end(),
-                    [](const Connection& connection) { return connection.has_output(); });
-    const auto next = waits ? now + Milliseconds(5) : next_sign_;
+    const auto next = unsent_.empty() ? next_sign_ : now + Milliseconds(5);
     return has_announced_ ? next : std::min(next, diagnosis_.next_decision());
   }
 
@@ -94,7 +98,7 @@ class Coordinator final : public Loop {
       announce(*verdict);
     }
     if (!has_announced_) {
-      broadcast(Goodbye{.reason = reason, .progress = diagnosis_.progress_of(0)});
+      broadcast(Goodbye{.reason = shortened(reason), .progress = diagnosis_.progress_of(0)});
     }
     std::vector<Connection*> connections;
     for (auto& connection : connections_) connections.push_back(&connection);
@@ -105,7 +109,7 @@ class Coordinator final : public Loop {
     std::vector<StoreServer::Answer> answers;
     const bool served = store_.take(rank, message, answers);
     for (auto& [to, found] : answers) {
-      to == 0 ? deliver(std::move(found)) : connections_[static_cast<size_t>(to)].send(found);
+      to == 0 ? deliver(std::move(found)) : send(to, encode(found));
     }
     return served;
   }
@@ -113,19 +117,36 @@ class Coordinator final : public Loop {
   /// Once. All others hear it before this process can end of it.
   void announce(const std::string& text) {
     if (std::exchange(has_announced_, true)) return;
-    broadcast(Verdict{text});
+    broadcast(Verdict{shortened(text)});
     cause().record(text);
   }
 
   void broadcast(const ControlMessage& message) {
     const auto frame = encode(message);
-    for (auto& connection : connections_) connection.send_frame(frame);
+    for (int rank = 1; rank < static_cast<int>(connections_.size()); ++rank) send(rank, frame);
+  }
+
+  void send(int rank, const std::string& frame) {
+    auto& connection = connections_[static_cast<size_t>(rank)];
+    if (!connection.is_open()) return;
+    connection.send_frame(frame);
+    if (connection.has_output() || !connection.is_open()) unsent_.insert(rank);
+  }
+
+  /// Looks at those alone that did not take all at once: of thousands of ranks few.
+  void flush_the_rest(Time now) {
+    std::erase_if(unsent_, [&](int rank) {
+      auto& connection = connections_[static_cast<size_t>(rank)];
+      connection.flush();
+      if (!connection.is_open()) diagnosis_.closed(rank, now);
+      return !connection.has_output();
+    });
   }
 
   /// The world is complete; whoever comes now was started by mistake.
   void turn_away(Time now) {
+    next_look_ = now + kWaitersPace;
     for (auto& [connection, hello] : acceptor_.newcomers(now)) {
-      connection.send(Accepted{});
       connection.send(refusal_of(hello));
       connection.finish();
       turned_away_ = std::move(connection);
@@ -151,10 +172,14 @@ class Coordinator final : public Loop {
   Diagnosis diagnosis_;
   StoreServer store_;
   std::vector<Connection> connections_;
+  /// Ranks whose connections have something left to send, or that sending has closed.
+  std::set<int> unsent_;
   Acceptor acceptor_;
   /// Kept until the next, so that the refusal arrives.
-  Connection turned_away_{Socket()};
+  Connection turned_away_{Socket(), Hears::member};
   Time next_sign_;
+  /// When who waits without a word is looked at.
+  Time next_look_;
   bool has_announced_ = false;
 };
 
@@ -163,10 +188,10 @@ class Coordinator final : public Loop {
 std::unique_ptr<Loop> make_coordinator(ControlOptions& options, int listener,
                                        std::shared_ptr<FirstCause> cause,
                                        std::string& own_address) {
-  constexpr size_t kStrangers = 64;
+  const auto shortage = raise_open_files(options.rank, options.size);
   const auto own = make_hello(options);
-  Acceptor acceptor(listener, options.token, static_cast<size_t>(options.size) + kStrangers);
-  auto joined = admit_all(options, own, acceptor);
+  Acceptor acceptor(listener, credentials_of(options));
+  auto joined = admit_all(options, own, acceptor, shortage);
   options.size = joined.processes.size();
   own_address = most_used(joined.connections);
   return std::make_unique<Coordinator>(options, std::move(cause), std::move(joined),

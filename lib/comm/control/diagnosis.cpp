@@ -8,6 +8,7 @@
 #include <isobar/core/error.hpp>
 
 #include <algorithm>
+#include <map>
 #include <utility>
 
 #include "comm/backend/operation_facts.hpp"
@@ -21,12 +22,23 @@ constexpr Milliseconds kSettle{100};
 /// A transport may see a process end long before its last connection closes.
 constexpr Milliseconds kSuspicionSettle{1500};
 
+/// Some hundred messages a second at rank 0, whatever the size of the world.
+constexpr Milliseconds kIntervalARank{2};
+constexpr Milliseconds kPaceARank{5};
+constexpr Milliseconds kLeastPace{50};
+
 constexpr auto kGather = "gather on the control connection";
 
 }  // namespace
 
 Milliseconds TimeLimits::interval() const {
-  return std::clamp(silence / 5, Milliseconds(1), Milliseconds(1000));
+  const auto most = std::max(Milliseconds(1000), size * kIntervalARank);
+  return std::clamp(silence / 5, Milliseconds(1), most);
+}
+
+Milliseconds TimeLimits::pace() const {
+  const auto most = interval();
+  return std::clamp(size * kPaceARank, std::min(kLeastPace, most), most);
 }
 
 Milliseconds TimeLimits::longest_turn() const {
@@ -45,6 +57,12 @@ void Diagnosis::received(int rank, const ControlMessage& message, Time now) {
   std::visit([&](const auto& m) { handle(rank, m, now); }, message);
 }
 
+void Diagnosis::handle(int rank, const Report& report, Time) {
+  for (const auto& watching : report.watching) call_log_.watch(rank, watching);
+  for (const auto& calls : report.calls) call_log_.issued(rank, calls);
+  for (const auto& unwatched : report.unwatched) call_log_.unwatch(rank, unwatched);
+}
+
 void Diagnosis::handle(int, const Verdict& verdict, Time) {
   if (!given_) given_ = verdict.text;
 }
@@ -60,13 +78,21 @@ void Diagnosis::handle(int rank, const Suspicion& suspicion, Time now) {
 
 void Diagnosis::handle(int rank, const Goodbye& goodbye, Time) {
   ranks_[static_cast<size_t>(rank)].state = State::left;
+  has_left_ = true;
   call_log_.left(rank, goodbye.reason);
 }
 
 void Diagnosis::handle(int rank, const Contribution& contribution, Time now) {
   if (contribution.round != rounds_) return;
-  if (!round_) round_ = Round{std::vector<std::optional<std::string>>(ranks_.size()), now};
-  round_->texts[static_cast<size_t>(rank)] = contribution.text;
+  if (!round_) {
+    round_ = Round{.texts = std::vector<std::optional<std::string>>(ranks_.size()),
+                   .count = 0,
+                   .is_compared = contribution.is_compared != 0,
+                   .since = now};
+  }
+  auto& text = round_->texts[static_cast<size_t>(rank)];
+  if (!text) ++round_->count;
+  text = contribution.text;
 }
 
 void Diagnosis::closed(int rank, Time now) {
@@ -81,12 +107,23 @@ void Diagnosis::decide_by(Time time) {
   decide_at_ = std::min(time, decide_at_.value_or(time));
 }
 
-/// Takes notice of what no event tells.
+/// Takes notice of what no event tells. Called at every turn: none of it walks all ranks unless
+/// something may have come of it.
 void Diagnosis::look_around(Time now) {
   ranks_[0].heard = now;
-  const bool is_evident = !silent_for(limits_.silence, now).empty() || call_log_.left_before() ||
-                          incomplete_round(now) || call_log_.mismatch();
+  const bool is_evident = is_somebody_silent(now) || call_log_.left_before() ||
+                          incomplete_round(now) || call_log_.has_mismatch();
   if (is_evident) decide_by(now + kSettle);
+}
+
+bool Diagnosis::is_somebody_silent(Time now) {
+  if (now < next_silence_) return false;
+  auto earliest = now;
+  for (const auto& rank : ranks_) {
+    if (rank.state == State::there) earliest = std::min(earliest, rank.heard);
+  }
+  next_silence_ = earliest + limits_.silence;
+  return now >= next_silence_;
 }
 
 std::optional<std::string> Diagnosis::verdict(Time now) {
@@ -123,11 +160,23 @@ std::optional<std::string> Diagnosis::judge(Time now) const {
 Time Diagnosis::next_decision() const { return decide_at_.value_or(Time::max()); }
 
 std::optional<Gathered> Diagnosis::take_gathered() {
-  const bool is_complete = round_ && std::all_of(round_->texts.begin(), round_->texts.end(),
-                                                 [](const auto& t) { return t.has_value(); });
-  if (!is_complete) return std::nullopt;
-  Gathered gathered{.round = rounds_++, .texts = {}};
-  for (auto& text : round_->texts) gathered.texts.push_back(std::move(*text));
+  if (!round_ || round_->count < round_->texts.size()) return std::nullopt;
+  Gathered gathered{.round = rounds_++, .is_equal = 0, .values = {}, .runs = {}};
+  std::map<std::string, uint32_t> places;
+  for (auto& text : round_->texts) {
+    const auto [place, is_new] =
+        places.try_emplace(std::move(*text), static_cast<uint32_t>(places.size()));
+    if (is_new) gathered.values.push_back(place->first);
+    if (gathered.runs.empty() || gathered.runs.back().value != place->second) {
+      gathered.runs.push_back({.value = place->second, .count = 0});
+    }
+    ++gathered.runs.back().count;
+  }
+  gathered.is_equal = gathered.values.size() == 1 ? 1 : 0;
+  if (round_->is_compared) {
+    gathered.values.clear();
+    gathered.runs.clear();
+  }
   round_.reset();
   return gathered;
 }
@@ -174,7 +223,8 @@ std::string Diagnosis::suspicion(Time now) const {
 }
 
 std::optional<std::string> Diagnosis::incomplete_round(Time now) const {
-  if (!round_) return std::nullopt;
+  const bool may_be = round_ && (has_left_ || now - round_->since >= limits_.gather);
+  if (!may_be) return std::nullopt;
   std::vector<int> missing;
   for (int r = 0; r < processes_.size(); ++r) {
     const auto index = static_cast<size_t>(r);

@@ -16,9 +16,16 @@ namespace isobar::control {
 struct TimeLimits {
   Milliseconds silence{60'000};
   Milliseconds gather{60'000};
+  /// How many ranks tell rank 0.
+  int size = 1;
 
-  /// Between two signs of life.
+  /// Between two signs of life: longer in large worlds, whose ranks all sign to rank 0.
   Milliseconds interval() const;
+
+  /// Between two reports of what a rank has called, so that rank 0 gets some hundred messages a
+  /// second from all; what matters is asked for when it does. No longer than interval(): a rank
+  /// that calls collectives needs no other sign of life.
+  Milliseconds pace() const;
 
   /// What one turn of the judge counts at most against the others (RunningTime): so much
   /// that a busy machine does not stretch the limits, so little that ten absences in a
@@ -56,7 +63,7 @@ class Diagnosis {
   /// True once for each new evidence: all should report now.
   bool take_probe() { return std::exchange(wants_probe_, false); }
 
-  /// A round of gather() that is complete.
+  /// What came of a round of gather() or all_equal() that is complete.
   std::optional<Gathered> take_gathered();
 
   std::vector<Progress> progress_of(int rank) const { return call_log_.progress_of(rank); }
@@ -73,6 +80,8 @@ class Diagnosis {
 
   struct Round {
     std::vector<std::optional<std::string>> texts;
+    size_t count = 0;
+    bool is_compared = false;
     Time since;
   };
 
@@ -80,14 +89,13 @@ class Diagnosis {
   void handle(int rank, const Suspicion& suspicion, Time now);
   void handle(int rank, const Goodbye& goodbye, Time now);
   void handle(int rank, const Contribution& contribution, Time now);
-  void handle(int rank, const Watching& watching, Time) { call_log_.watch(rank, watching); }
-  void handle(int rank, const Calls& calls, Time) { call_log_.issued(rank, calls); }
-  void handle(int rank, const Unwatched& unwatched, Time) { call_log_.unwatch(rank, unwatched); }
+  void handle(int rank, const Report& report, Time now);
   template <typename Other>
   void handle(int, const Other&, Time) {}
 
   void decide_by(Time time);
   void look_around(Time now);
+  bool is_somebody_silent(Time now);
   std::optional<std::string> judge(Time now) const;
   std::vector<int> ranks_in(State state) const;
   std::vector<int> silent_for(Clock::duration limit, Time now) const;
@@ -106,6 +114,9 @@ class Diagnosis {
   bool wants_probe_ = false;
   std::optional<Round> round_;
   int rounds_ = 0;
+  /// Nobody can have been silent for the limit before this.
+  Time next_silence_;
+  bool has_left_ = false;
 };
 
 }  // namespace isobar::control

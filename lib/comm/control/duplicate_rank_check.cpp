@@ -17,6 +17,10 @@ std::optional<std::string> DuplicateRankCheck::poll(Time now) {
   for (const auto& message : connection_.receive()) {
     const auto* refused = std::get_if<Refused>(&message);
     if (refused && refused->is_usage) return refused->text;
+    // A stranger there is not asked again soon: the connection stays as long as it lets it.
+    if (!refused && introduction_->state() == Introduction::State::waits) {
+      introduction_->take(message, connection_);
+    }
   }
   if (connection_.is_open() || now < next_) return std::nullopt;
   next_ = now + kCheckPace;
@@ -28,8 +32,8 @@ void DuplicateRankCheck::connect() {
   const auto& address = options_.addresses[tries_++ % options_.addresses.size()];
   std::string error;
   connection_ = Connection(connect_to(address, options_.port, Clock::now() + kCheckLimit, error),
-                           kMessageBytes);
-  connection_.send(own_);
+                           Hears::unproven);
+  introduction_.emplace(credentials_of(options_), own_);
 }
 
 }  // namespace isobar::control

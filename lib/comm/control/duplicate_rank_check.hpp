@@ -4,6 +4,7 @@
 #include <optional>
 #include <string>
 
+#include "comm/control/authentication.hpp"
 #include "comm/control/connection.hpp"
 #include "comm/control/control.hpp"
 
@@ -27,7 +28,8 @@ class DuplicateRankCheck {
 
   const ControlOptions& options_;
   const Hello& own_;
-  Connection connection_{Socket(), kMessageBytes};
+  Connection connection_{Socket(), Hears::unproven};
+  std::optional<Introduction> introduction_;
   size_t tries_ = 0;
   Time next_;
 };

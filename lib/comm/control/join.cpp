@@ -1,20 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 // The start on every rank but 0, on the thread that makes the world. Whoever listens at an address
-// may be a stranger: only one that answers our token within kAnswerLimit is rank 0. From then on
-// this rank waits for it, somewhat longer than rank 0 itself waits for the others, because rank 0's
-// answer names who is missing and this rank could not.
+// may be a stranger: only one that shows within kAnswerLimit that it knows the secret is rank 0.
+// From then on this rank waits for it, somewhat longer than rank 0 itself waits for the others,
+// because rank 0's answer names who is missing and this rank could not.
 #include "comm/control/join.hpp"
 
 #include <isobar/core/error.hpp>
 #include <isobar/core/hash.hpp>
+#include <isobar/core/random_bytes.hpp>
 #include <unistd.h>
 
 #include <algorithm>
-#include <random>
+#include <cstring>
 #include <thread>
 #include <utility>
 
 #include "comm/backend/operation_facts.hpp"
+#include "comm/control/authentication.hpp"
+#include "comm/control/open_files.hpp"
 
 namespace isobar::control {
 namespace {
@@ -30,9 +33,14 @@ constexpr auto kNoRegroup = "; survivors cannot go on without rank 0: restart th
 /// Of a job, what people need to tell it from another.
 constexpr size_t kJobBytes = 400;
 
+/// Longer than other texts of its kind is no host's name.
+constexpr size_t kHostBytes = 255;
+
 uint64_t make_instance() {
-  std::random_device device;
-  return uint64_t{device()} << 32 | device();
+  uint64_t instance = 0;
+  const auto bytes = random_bytes(sizeof(instance));
+  std::memcpy(&instance, bytes.data(), sizeof(instance));
+  return instance;
 }
 
 /// The messages of one connection in order, each awaited by name.
@@ -68,6 +76,33 @@ class Handshake {
   std::vector<ControlMessage> messages_;
 };
 
+/// Whether who answers is this job's rank 0; if not, what it is in `why`.
+bool introduce(Connection& connection, const ControlOptions& options, const Hello& hello,
+               std::string& why) {
+  const auto deadline = Clock::now() + kAnswerLimit;
+  Introduction introduction(credentials_of(options), hello);
+  why = "who answers there is not this job's rank 0";
+  while (introduction.state() == Introduction::State::waits) {
+    for (const auto& message : connection.receive()) {
+      if (introduction.take(message, connection) != Introduction::State::waits) break;
+    }
+    if (introduction.state() != Introduction::State::waits) break;
+    if (!connection.is_open() || Clock::now() >= deadline) break;
+    wait_readable(connection.socket().fd(), deadline);
+  }
+  if (introduction.state() == Introduction::State::stranger) {
+    why =
+        "an isobar program answers there that is not this job's rank 0: it is another job's or "
+        "user's, or has another ISOBAR_SECRET or home";
+  }
+  if (const int version = connection.other_version()) {
+    why = detail::join("rank 0 there speaks version ", version,
+                       " of the control connection's protocol, this program ", kVersion,
+                       ": start all ranks from one build of isobar");
+  }
+  return introduction.state() == Introduction::State::accepted;
+}
+
 class Joining {
  public:
   explicit Joining(const ControlOptions& options)
@@ -100,43 +135,31 @@ class Joining {
   bool try_address(const std::string& address, int port, Joined& joined) {
     std::string error;
     const auto limit = std::min<Time>(deadline_, Clock::now() + kConnectLimit);
-    Connection connection(connect_to(address, port, limit, error), kMessageBytes);
+    Connection connection(connect_to(address, port, limit, error), Hears::unproven);
     const auto note = [&](const std::string& what) {
       last_ = detail::join(address, " port ", port, ": ", what);
       return false;
     };
     if (!connection.is_open()) return note(error);
-    connection.send(hello_);
-    Handshake handshake(connection);
     // A stranger may hold any port. Accepted, this rank stays until rank 0 ends or decides.
-    Accepted accepted;
-    if (!handshake.await(Clock::now() + kAnswerLimit, accepted)) {
-      return note("who answers there is not this job's rank 0");
-    }
-    Survivors survivors;
-    if (options_.regroup &&
-        !handshake.await(Clock::now() + options_.start_timeout + kSlack, survivors)) {
-      return note("rank 0 was there and is gone");
-    }
+    if (!introduce(connection, options_, hello_, error)) return note(error);
+    Handshake handshake(connection);
     Welcome welcome;
     if (!handshake.await(Clock::now() + options_.start_timeout + kSlack, welcome)) {
       return note("rank 0 was there and is gone");
     }
-    joined.rank = options_.regroup ? rank_among(survivors.ranks) : options_.rank;
-    const auto size =
-        options_.regroup ? survivors.ranks.size() : static_cast<size_t>(options_.size);
-    if (welcome.processes.size() != size || std::cmp_greater_equal(joined.rank, size)) {
+    const bool fits =
+        options_.regroup || (welcome.rank == options_.rank && welcome.size == options_.size);
+    if (!fits || welcome.rank <= 0 || welcome.rank >= welcome.size ||
+        welcome.size > options_.size) {
       return note("rank 0 has a world of another size");
     }
-    joined.processes = ProcessTable(std::move(welcome.processes));
+    joined.rank = welcome.rank;
+    joined.processes = ProcessTable::of_rank_0(std::move(welcome.process), welcome.size);
     joined.session = std::move(welcome.session);
     joined.early = handshake.rest();
     joined.connections.push_back(std::move(connection));
     return true;
-  }
-
-  int rank_among(const std::vector<int32_t>& ranks) const {
-    return static_cast<int>(std::find(ranks.begin(), ranks.end(), options_.rank) - ranks.begin());
   }
 
   const ControlOptions& options_;
@@ -149,17 +172,16 @@ class Joining {
 }  // namespace
 
 Hello make_hello(const ControlOptions& options) {
-  return {.token = options.token,
-          .instance = make_instance(),
+  return {.instance = make_instance(),
           .rank = options.rank,
           .size = options.size,
-          .process = {options.host, getpid()},
+          .process = {options.host.substr(0, kHostBytes), getpid()},
           .job_hash = fnv1a(options.job),
           .job = options.job.substr(0, kJobBytes)};
 }
 
 std::string make_session() {
-  return detail::join(std::hex, make_instance(), ".", std::dec, getpid());
+  return detail::join(std::hex, make_instance(), make_instance(), ".", std::dec, getpid());
 }
 
 std::string other_job(const Hello& hello, const Hello& own) {
@@ -171,18 +193,19 @@ std::string other_job(const Hello& hello, const Hello& own) {
                       "ISOBAR_JOB to one name on all its ranks");
 }
 
-Joined join_rank_0(const ControlOptions& options) { return Joining(options).run(); }
+Joined join_rank_0(const ControlOptions& options) {
+  raise_open_files(options.rank, options.size);
+  return Joining(options).run();
+}
 
 void ask_rank_0(const ControlOptions& options) {
   std::string error;
   const auto limit = Clock::now() + kAnswerLimit;
-  Connection connection(connect_to("127.0.0.1", options.port, limit, error), kMessageBytes);
-  connection.send(make_hello(options));
-  Handshake handshake(connection);
-  Accepted accepted;
+  Connection connection(connect_to("127.0.0.1", options.port, limit, error), Hears::unproven);
+  if (!connection.is_open() || !introduce(connection, options, make_hello(options), error)) return;
   Welcome welcome;
   // A rank 0 knows this one, and refuses it: thrown here.
-  if (handshake.await(limit, accepted)) handshake.await(Clock::now() + kAnswerLimit, welcome);
+  Handshake(connection).await(Clock::now() + kAnswerLimit, welcome);
 }
 
 }  // namespace isobar::control

@@ -38,7 +38,8 @@ class BlockSignals {
 Loop::Loop(const ControlOptions& options, std::shared_ptr<FirstCause> cause)
     : options_(options),
       cause_(std::move(cause)),
-      limits_{.silence = options.silence_limit, .gather = options.start_timeout},
+      limits_{
+          .silence = options.silence_limit, .gather = options.start_timeout, .size = options.size},
       time_(Clock::now(), limits_.longest_turn()) {}
 
 void Loop::start() {
@@ -69,6 +70,7 @@ void Loop::tell(ControlMessage message) {
 }
 
 void Loop::run() {
+  pthread_setname_np(pthread_self(), "isobar-control");  // for who looks at threads
   try {
     while (!stops_) turn();
     turn();
@@ -112,17 +114,33 @@ std::string Loop::get(const std::string& key, Milliseconds timeout) {
                             key, " in ", in_words(timeout)));
 }
 
-std::vector<std::string> Loop::gather(const std::string& text) {
+Gathered Loop::take_part(const std::string& text, bool is_compared) {
   const auto round = rounds_++;
-  tell(Contribution{.round = round, .text = text});
+  tell(Contribution{
+      .round = round, .is_compared = static_cast<uint8_t>(is_compared ? 1 : 0), .text = text});
   std::unique_lock lock(gather_mutex_);
   const auto is_there = [&] { return gathered_ && gathered_->round == round; };
   gather_changed_.wait_for(lock, limits_.gather + kGatherSlack,
                            [&] { return is_there() || cause_->failed(); });
-  if (is_there()) return std::exchange(gathered_, std::nullopt)->texts;
+  if (is_there()) return *std::exchange(gathered_, std::nullopt);
   lock.unlock();
   cause_->fail(detail::join("gather on rank ", options_.rank, " of ", options_.size,
                             ": no answer in ", in_words(limits_.gather)));
 }
+
+std::vector<std::string> Loop::gather(const std::string& text) {
+  const auto gathered = take_part(text, false);
+  std::vector<std::string> texts;
+  const auto size = static_cast<size_t>(options_.size);
+  for (const auto& run : gathered.runs) {
+    if (run.value >= gathered.values.size() || run.count > size - texts.size()) break;
+    texts.insert(texts.end(), run.count, gathered.values[run.value]);
+  }
+  if (texts.size() == size) return texts;
+  cause_->fail(detail::join("gather on rank ", options_.rank, " of ", options_.size, ": got ",
+                            texts.size(), " texts of rank 0, wanted ", size));
+}
+
+bool Loop::all_equal(const std::string& text) { return take_part(text, true).is_equal != 0; }
 
 }  // namespace isobar::control

@@ -40,7 +40,9 @@ class Loop {
   /// Reports `message` without delay.
   void tell(ControlMessage message);
 
+  /// Control's.
   std::vector<std::string> gather(const std::string& text);
+  bool all_equal(const std::string& text);
 
   /// Waits until some rank has stored `key`.
   std::string get(const std::string& key, Milliseconds timeout);
@@ -66,6 +68,7 @@ class Loop {
  private:
   void run();
   void turn();
+  Gathered take_part(const std::string& text, bool is_compared);
 
   ControlOptions options_;
   std::shared_ptr<FirstCause> cause_;

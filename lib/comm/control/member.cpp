@@ -14,12 +14,6 @@
 namespace isobar::control {
 namespace {
 
-/// Calls are reported at this pace, slower in large worlds so that rank 0 gets some
-/// hundred messages a second from all; what matters is asked for when it does.
-constexpr Milliseconds kPace{50};
-constexpr Milliseconds kPaceARank{5};
-constexpr Milliseconds kMaxPace{2000};
-
 /// A suspicion is answered sooner by a rank 0 that runs.
 constexpr std::chrono::seconds kSuspicionLimit{3};
 
@@ -30,7 +24,6 @@ class Member final : public Loop {
         processes_(std::move(joined.processes)),
         connection_(std::move(joined.connections.front())),
         early_(std::move(joined.early)),
-        pace_(std::clamp<Milliseconds>(options.size * kPaceARank, kPace, kMaxPace)),
         heard_(now()) {
     if (connection_.is_open()) poller().add(connection_.socket().fd(), 0);
   }
@@ -48,15 +41,13 @@ class Member final : public Loop {
     if (const auto* gathered = std::get_if<Gathered>(&message)) return deliver(*gathered);
     if (const auto* found = std::get_if<Found>(&message)) return deliver(*found);
     if (const auto* goodbye = std::get_if<Goodbye>(&message)) return part(*goodbye);
-    if (!std::holds_alternative<Probe>(message)) return;
-    report(now);
-    connection_.send(Alive{});
+    if (std::holds_alternative<Probe>(message)) sign(now);
   }
 
   void tick(Time now) override {
     for (const auto& message : std::exchange(early_, {})) handle(message, now);
-    collect(now);
-    if (is_over_) return;
+    if (is_over_ || parted_ || reports().is_urgent()) collect(now);
+    if (is_over_) return waiting_.clear();
     if (cause().failed()) return tell_and_finish(cause().message());
     if (parted_) return go_on_alone();
     if (!connection_.is_open()) return finish(processes_.gone({0}));
@@ -66,7 +57,7 @@ class Member final : public Loop {
     if (suspected_at_ && now - *suspected_at_ >= kSuspicionLimit) {
       return tell_and_finish(processes_.unanswering({0}));
     }
-    if (is_urgent_ || now >= next_report_) report(now);
+    if (!waiting_.empty() || now >= next_report_) report(now);
     if (now >= next_sign_) sign(now);
     connection_.flush();
   }
@@ -78,7 +69,7 @@ class Member final : public Loop {
   void leave(const std::string& reason, Time now) override {
     if (!is_over_ && !parted_) {
       report(now);
-      connection_.send(Goodbye{.reason = reason, .progress = {}});
+      connection_.send(Goodbye{.reason = shortened(reason), .progress = {}});
     }
     close_politely({&connection_});
   }
@@ -86,28 +77,33 @@ class Member final : public Loop {
   /// Takes over what the other threads have to say, and counts for itself.
   void collect(Time now) {
     for (auto& message : reports().take()) {
-      if (const auto* calls = std::get_if<Calls>(&message)) {
-        counts_[calls->id] = calls->first + static_cast<int64_t>(calls->calls.size());
+      if (const auto* done = std::get_if<Report>(&message)) {
+        for (const auto& calls : done->calls) {
+          counts_[calls.id] = calls.first + static_cast<int64_t>(calls.calls.size());
+        }
       }
-      if (const auto* suspicion = std::get_if<Suspicion>(&message)) {
+      if (auto* suspicion = std::get_if<Suspicion>(&message)) {
+        suspicion->text = shortened(suspicion->text);
         suspicion_ = suspicion->text;
         suspected_at_ = suspected_at_.value_or(now);
       }
-      is_urgent_ |= !std::holds_alternative<Calls>(message);
       waiting_.push_back(std::move(message));
     }
   }
 
   void report(Time now) {
     collect(now);
+    next_report_ = now + limits().pace();
+    if (waiting_.empty()) return;
     for (const auto& message : std::exchange(waiting_, {})) connection_.send(message);
-    is_urgent_ = false;
-    next_report_ = now + pace_;
+    next_sign_ = now + limits().interval();
   }
 
+  /// A report is a sign of life too.
   void sign(Time now) {
-    connection_.send(Alive{});
-    next_sign_ = now + limits().interval();
+    collect(now);
+    if (waiting_.empty()) waiting_.emplace_back(Alive{});
+    report(now);
   }
 
   /// Rank 0 ended its part: nobody arbitrates any more.
@@ -135,7 +131,7 @@ class Member final : public Loop {
 
   /// Rank 0 may yet be able to read it.
   void tell_and_finish(const std::string& text) {
-    connection_.send(Verdict{text});
+    connection_.send(Verdict{shortened(text)});
     finish(text);
   }
 
@@ -147,12 +143,10 @@ class Member final : public Loop {
   ProcessTable processes_;
   Connection connection_;
   std::vector<ControlMessage> early_;
-  Milliseconds pace_;
   Time heard_;
   Time next_report_;
   Time next_sign_;
   std::vector<ControlMessage> waiting_;
-  bool is_urgent_ = false;
   std::map<uint64_t, int64_t> counts_;
   std::string suspicion_;
   std::optional<Time> suspected_at_;

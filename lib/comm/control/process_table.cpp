@@ -17,6 +17,12 @@ std::string to_string(const Process& process) {
   return detail::join(process.host, " (pid ", process.pid, ")");
 }
 
+ProcessTable ProcessTable::of_rank_0(Process rank_0, int size) {
+  std::vector<Process> processes(static_cast<size_t>(size));
+  processes.front() = std::move(rank_0);
+  return ProcessTable(std::move(processes));
+}
+
 std::string ProcessTable::name(int rank) const {
   return detail::join("rank ", rank, " of ", size(), " on ", to_string(processes_.at(rank)));
 }

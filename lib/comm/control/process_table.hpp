@@ -35,6 +35,9 @@ class ProcessTable {
   ProcessTable() = default;
   explicit ProcessTable(std::vector<Process> processes) : processes_(std::move(processes)) {}
 
+  /// Of a world of `size` of which only rank 0 is known, as it is on the other ranks.
+  static ProcessTable of_rank_0(Process rank_0, int size);
+
   int size() const noexcept { return static_cast<int>(processes_.size()); }
 
   /// "rank 2 of 4 on n3 (pid 123)"; several are joined by commas.

@@ -3,20 +3,23 @@
 
 #include <new>
 #include <utility>
-#include <variant>
 
 namespace isobar::control {
 namespace {
 
-constexpr size_t kCallsAMessage = 4096;
+/// A Report of so many calls is shorter than any message may be.
+constexpr size_t kCallsAReport = 8192;
 
 bool continues(const Calls& calls, int64_t sequence) {
-  return !calls.calls.empty() &&
-         calls.first + static_cast<int64_t>(calls.calls.size()) == sequence &&
-         calls.calls.size() < kCallsAMessage;
+  return !calls.calls.empty() && calls.first + static_cast<int64_t>(calls.calls.size()) == sequence;
 }
 
 }  // namespace
+
+void Reports::watch(const Watching& watching) {
+  const std::lock_guard lock(mutex_);
+  watching_.push_back(watching);
+}
 
 void Reports::issued(uint64_t id, int64_t sequence, const Call& call) noexcept {
   const std::lock_guard lock(mutex_);
@@ -28,34 +31,55 @@ void Reports::issued(uint64_t id, int64_t sequence, const Call& call) noexcept {
   }
 }
 
+void Reports::unwatch(Unwatched unwatched) {
+  const std::lock_guard lock(mutex_);
+  unwatched_.push_back(std::move(unwatched));
+}
+
 void Reports::add(ControlMessage message) {
   const std::lock_guard lock(mutex_);
-  // A communicator is announced before its calls, and its end comes after them.
-  auto& list = std::holds_alternative<Watching>(message) ? before_ : after_;
-  list.push_back(std::move(message));
+  others_.push_back(std::move(message));
+}
+
+bool Reports::is_urgent() {
+  const std::lock_guard lock(mutex_);
+  return !watching_.empty() || !unwatched_.empty() || !others_.empty() ||
+         issued_.size() > kMaxCalls / 2;
 }
 
 std::vector<ControlMessage> Reports::take() {
-  std::vector<ControlMessage> messages;
+  // A communicator is announced before its calls, and its end comes after them.
+  Report report;
   std::vector<Issued> issued;
-  std::vector<ControlMessage> after;
+  std::vector<Unwatched> unwatched;
+  std::vector<ControlMessage> others;
   {
     const std::lock_guard lock(mutex_);
-    messages.swap(before_);
+    report.watching.swap(watching_);
     issued.swap(issued_);
-    after.swap(after_);
+    unwatched.swap(unwatched_);
+    others.swap(others_);
   }
-  std::map<uint64_t, Calls> open;
+  std::vector<ControlMessage> messages;
+  std::map<uint64_t, size_t> open;
+  size_t count = 0;
   for (const auto& [id, sequence, call] : issued) {
-    auto& calls = open[id];
-    if (!continues(calls, sequence)) {
-      if (!calls.calls.empty()) messages.emplace_back(std::move(calls));
-      calls = Calls{.id = id, .first = sequence, .calls = {}};
+    if (count++ == kCallsAReport) {
+      messages.emplace_back(std::exchange(report, {}));
+      open.clear();
+      count = 1;
     }
-    calls.calls.push_back(call);
+    const auto place = open.find(id);
+    if (place == open.end() || !continues(report.calls[place->second], sequence)) {
+      open[id] = report.calls.size();
+      report.calls.push_back({.id = id, .first = sequence, .calls = {}});
+    }
+    report.calls[open[id]].calls.push_back(call);
   }
-  for (auto& [id, calls] : open) messages.emplace_back(std::move(calls));
-  for (auto& message : after) messages.push_back(std::move(message));
+  report.unwatched = std::move(unwatched);
+  const bool is_empty = report.watching.empty() && report.calls.empty() && report.unwatched.empty();
+  if (!is_empty) messages.emplace_back(std::move(report));
+  for (auto& message : others) messages.push_back(std::move(message));
   return messages;
 }
 

@@ -19,10 +19,17 @@ class Reports {
   /// Calls beyond this wait for nobody: the oldest are forgotten.
   static constexpr size_t kMaxCalls = 1 << 16;
 
+  void watch(const Watching& watching);
   void issued(uint64_t id, int64_t sequence, const Call& call) noexcept;
+  void unwatch(Unwatched unwatched);
   void add(ControlMessage message);
 
-  /// All since the last time, in an order in which they make sense.
+  /// True where something is there that does not wait for its turn: all but calls, and so many of
+  /// those that some might be forgotten.
+  bool is_urgent();
+
+  /// All since the last time, in an order in which they make sense: one Report, or several of
+  /// many calls, and what was added.
   std::vector<ControlMessage> take();
 
  private:
@@ -33,9 +40,10 @@ class Reports {
   };
 
   std::mutex mutex_;
-  std::vector<ControlMessage> before_;
+  std::vector<Watching> watching_;
   std::vector<Issued> issued_;
-  std::vector<ControlMessage> after_;
+  std::vector<Unwatched> unwatched_;
+  std::vector<ControlMessage> others_;
 };
 
 }  // namespace isobar::control

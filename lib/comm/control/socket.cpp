@@ -121,8 +121,12 @@ int port_of(const Socket& socket) {
   return ntohs(reinterpret_cast<const sockaddr_in&>(own).sin_port);
 }
 
-Socket accept_from(int listener) {
-  Socket socket([&] { return accept4(listener, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC); });
+Socket accept_from(int listener, int& error) {
+  Socket socket([&] {
+    const int fd = accept4(listener, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    error = fd < 0 ? errno : 0;
+    return fd;
+  });
   // Frames are short and urgent: none waits for the one before it to be acknowledged.
   if (socket) set_option(socket.fd(), IPPROTO_TCP, TCP_NODELAY, 1);
   return socket;
@@ -140,17 +144,26 @@ Socket connect_to(const std::string& address, int port, Time deadline, std::stri
   return socket;
 }
 
-std::string local_address(const Socket& socket) {
-  sockaddr_storage own{};
-  socklen_t size = sizeof(own);
+namespace {
+
+using NameCall = int (*)(int, sockaddr*, socklen_t*);
+
+std::string address_by(NameCall call, const Socket& socket) {
+  sockaddr_storage found{};
+  socklen_t size = sizeof(found);
   std::array<char, NI_MAXHOST> text{};
-  const auto* address = reinterpret_cast<const sockaddr*>(&own);
-  if (getsockname(socket.fd(), reinterpret_cast<sockaddr*>(&own), &size) != 0) return {};
+  auto* address = reinterpret_cast<sockaddr*>(&found);
+  if (call(socket.fd(), address, &size) != 0) return {};
   getnameinfo(address, size, text.data(), text.size(), nullptr, 0, NI_NUMERICHOST);
   const std::string name = text.data();
   const std::string mapped = "::ffff:";
   return name.rfind(mapped, 0) == 0 ? name.substr(mapped.size()) : name;
 }
+
+}  // namespace
+
+std::string local_address(const Socket& socket) { return address_by(&getsockname, socket); }
+std::string peer_address(const Socket& socket) { return address_by(&getpeername, socket); }
 
 void wait_readable(int fd, Time deadline) { wait_for(fd, POLLIN, deadline); }
 
@@ -177,6 +190,8 @@ void Poller::add(int fd, int tag) {
     throw CommError("control connection: cannot wait for a socket: " + reason_of(errno));
   }
 }
+
+void Poller::remove(int fd) { epoll_ctl(epoll_.fd(), EPOLL_CTL_DEL, fd, nullptr); }
 
 void Poller::wake() noexcept { eventfd_write(wake_.fd(), 1); }
 

@@ -40,14 +40,15 @@ class Socket {
 Socket listen_on(int port);
 int port_of(const Socket& socket);
 
-/// The next connection that waits, if any.
-Socket accept_from(int listener);
+/// The next connection that waits; none with the reason in `error`.
+Socket accept_from(int listener, int& error);
 
 /// A connection to a numeric address; none with the reason in `error`.
 Socket connect_to(const std::string& address, int port, Time deadline, std::string& error);
 
-/// This side's address, an IPv4 one without the prefix of the mapped form.
+/// This side's address and the other one's, an IPv4 one without the prefix of the mapped form.
 std::string local_address(const Socket& socket);
+std::string peer_address(const Socket& socket);
 
 /// Blocks until the socket can be read or the time is over.
 void wait_readable(int fd, Time deadline);
@@ -58,6 +59,10 @@ class Poller {
   Poller();
 
   void add(int fd, int tag);
+  void remove(int fd);
+
+  /// Readable while something else is.
+  int fd() const noexcept { return epoll_.fd(); }
 
   /// Ends a wait from another thread, or the next one.
   void wake() noexcept;

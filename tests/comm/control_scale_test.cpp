@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+// The control connection at full size: rank 0 and 2,047 others in one process.
+#include "comm/control/control.hpp"
+
+#include "comm/control_members.hpp"
+#include "comm/control_world.hpp"
+#include "comm/expect_error.hpp"
+
+#include <gtest/gtest.h>
+
+#include <filesystem>
+
+namespace isobar::control_scale_test {
+namespace {
+
+using namespace std::chrono_literals;
+using test::control_options;
+using test::ControlMembers;
+using test::expect_contains;
+
+constexpr int kRanks = 2048;
+
+bool comes(const std::function<bool()>& done) {
+  const auto end = std::chrono::steady_clock::now() + 60s;
+  while (!done() && std::chrono::steady_clock::now() < end) std::this_thread::sleep_for(1ms);
+  return done();
+}
+
+int64_t open_files() {
+  const std::filesystem::directory_iterator entries("/proc/self/fd");
+  return std::distance(begin(entries), end(entries));
+}
+
+/// Rank 0 of a large world, after the three rounds of a start.
+struct LargeWorld {
+  LargeWorld() {
+    auto listener = std::make_unique<ControlListener>();
+    options = control_options(0, kRanks, listener->port());
+    options.addresses.clear();
+    options.silence_limit = 60s;
+    members = std::make_unique<ControlMembers>(options);
+    control = Control::open(options, std::move(listener), cause);
+    EXPECT_FALSE(control->all_equal("node1000"));
+    EXPECT_EQ(control->gather("infiniband"), std::vector<std::string>(kRanks, "infiniband"));
+    EXPECT_EQ(control->gather(""), std::vector<std::string>(kRanks, ""));
+    EXPECT_TRUE(comes([&] { return members->gathered() == kRanks - 1; }));
+  }
+
+  ControlOptions options;
+  std::shared_ptr<FirstCause> cause = std::make_shared<FirstCause>();
+  std::unique_ptr<ControlMembers> members;
+  std::shared_ptr<Control> control;
+};
+
+/// Not what grows with the square of the ranks: 348 MB, were each told of all.
+TEST(ControlAtFullSize, StartsWithFewBytesARank) {
+  const auto before = open_files();
+  {
+    LargeWorld world;
+    EXPECT_EQ(world.members->welcomed(), kRanks - 1);
+    EXPECT_LT(world.members->bytes_received(), 1024 * kRanks);
+    EXPECT_EQ(world.members->wrong(), "");
+    EXPECT_GE(open_files() - before, 2 * (kRanks - 1));
+  }
+  EXPECT_LE(open_files(), before + 2);
+}
+
+TEST(ControlAtFullSize, TellsAllOneCauseOfAKill) {
+  LargeWorld world;
+  std::vector<std::unique_ptr<Watch>> watches;
+  for (const auto& one : test::communicators_of(0, kRanks)) {
+    watches.push_back(world.control->watch(one.id, one.rank, one.size));
+  }
+  world.members->kill(1234);
+  ASSERT_TRUE(comes([&] { return world.members->judged() == kRanks - 2; }));
+  const auto verdicts = world.members->verdicts();
+  ASSERT_EQ(verdicts.size(), 1U);
+  expect_contains(verdicts.begin()->first, "rank 1234 of 2048 on node1308 (pid ");
+  expect_contains(verdicts.begin()->first, " is gone: its control connection closed");
+  EXPECT_EQ(test::cause_within(*world.cause, 10s), verdicts.begin()->first);
+}
+
+/// Where all ranks call collectives on five communicators, rank 0 gets one message a rank and
+/// interval.
+TEST(ControlAtFullSize, HearsOneReportARankAndInterval) {
+  LargeWorld world;
+  world.members->call(100);
+  const auto limits = control::TimeLimits{world.options.silence_limit, 60s, kRanks};
+  const auto before = world.members->messages_sent();
+  std::this_thread::sleep_for(2s);
+  const auto heard = world.members->messages_sent() - before;
+  EXPECT_LE(heard, 2 * kRanks * (2s / limits.pace() + 1));
+  EXPECT_GT(heard, 0);
+  EXPECT_EQ(world.cause->message(), "");
+}
+
+}  // namespace
+}  // namespace isobar::control_scale_test
