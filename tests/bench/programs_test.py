@@ -100,6 +100,17 @@ class Peers(Case):
             self.assertLessEqual(row["queue_low_us"], row["queue_us"])
 
 
+class ControlScale(Case):
+    def test_every_rank_starts_and_hears_of_a_kill(self):
+        program = self.need("control_scale")
+        result = run([program, "--ranks", "8,64", "--seconds", "0.2", "--json", "-"])
+        self.assertEqual(result.returncode, 0, result.stderr)
+        rows = json.loads(result.stdout)["rows"]
+        self.assertEqual([(row["ranks"], row["error"]) for row in rows], [(8, 0), (64, 0)])
+        for row in rows:
+            self.assertLess(row["start_bytes"], 1024 * row["ranks"])
+
+
 class Comparison(Case):
     def test_alternates_the_programs_and_gives_ratios(self):
         self.need("mpi_bare")
