@@ -5,6 +5,7 @@
 #include <isobar/launch/secret.hpp>
 
 #include <isobar/core/error.hpp>
+#include <isobar/core/hash.hpp>
 #include <isobar/core/machine.hpp>
 #include <isobar/core/random_bytes.hpp>
 
@@ -107,11 +108,13 @@ bool write_all(int file, const std::string& bytes) {
 /// Makes the file unless it is there; false, with the reason in `why`, where it cannot be made.
 bool make_once(const fs::path& path, std::string& why) {
   const auto temporary =
-      detail::join(path.string(), ".", host_name(), ".", getpid(), ".", random_bytes(1)[0] & 0xff);
+      detail::join(path.string(), ".", host_name(), ".", fnv1a(random_bytes(16)));
   int failure = 0;
   {
     const Descriptor file(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
-    if (file.get() < 0 || !write_all(file.get(), random_bytes(kRandomBytes))) failure = errno;
+    if (file.get() < 0 || !write_all(file.get(), random_bytes(kRandomBytes))) {
+      failure = errno != 0 ? errno : EIO;
+    }
   }
   // NFS may answer a link that it has made with an error: what counts is whether a file is there.
   if (failure == 0 && link(temporary.c_str(), path.c_str()) != 0) failure = errno;
