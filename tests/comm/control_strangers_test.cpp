@@ -8,7 +8,9 @@
 #include "comm/control_world.hpp"
 #include "comm/expect_error.hpp"
 
+#include <arpa/inet.h>
 #include <gtest/gtest.h>
+#include <netinet/in.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -256,6 +258,45 @@ TEST(Strangers, DoNotJoinEndOrDelayAStartInAThousandTries) {
     tries[random() % tries.size()](connection, random);
     if (random() % 2) kept.push_back(std::move(connection));
   }
+  expect_soon(world.complete());
+}
+
+/// Connected from that address of this machine.
+Socket connected_from(const char* own, int port) {
+  Socket socket([] { return ::socket(AF_INET, SOCK_STREAM, 0); });
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  inet_pton(AF_INET, own, &address.sin_addr);
+  bind(socket.fd(), reinterpret_cast<sockaddr*>(&address), sizeof(address));
+  address.sin_port = htons(static_cast<uint16_t>(port));
+  inet_pton(AF_INET, "127.0.0.1", &address.sin_addr);
+  connect(socket.fd(), reinterpret_cast<sockaddr*>(&address), sizeof(address));
+  return socket;
+}
+
+/// The other end has closed it, after its challenge.
+bool is_closed(const Socket& socket) {
+  std::array<char, 4096> buffer;
+  while (true) {
+    const auto count = recv(socket.fd(), buffer.data(), buffer.size(), MSG_DONTWAIT);
+    if (count <= 0) return count == 0;
+  }
+}
+
+TEST(Strangers, AreSoManyAtMostAndGiveWayByAddress) {
+  Waiting world;
+  const auto alone = connected_from("127.0.0.2", world.port());
+  std::vector<Socket> many;
+  for (int i = 0; i < 600; ++i) many.push_back(connected_from("127.0.0.1", world.port()));
+  const auto open = [&] {
+    return std::count_if(many.begin(), many.end(), [](auto& one) { return !is_closed(one); });
+  };
+  const auto most = static_cast<long>(kMostStrangers) + 1;
+  const auto limit = Clock::now() + 2s;  // before they are closed for saying nothing
+  while (open() > most && Clock::now() < limit) std::this_thread::sleep_for(1ms);
+  EXPECT_LE(open(), most);
+  EXPECT_FALSE(is_closed(many.back()));
+  EXPECT_FALSE(is_closed(alone));
   expect_soon(world.complete());
 }
 
