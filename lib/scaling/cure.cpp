@@ -8,6 +8,7 @@
 // runs, judge_cure() reads their profiles.
 #include <isobar/scaling/cure.hpp>
 
+#include "scaling/campaign_lock.hpp"
 #include "scaling/run_record.hpp"
 
 #include <isobar/core/atomic_file.hpp>
@@ -18,6 +19,7 @@
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <cmath>
 #include <set>
 
 namespace isobar {
@@ -28,8 +30,8 @@ using nlohmann::json;
 
 constexpr const char* kCureFolder = "cure";
 constexpr std::int64_t kMostSteps = 200;
-/// Of the predicted gain, what has to come true.
-constexpr double kEnough = 0.9;
+/// Of the predicted gain, what has to come true, and what is more than a cure can do.
+constexpr double kEnough = 0.9, kTooMuch = 1.5;
 
 json record_of(const fs::path& run) {
   const auto record = read_object(run / "record.json");
@@ -98,6 +100,7 @@ void make_room(const Campaign& campaign) {
                        is_same_trial(load_campaign(folder), campaign) &&
                        !pending_runs(campaign).empty();
   if (goes_on) return;
+  const CampaignLock idle(folder);  // nobody loses his runs
   for (int n = 1;; ++n) {
     const fs::path aside = fmt::format("{}-{}", folder.string(), n);
     if (fs::exists(aside)) continue;
@@ -112,19 +115,27 @@ void check_finding(const fs::path& run, const Finding& finding, const CureOption
   ISOBAR_CHECK(!finding.setting.empty() || options.done_by_people, "cure: ", finding.sentence,
                ". No setting cures that. To do: ", finding.cure,
                "; then call this again with --cured");
+  ISOBAR_CHECK(finding.setting.empty() || !options.done_by_people, "cure: a setting cures '",
+               run.string(), "', ", finding.setting,
+               ", which this tries beside the old one; leave --cured out");
 }
 
-std::vector<double> steps_at(const Campaign& campaign, const std::string& key,
-                             const std::string& value) {
+/// Those of the runs with this value of the setting.
+std::vector<double> steps_at(const CureTrial& trial, const std::string& value) {
+  const auto& campaign = trial.campaign;
   std::vector<double> steps;
   for (const auto& point : campaign_points(campaign)) {
-    if (axis_value(point, key) != value) continue;
+    if (axis_value(point, trial.key) != value) continue;
     for (int repeat = 1; repeat <= campaign.repeats; ++repeat) {
       const auto folder = run_folder(campaign, {point, repeat});
       ISOBAR_CHECK(run_state(campaign.kind, folder) == RunState::done,
                    "cure: not all runs of the trial are done, such as that in '", folder.string(),
                    "'; the same command makes those that are left");
-      steps.push_back(load_profiled_step(folder / "train").step_s);
+      const auto profile = load_profiled_step(folder / "train");
+      ISOBAR_CHECK(profile.ranks.size() == trial.before.ranks.size(), "cure: the run in '",
+                   folder.string(), "' had ", profile.ranks.size(), " ranks, that before ",
+                   trial.before.ranks.size(), ": --launch has to start {ranks} of them");
+      steps.push_back(profile.step_s);
     }
   }
   return steps;
@@ -132,7 +143,23 @@ std::vector<double> steps_at(const Campaign& campaign, const std::string& key,
 
 double median(const std::vector<double>& samples) { return estimate(samples).median; }
 
-std::string percent(double share) { return fmt::format("{:.1f} %", 100 * share); }
+std::string less(double gain) {
+  return fmt::format("{:.1f} % {}", 100 * std::abs(gain), gain < 0 ? "more" : "less");
+}
+
+/// The verdict's sentence.
+std::string verdict_of(const CureResult& result) {
+  if (result.helped() && result.measured_gain > kTooMuch * result.predicted_gain) {
+    return "it did more than what was predicted: look whether something else has changed, too.";
+  }
+  if (result.helped()) return "it did what was predicted.";
+  if (result.ratio.high >= 1) {
+    return "it did not: by this interval a step may be as long as before. More --repeats make it "
+           "narrower.";
+  }
+  return fmt::format("it did not: that is {:.0f} % of the prediction.",
+                     100 * result.measured_gain / result.predicted_gain);
+}
 
 }  // namespace
 
@@ -166,9 +193,9 @@ bool CureResult::helped() const {
 
 CureResult judge_cure(const CureTrial& trial) {
   CureResult result;
-  const auto after = steps_at(trial.campaign, trial.key, trial.proposed);
+  const auto after = steps_at(trial, trial.proposed);
   const auto before = trial.key.empty() ? std::vector<double>(after.size(), trial.before.step_s)
-                                        : steps_at(trial.campaign, trial.key, trial.now);
+                                        : steps_at(trial, trial.now);
   result.before_s = median(before);
   result.after_s = median(after);
   result.ratio = paired_ratio(after, before);
@@ -194,16 +221,15 @@ std::string cure_text(const CureTrial& trial, const CureResult& result) {
   const auto what = trial.key.empty()
                         ? fmt::format("{}, cured by hand", name_of(trial.finding.cause))
                         : fmt::format("{} from {} to {}", trial.key, trial.now, trial.proposed);
-  auto text = fmt::format(
-      "{}: a step takes {:.2f} ms, {:.2f} before: {:.3f} times [{:.3f}, {:.3f}], {} run{}. ", what,
-      1e3 * result.after_s, 1e3 * result.before_s, result.ratio.value, result.ratio.low,
-      result.ratio.high, result.pairs, result.pairs == 1 ? "" : "s");
-  text += fmt::format("Predicted was {} less, measured are {}: ", percent(result.predicted_gain),
-                      percent(result.measured_gain));
-  if (result.helped()) return text + "it did what was predicted.";
-  if (result.ratio.high >= 1) return text + "it did not: the interval holds no gain at all.";
-  return text + fmt::format("it did not: that is {:.0f} % of the prediction.",
-                            100 * result.measured_gain / result.predicted_gain);
+  const auto& ratio = result.ratio;
+  const auto sure = result.pairs == 1 ? std::string(", of one run, which cannot tell how it varies")
+                                      : fmt::format(" [{:.3f}, {:.3f}] in pairs of {} runs",
+                                                    ratio.low, ratio.high, result.pairs);
+  return fmt::format(
+      "{}: a step takes {:.2f} ms, {:.2f} before, {:.3f} times{}. Predicted was {}, measured {}: "
+      "{}",
+      what, 1e3 * result.after_s, 1e3 * result.before_s, ratio.value, sure,
+      less(result.predicted_gain), less(result.measured_gain), verdict_of(result));
 }
 
 json cure_as_json(const CureTrial& trial, const CureResult& result) {

@@ -371,6 +371,17 @@ Finding own_threads_finding(const ProfiledStep& profile) {
   return finding;
 }
 
+/// One rank is slower than the others, and others have the cores of all. Where they have those of
+/// one rank, or of all alike, the same time is told once: of the one while the others have less
+/// than half of that.
+std::vector<Finding> computation_findings(const ProfiledStep& profile,
+                                          const DiagnosisOptions& options) {
+  auto one = slow_rank_finding(profile, options);
+  auto all = taken_cores_finding(profile);
+  if (one.cause == Cause::slow_rank) return {one, all};
+  return {one.gain_s >= all.gain_s / 2 ? one : all};
+}
+
 /// Of calls that carry nothing else, whatever part of them was a wait for another rank; nothing
 /// where there were none.
 std::optional<double> measured_latency_s(const ProfiledStep& profile) {
@@ -553,8 +564,11 @@ ProfiledStep read_profiled_step(const json& profile) {
 
 ProfiledStep load_profiled_step(const std::filesystem::path& path) {
   const auto file = std::filesystem::is_directory(path) ? path / "profile.json" : path;
+  ISOBAR_CHECK(!std::filesystem::exists(path / "campaign.yaml"), "profile: '", path.string(),
+               "' is a campaign; give the folder of one training run");
   std::ifstream in(file);
-  ISOBAR_CHECK(in, "profile: cannot read '", file.string(), "'");
+  ISOBAR_CHECK(in, "profile: cannot read '", file.string(),
+               "', which a training run writes at its end: let it end, or train it again");
   const auto profile = json::parse(in, nullptr, /*allow_exceptions=*/false);
   ISOBAR_CHECK(!profile.is_discarded(), "profile: '", file.string(), "' is no JSON");
   auto read = read_profiled_step(profile);
@@ -565,12 +579,10 @@ ProfiledStep load_profiled_step(const std::filesystem::path& path) {
 std::vector<Finding> diagnose(const ProfiledStep& profile, const DiagnosisOptions& options) {
   ISOBAR_CHECK(!profile.ranks.empty() && profile.step_s > 0,
                "diagnose: wanted a profile with ranks and a step that takes time");
-  std::vector<Finding> found{data_finding(profile, options), slow_rank_finding(profile, options)};
-  if (found.back().cause != Cause::taken_cores) {
-    found.push_back(taken_cores_finding(profile));
-    found.push_back(own_threads_finding(profile));
-  }
-  found.push_back(network_finding(profile, options));
+  std::vector<Finding> found{data_finding(profile, options), own_threads_finding(profile),
+                             network_finding(profile, options)};
+  const auto computation = computation_findings(profile, options);
+  found.insert(found.begin() + 1, computation.begin(), computation.end());
   std::erase_if(found, [&](const Finding& finding) {
     return finding.gain_s < options.least_share * profile.step_s;
   });

@@ -13,6 +13,7 @@
 
 #include "comm/expect_error.hpp"
 #include "core/temporary_folder.hpp"
+#include "scaling/campaign_lock.hpp"
 
 namespace isobar::test::cure_test {
 namespace {
@@ -93,7 +94,7 @@ TEST(Cure, MakesTheRunAgainWithoutAndWithItsSetting) {
 
 TEST(Cure, SaysWhetherItDidWhatWasPredicted) {
   for (const auto& [step_s, helped] :
-       {std::pair{0.08, true}, {0.06, true}, {0.081, true}, {0.09, false}, {0.1, false}}) {
+       {std::pair{0.08, true}, {0.075, true}, {0.081, true}, {0.09, false}, {0.1, false}}) {
     const TemporaryFolder folder;
     const auto trial = plan_cure(make_run(folder, false), kOptions);
     const auto result = try_cure(trial, make_program(folder, "cache_bytes=1MiB", step_s));
@@ -137,6 +138,46 @@ TEST(Cure, GoesOnAfterAnInterruptionAndBeginsAnewWhenComplete) {
   EXPECT_EQ(pending_runs(plan_cure(run, options).campaign).size(), 4u);
   EXPECT_TRUE(fs::exists(run / "cure-1"));
   EXPECT_EQ(read_file(run / "profile.json"), before);
+}
+
+TEST(Cure, IsNotDoneByPeopleWhereASettingDoesIt) {
+  const TemporaryFolder folder;
+  auto options = kOptions;
+  options.done_by_people = true;
+  expect_contains(error_of<UsageError>([&] { plan_cure(make_run(folder, false), options); }),
+                  "leave --cured out");
+}
+
+TEST(Cure, LeavesARunningTrialItsFolder) {
+  const TemporaryFolder folder;
+  const auto run = make_run(folder, false);
+  const auto trial = plan_cure(run, kOptions);
+  const CampaignLock running(campaign_folder(trial.campaign));
+  auto other = kOptions;
+  other.repeats = 5;
+  expect_contains(error_of<UsageError>([&] { plan_cure(run, other); }), "another process runs");
+  EXPECT_FALSE(fs::exists(run / "cure-1"));
+}
+
+TEST(Cure, RefusesToCompareOtherNumbersOfRanks) {
+  const TemporaryFolder folder;
+  const auto run = make_run(folder, false);
+  auto before = profile_json(false, 0.1);
+  before["ranks"].push_back(before["ranks"][0]);
+  before["ranks"].push_back(before["ranks"][1]);
+  write_file(run / "profile.json", before.dump());
+  const auto trial = plan_cure(run, kOptions);
+  const auto error =
+      error_of<UsageError>([&] { try_cure(trial, make_program(folder, "1MiB", 0.08)); });
+  expect_contains(error, "had 2 ranks, that before 4");
+}
+
+TEST(Cure, WondersAtMoreThanWasPredicted) {
+  const TemporaryFolder folder;
+  const auto trial = plan_cure(make_run(folder, false), kOptions);
+  const auto result = try_cure(trial, make_program(folder, "cache_bytes=1MiB", 0.01));
+  EXPECT_TRUE(result.helped());
+  expect_contains(cure_text(trial, result), "something else has changed");
 }
 
 TEST(Cure, RefusesInOneLineWhatItCannotTry) {

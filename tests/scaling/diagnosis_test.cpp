@@ -119,6 +119,20 @@ TEST(Diagnosis, SeesThatAllRanksWaitForCores) {
   EXPECT_NEAR(first(profile).gain_s, 0.02, 1e-9);
 }
 
+TEST(Diagnosis, SeesTakenCoresOfOneRankAloneAndOfRanksThatWaitNotQuiteAlike) {
+  auto alone = healthy();
+  alone.ranks.resize(1);
+  alone.ranks[0].run_delay_s = 0.05;
+  EXPECT_EQ(first(alone).cause, Cause::taken_cores);
+  EXPECT_NEAR(first(alone).gain_s, 0.05, 1e-9);
+  auto two = two_ranks();
+  two.ranks[0].run_delay_s = 0.05;
+  two.ranks[1].run_delay_s = 0.052;
+  two.ranks[1].seconds["backward"] += 0.003;
+  EXPECT_EQ(first(two).cause, Cause::taken_cores);
+  EXPECT_NEAR(first(two).gain_s, 0.05, 2.1e-3);
+}
+
 TEST(Diagnosis, PromisesOfTakenCoresWhatOthersDoNotWaitForToo) {
   auto profile = healthy();
   slow_down(profile, 1, 0.05);
