@@ -89,6 +89,24 @@ NetworkModel model_of(const std::array<double, kTerms>& values) {
   return {.hop_s = values[0], .byte_s = values[1], .spread_byte_s = values[2], .fill_s = values[3]};
 }
 
+/// Samples that no network has made, such as one in other units.
+void check_residual(const std::vector<NetworkSample>& samples, const NetworkFit& fit) {
+  constexpr double kMost = 0.9;
+  if (fit.residual <= kMost) return;
+  const auto error = [&](const NetworkSample& s) {
+    return std::abs(
+        std::log(std::max(fit.model.seconds(s.bytes, s.nodes, s.node_ranks), 1e-12) / s.seconds));
+  };
+  const auto& worst =
+      *std::max_element(samples.begin(), samples.end(),
+                        [&](const auto& a, const auto& b) { return error(a) < error(b); });
+  throw UsageError(
+      detail::join("fit_network: no network takes such times: the best is off by ",
+                   std::lround(100 * fit.residual), " %, and most by the ", worst.seconds * 1e6,
+                   " us of ", worst.bytes, " bytes over ", worst.nodes,
+                   " nodes; look at the units of each sample (microseconds in network.allreduce)"));
+}
+
 std::array<double, kTerms> values_of(const NetworkModel& model) {
   return {model.hop_s, model.byte_s, model.spread_byte_s, model.fill_s};
 }
@@ -141,6 +159,7 @@ NetworkFit fit_network(const std::vector<NetworkSample>& samples) {
   const auto left = static_cast<double>(samples.size()) - static_cast<double>(best->columns.size());
   if (left > 0) {
     fit.residual = std::sqrt(best->squares / left);
+    check_residual(samples, fit);
     write_spread(rows, *best, fit.residual * fit.residual, fit);
   }
   return fit;

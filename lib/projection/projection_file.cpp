@@ -67,11 +67,18 @@ NetworkSample parse_sample(const std::string& text, const std::string& origin) {
   return sample;
 }
 
-std::vector<NetworkSample> samples_of_report(const json& rows, int node_ranks) {
+std::vector<NetworkSample> samples_of_report(const json& rows, int node_ranks,
+                                             const std::string& origin) {
   std::vector<NetworkSample> samples;
   for (const auto& row : rows) {
     if (row.value("op", "") != "allreduce") continue;
-    samples.push_back({.nodes = row.at("ranks").get<int>() / node_ranks,
+    const int ranks = row.at("ranks").get<int>();
+    const int nodes = row.value("nodes", ranks / node_ranks);
+    ISOBAR_CHECK(nodes > 0 && nodes * node_ranks == ranks, origin, ": network.report: its ", ranks,
+                 " ranks were on ", nodes, nodes == 1 ? " node" : " nodes",
+                 ", and ranks.per_node is ", node_ranks,
+                 "; say how many a node had, or measure on several nodes");
+    samples.push_back({.nodes = nodes,
                        .node_ranks = node_ranks,
                        .bytes = row.at("bytes").get<std::int64_t>(),
                        .seconds = row.at("median_s").get<double>()});
@@ -112,7 +119,7 @@ NetworkFit read_network(const Config& section, int node_ranks) {
     }
     if (has_report) {
       const auto rows = read_report_rows(section, "report", "isobar.bench.collective.1");
-      const auto more = samples_of_report(rows, node_ranks);
+      const auto more = samples_of_report(rows, node_ranks, section.origin("report"));
       samples.insert(samples.end(), more.begin(), more.end());
     }
     fit = fit_network(samples);

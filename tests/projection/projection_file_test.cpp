@@ -57,6 +57,36 @@ TEST(ProjectionFile, ALinkOfAnotherRateHasItsLatencyStill) {
   EXPECT_DOUBLE_EQ(input.network.model.hop_s, 1e-5);
 }
 
+TEST(ProjectionFile, TakesNoRanksOfOneNodeForNodes) {
+  const auto path = std::filesystem::temp_directory_path() / "isobar-projection-shm.json";
+  nlohmann::json rows;
+  for (const int bytes : {1 << 16, 1 << 20}) {
+    rows.push_back({{"op", "allreduce"},
+                    {"ranks", 4},
+                    {"nodes", 1},
+                    {"bytes", bytes},
+                    {"median_s", 1e-9 * bytes}});
+  }
+  std::ofstream(path) << nlohmann::json{{"schema", "isobar.bench.collective.1"}, {"rows", rows}};
+  const std::string text = R"(
+projection: {name: here, nodes: [4]}
+step: {forward_s: 0.1, backward_s: 0.2, gradient_bytes: 100MiB, bucket_cap: 25MiB}
+network: {report: )" + path.string() +
+                           "}\n";
+  expect_refusal([&] { read(text); }, {"its 4 ranks were on 1 node", "ranks.per_node is 1"});
+  expect_refusal([&] { read(text + "ranks: {per_node: 64}\n"); }, {"on 1 node", "is 64"});
+  std::filesystem::remove(path);
+}
+
+TEST(ProjectionFile, RefusesTimesInOtherUnits) {
+  const std::string text = R"(
+projection: {name: here, nodes: [4]}
+step: {forward_s: 0.1, backward_s: 0.2, gradient_bytes: 100MiB, bucket_cap: 25MiB}
+network: {allreduce: ["4 4 512MiB 0.0113", "4 4 64MiB 1500", "8 4 512MiB 11400", "8 4 64MiB 1600"]}
+)";
+  expect_refusal([&] { read(text); }, {"no network takes such times", "536870912 bytes over"});
+}
+
 TEST(ProjectionFile, OfAByteOnlyTheLinksOwnTimeFollowsTheLink) {
   // 1 ns a byte, of which a link of 16 Gbit/s takes half.
   const auto input = read(kPlain, {"network.rate_factor=0.1", "network.link_gbit_s=16"}).input;
