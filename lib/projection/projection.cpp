@@ -26,7 +26,7 @@ namespace {
 
 constexpr double kTail = 0.025;
 /// What is known of one point alone is less sure elsewhere: deviations of the logarithm of a sum's
-/// time for each doubling of nodes or rate between, and of meeting_s, of itself, for other ranks.
+/// time for each doubling of nodes or rate between, and of meeting_s for other ranks.
 /// Of the size of what sums in the testbed were off there (docs/results/scaling.md).
 constexpr double kUnseenDoubling = 0.03;
 constexpr double kUnseenMeeting = 0.5;
@@ -142,7 +142,7 @@ class DrawnSteps {
     if (ranks == 1) return 0;
     if (in_.meeting_ranks < 2 || ranks == in_.meeting_ranks) return in_.meeting_s;
     return in_.meeting_s * std::log2(ranks) / std::log2(in_.meeting_ranks) *
-           (1 + kUnseenMeeting * run_.unseen_meeting);
+           std::exp(kUnseenMeeting * run_.unseen_meeting);
   }
 
   double slowest_factor(RandomDraws& draws) const {
