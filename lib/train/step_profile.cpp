@@ -59,7 +59,7 @@ nlohmann::json timeline_json(const StepTimeline& timeline) {
                          {"end_s", nanoseconds_of(bucket.end_s)},
                          {"waited_s", nanoseconds_of(bucket.waited_s)}});
     }
-    ranks.push_back({{"rank", ranks.size()},
+    ranks.push_back({{"rank", rank.rank},
                      {"step_s", nanoseconds_of(rank.step_s)},
                      {"parts", parts},
                      {"buckets", buckets}});

@@ -9,6 +9,8 @@
 #include <isobar/comm/agreement.hpp>
 #include <isobar/core/error.hpp>
 #include <isobar/core/machine.hpp>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/full.h>
 #include <c10/core/CachingDeviceAllocator.h>
 #include <nlohmann/json.hpp>
 
@@ -128,9 +130,10 @@ std::string rank_text(const StepTimeline::Rank& rank) {
   return nlohmann::json{rank.step_s, parts, buckets}.dump();
 }
 
-StepTimeline::Rank rank_of_text(const std::string& text) {
+StepTimeline::Rank rank_of_text(int number, const std::string& text) {
   const auto json = nlohmann::json::parse(text);
-  StepTimeline::Rank rank{.step_s = json[0].get<double>(), .parts = {}, .buckets = {}};
+  StepTimeline::Rank rank{
+      .rank = number, .step_s = json[0].get<double>(), .parts = {}, .buckets = {}};
   for (const auto& span : json[1]) {
     rank.parts.push_back(
         {static_cast<StepPart>(span[0].get<int>()), span[1].get<double>(), span[2].get<double>()});
@@ -140,6 +143,40 @@ StepTimeline::Rank rank_of_text(const std::string& text) {
                             b[3].get<double>(), b[4].get<double>()});
   }
   return rank;
+}
+
+/// Seconds of its steps in which a rank did not wait for others.
+double own_s(const RankProfile& rank) {
+  double own_s = 0;
+  for (int part = 0; part < kStepParts; ++part) {
+    if (static_cast<StepPart>(part) != StepPart::exposed_comm) own_s += rank.seconds[part];
+  }
+  return own_s;
+}
+
+/// In their order; see StepTimeline::kMostRanks.
+std::vector<int> shown_ranks(const std::vector<RankProfile>& ranks) {
+  std::vector<int> all(ranks.size());
+  std::iota(all.begin(), all.end(), 0);
+  constexpr size_t kMost = StepTimeline::kMostRanks;
+  if (all.size() <= kMost) return all;
+  std::stable_sort(all.begin(), all.end(),
+                   [&](int a, int b) { return own_s(ranks[a]) > own_s(ranks[b]); });
+  std::vector<int> shown;
+  for (size_t i = 0; i < kMost; ++i) shown.push_back(all[i * (all.size() - 1) / (kMost - 1)]);
+  std::sort(shown.begin(), shown.end());
+  return shown;
+}
+
+/// The text that `root` has, on all ranks. Collective.
+std::string text_of(Communicator& world, int root, const std::string& own) {
+  auto length = at::full({1}, static_cast<int64_t>(own.size()), at::kLong);
+  world.broadcast(length, root).wait();
+  auto bytes = at::empty({length.item<int64_t>()}, at::kChar);
+  auto* data = reinterpret_cast<char*>(bytes.data_ptr<int8_t>());
+  if (world.rank() == root) std::copy(own.begin(), own.end(), data);
+  world.broadcast(bytes, root).wait();
+  return {data, data + bytes.numel()};
 }
 
 }  // namespace
@@ -267,8 +304,9 @@ std::string StepProfiler::own_text() const {
 }
 
 /// Of the step that is the median by `lengths`, which are those of the last ones over all ranks:
-/// all choose the same.
-StepTimeline StepProfiler::gather_timeline(const std::vector<double>& lengths) {
+/// all choose the same. Texts come from the shown ranks alone: all of thousands would be large.
+StepTimeline StepProfiler::gather_timeline(const std::vector<double>& lengths,
+                                           const std::vector<RankProfile>& ranks) {
   if (lengths.empty()) return {};
   const auto count = static_cast<int64_t>(lengths.size());
   std::vector<int64_t> order(count);
@@ -276,8 +314,9 @@ StepTimeline StepProfiler::gather_timeline(const std::vector<double>& lengths) {
   std::stable_sort(order.begin(), order.end(),
                    [&](int64_t a, int64_t b) { return lengths[a] < lengths[b]; });
   StepTimeline timeline{.step = last_step_ - count + 1 + order[(count - 1) / 2], .ranks = {}};
-  for (const auto& text : gather_texts(grid_.world(), rank_text(kept(timeline.step)))) {
-    timeline.ranks.push_back(rank_of_text(text));
+  const auto own = rank_text(kept(timeline.step));
+  for (const int rank : shown_ranks(ranks)) {
+    timeline.ranks.push_back(rank_of_text(rank, text_of(grid_.world(), rank, own)));
   }
   return timeline;
 }
@@ -307,7 +346,7 @@ StepProfile StepProfiler::gather() {
   if (profile.flop_per_step && peak > 0) {
     profile.mfu = *profile.flop_per_step / (profile.step_s * peak * world);
   }
-  profile.timeline = gather_timeline(lengths);
+  profile.timeline = gather_timeline(lengths, profile.ranks);
   return profile;
 }
 

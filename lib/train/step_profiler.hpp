@@ -54,7 +54,8 @@ class StepProfiler {
   std::vector<double> lengths() const;
   StepTimeline::Rank& kept(int64_t step) { return kept_[step % kKeptSteps]; }
   std::string own_text() const;
-  StepTimeline gather_timeline(const std::vector<double>& lengths);
+  StepTimeline gather_timeline(const std::vector<double>& lengths,
+                               const std::vector<RankProfile>& ranks);
 
   const ProcessGrid& grid_;
   const TrainerOptions& options_;

@@ -91,10 +91,15 @@ struct StepTimeline {
     double waited_s = 0;
   };
   struct Rank {
+    int rank = 0;
     double step_s = 0;
     std::vector<Span> parts;
     std::vector<Bucket> buckets;  ///< in the order in which they were waited for
   };
+
+  /// Of more ranks there are the one that has most of its own to do, the one that has least, and of
+  /// the others some, evenly.
+  static constexpr int kMostRanks = 16;
 
   int64_t step = 0;  ///< its number, from 1
   std::vector<Rank> ranks;
