@@ -157,10 +157,11 @@ Rendezvous meet(const LaunchEnvironment& launch, const CommunicatorOptions& opti
 
 Rendezvous meet_survivors(const LaunchEnvironment& launch, const CommunicatorOptions& options,
                           const SurvivorOptions& survivors) {
-  MeetingPlace place{.endpoint = read_endpoint(launch), .secret = user_secret(launch)};
+  MeetingPlace place{.endpoint = read_endpoint(launch), .secret = {}};
   auto& endpoint = place.endpoint;
   ISOBAR_CHECK(!endpoint.addresses.empty(), "survivors' rendezvous on rank ", launch.rank, " of ",
                launch.size, ": nothing says where rank 0 is; set MASTER_ADDR and MASTER_PORT");
+  place.secret = user_secret(launch);
   // The last world may still hold its own port: what a failed transport left behind keeps it.
   const auto later = [&](int port) {
     return 1024 + (port - 1024 + survivors.generation) % (65536 - 1024);

@@ -40,7 +40,7 @@ TEST(Communicator, DividesSumsOfSixteenBitFloatsAndNoOthers) {
       [&] { (void)comm->allreduce(values, {.op = ReduceOp::maximum, .divisor = 2}); },
       "got maximum/2 of float16");
   expect_usage_error([&] { (void)comm->allreduce(values, {.divisor = -1}); },
-                     "the divisor must be positive, got -1");
+                     "the divisor must be positive and fit a float32, got -1");
   for (const auto type : {at::kHalf, at::kBFloat16}) EXPECT_TRUE(has_rounded_sums(type));
   for (const auto type : {at::kFloat, at::kDouble, at::kLong}) EXPECT_FALSE(has_rounded_sums(type));
 }

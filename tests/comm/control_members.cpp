@@ -148,7 +148,7 @@ void ControlMembers::connect(Member& member) {
       connect_to("127.0.0.1", options_.port, Clock::now() + std::chrono::seconds(5), error),
       Hears::unproven);
   if (!member.connection.is_open()) return note_wrong(error);
-  member.introduction.emplace(credentials_of(own), make_hello(own));
+  member.introduction.emplace(credentials_of(own, own.port), make_hello(own));
   poller_.add(member.connection.socket().fd(), member.rank);
 }
 

@@ -2,6 +2,7 @@
 // The control connection at full size: rank 0 and 2,047 others in one process.
 #include "comm/control/control.hpp"
 
+#include "comm/control/reports.hpp"
 #include "comm/control_members.hpp"
 #include "comm/control_world.hpp"
 #include "comm/expect_error.hpp"
@@ -80,18 +81,18 @@ TEST(ControlAtFullSize, TellsAllOneCauseOfAKill) {
   EXPECT_EQ(test::cause_within(*world.cause, 10s), verdicts.begin()->first);
 }
 
-/// Where all ranks call collectives on five communicators, rank 0 gets one message a rank and
-/// interval.
-TEST(ControlAtFullSize, HearsOneReportARankAndInterval) {
-  LargeWorld world;
-  world.members->call(100);
-  const auto limits = control::TimeLimits{world.options.silence_limit, 60s, kRanks};
-  const auto before = world.members->messages_sent();
-  std::this_thread::sleep_for(2s);
-  const auto heard = world.members->messages_sent() - before;
-  EXPECT_LE(heard, 2 * kRanks * (2s / limits.pace() + 1));
-  EXPECT_GT(heard, 0);
-  EXPECT_EQ(world.cause->message(), "");
+TEST(Reports, OfCallsOnAllCommunicatorsAreOneMessage) {
+  control::Reports reports;
+  for (uint64_t id = 0; id < 5; ++id) reports.watch({.id = id, .rank = 3, .size = kRanks});
+  for (int64_t sequence = 0; sequence < 100; ++sequence) {
+    for (uint64_t id = 0; id < 5; ++id) reports.issued(id, sequence, {});
+  }
+  const auto messages = reports.take();
+  ASSERT_EQ(messages.size(), 1);
+  const auto& report = std::get<control::Report>(messages.front());
+  ASSERT_EQ(report.calls.size(), 5);
+  for (const auto& calls : report.calls) EXPECT_EQ(calls.calls.size(), 100);
+  EXPECT_TRUE(reports.take().empty());
 }
 
 }  // namespace

@@ -93,9 +93,9 @@ void expect_soon(Clock::duration delay) {
   testing::Test::RecordProperty("start_ms", static_cast<int>(ms));
 }
 
-TEST(Proof, BindsChallengesRoleRankSizeAndToken) {
+TEST(Proof, BindsChallengesRoleRankSizePortAndToken) {
   const auto options = control_options(1, 3, 1);
-  const auto credentials = credentials_of(options);
+  const auto credentials = credentials_of(options, options.port);
   const Digest one = make_challenge();
   const Digest other = make_challenge();
   const auto proof = prove(credentials, Role::member, one, other);
@@ -106,10 +106,11 @@ TEST(Proof, BindsChallengesRoleRankSizeAndToken) {
   const auto with = [&](auto change) {
     auto changed = options;
     change(changed);
-    others.push_back(prove(credentials_of(changed), Role::member, one, other));
+    others.push_back(prove(credentials_of(changed, changed.port), Role::member, one, other));
   };
   with([](auto& o) { o.rank = 2; });
   with([](auto& o) { o.size = 4; });
+  with([](auto& o) { o.port = 2; });
   with([](auto& o) { o.token += "x"; });
   with([](auto& o) { o.secret += "x"; });
   for (const auto& different : others) EXPECT_FALSE(is_equal(proof, different));
@@ -136,7 +137,7 @@ TEST(Strangers, GetAChallengeThatNobodyHasSeenAndNoProof) {
 /// What a member sent on its own connection, on another one.
 TEST(Strangers, CannotReplayWhatAMemberSent) {
   Waiting world;
-  const auto credentials = credentials_of(control_options(1, 2, world.port()));
+  const auto credentials = credentials_of(control_options(1, 2, world.port()), world.port());
   auto seen = connection_to(world.port());
   const auto challenge = std::get<Challenge>(next_of(seen).value()).challenge;
   const Response response{.rank = 1,
@@ -162,7 +163,7 @@ TEST(Strangers, CannotReplayWhatAMemberSent) {
 std::pair<std::string, std::string> meet_a_stranger(ControlOptions options,
                                                     const std::string& bytes) {
   const auto listener = listen_on(0);
-  options.port = port_of(listener);
+  options.port = port_of(listener.fd());
   auto member = std::async(std::launch::async, [&] {
     return error_of<CommError>(
         [&] { Control::open(options, nullptr, std::make_shared<FirstCause>()); });
@@ -213,7 +214,7 @@ std::vector<Try> all_tries(int port) {
   const auto wrong = [port](int rank) {
     auto options = control_options(rank, 2, port);
     options.secret = "guessed";
-    return credentials_of(options);
+    return credentials_of(options, options.port);
   };
   const auto answer = [](Connection& connection, const Credentials& credentials) {
     const auto first = next_of(connection);

@@ -137,7 +137,7 @@ TEST(Control, NamesARankWhoseConnectionBreaksOnEveryRank) {
 
 TEST(Control, NamesRank0OnEveryRankWhenItEnds) {
   const auto listener = control::listen_on(0);
-  const int port = control::port_of(listener);
+  const int port = control::port_of(listener.fd());
   std::vector<std::future<ControlRank>> opening;
   for (int r = 1; r < 3; ++r) {
     opening.push_back(std::async(std::launch::async, [=] {
@@ -147,7 +147,7 @@ TEST(Control, NamesRank0OnEveryRankWhenItEnds) {
     }));
   }
   const auto options = control_options(0, 3, port);
-  control::Acceptor acceptor(listener.fd(), control::credentials_of(options));
+  control::Acceptor acceptor(listener.fd(), control::credentials_of(options, options.port));
   auto joined = control::admit_all(options, control::make_hello(options), acceptor);
   std::vector<ControlRank> others;
   for (auto& one : opening) others.push_back(one.get());

@@ -41,7 +41,7 @@ inline control::Connection introduced(const ControlOptions& options) {
   const auto limit = control::Clock::now() + std::chrono::seconds(10);
   control::Connection connection(control::connect_to("127.0.0.1", options.port, limit, error),
                                  control::Hears::unproven);
-  control::Introduction introduction(control::credentials_of(options),
+  control::Introduction introduction(control::credentials_of(options, options.port),
                                      control::make_hello(options));
   while (connection.is_open() && introduction.state() == control::Introduction::State::waits) {
     control::wait_readable(connection.socket().fd(), limit);

@@ -150,8 +150,8 @@ class Admission {
     next_notice_ = now + options_.notice;
     const auto left = std::chrono::duration_cast<std::chrono::seconds>(deadline - now);
     Logger({.size = options_.size})
-        .info("{} of {} ranks have come, waiting for {}, {} s more at most", come_, options_.size,
-              rank_list(missing_ranks(), kMostNamed), left.count());
+        .info("{} of {} ranks have come, waiting for {}, {} s more at most{}", come_, options_.size,
+              rank_list(missing_ranks(), kMostNamed), left.count(), acceptor_.strangers());
   }
 
   [[noreturn]] void refuse_latecomers() {

@@ -40,12 +40,13 @@ void append(std::string& text, int number) {
 
 }  // namespace
 
-Credentials credentials_of(const ControlOptions& options) {
+Credentials credentials_of(const ControlOptions& options, int port) {
   const auto key = hash(options.secret, kKeyOf + options.token);
   return {.key = {key.begin(), key.end()},
           .token = options.token,
           .rank = options.rank,
-          .size = options.size};
+          .size = options.size,
+          .port = port};
 }
 
 Digest make_challenge() {
@@ -63,6 +64,7 @@ Digest prove(const Credentials& credentials, Role role, const Digest& rank_0s_ch
   append(text, members_challenge);
   append(text, credentials.rank);
   append(text, credentials.size);
+  append(text, credentials.port);
   return hash(credentials.key, text + credentials.token);
 }
 

@@ -11,16 +11,19 @@
 
 namespace isobar::control {
 
-/// What a process shows that it knows, and as whom.
+/// What a process shows that it knows, as whom and where: with the port, a stranger who holds
+/// another one of rank 0's node cannot pass on what both say.
 struct Credentials {
   std::string key;
   std::string token;
   int rank = 0;
   int size = 1;
+  int port = 0;
 };
 
-/// Those of these options: the key is a hash of the user's secret and the job's token.
-Credentials credentials_of(const ControlOptions& options);
+/// Those of these options at the port where rank 0 listens, or where it was dialled: the key is a
+/// hash of the user's secret and the job's token.
+Credentials credentials_of(const ControlOptions& options, int port);
 
 Digest make_challenge();
 

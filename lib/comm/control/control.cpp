@@ -103,7 +103,7 @@ class ControlWatch final : public Watch {
 }  // namespace
 
 ControlListener::ControlListener(int port)
-    : socket_(control::listen_on(port)), port_(control::port_of(socket_)) {}
+    : socket_(control::listen_on(port)), port_(control::port_of(socket_.fd())) {}
 
 struct Control::Impl {
   HomeProcess home;

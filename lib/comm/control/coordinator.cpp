@@ -190,7 +190,7 @@ std::unique_ptr<Loop> make_coordinator(ControlOptions& options, int listener,
                                        std::string& own_address) {
   const auto shortage = raise_open_files(options.rank, options.size);
   const auto own = make_hello(options);
-  Acceptor acceptor(listener, credentials_of(options));
+  Acceptor acceptor(listener, credentials_of(options, port_of(listener)));
   auto joined = admit_all(options, own, acceptor, shortage);
   options.size = joined.processes.size();
   own_address = most_used(joined.connections);

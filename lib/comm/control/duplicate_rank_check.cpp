@@ -33,7 +33,7 @@ void DuplicateRankCheck::connect() {
   std::string error;
   connection_ = Connection(connect_to(address, options_.port, Clock::now() + kCheckLimit, error),
                            Hears::unproven);
-  introduction_.emplace(credentials_of(options_), own_);
+  introduction_.emplace(credentials_of(options_, options_.port), own_);
 }
 
 }  // namespace isobar::control

@@ -77,10 +77,10 @@ class Handshake {
 };
 
 /// Whether who answers is this job's rank 0; if not, what it is in `why`.
-bool introduce(Connection& connection, const ControlOptions& options, const Hello& hello,
+bool introduce(Connection& connection, const ControlOptions& options, int port, const Hello& hello,
                std::string& why) {
   const auto deadline = Clock::now() + kAnswerLimit;
-  Introduction introduction(credentials_of(options), hello);
+  Introduction introduction(credentials_of(options, port), hello);
   why = "who answers there is not this job's rank 0";
   while (introduction.state() == Introduction::State::waits) {
     for (const auto& message : connection.receive()) {
@@ -142,7 +142,7 @@ class Joining {
     };
     if (!connection.is_open()) return note(error);
     // A stranger may hold any port. Accepted, this rank stays until rank 0 ends or decides.
-    if (!introduce(connection, options_, hello_, error)) return note(error);
+    if (!introduce(connection, options_, port, hello_, error)) return note(error);
     Handshake handshake(connection);
     Welcome welcome;
     if (!handshake.await(Clock::now() + options_.start_timeout + kSlack, welcome)) {
@@ -202,7 +202,10 @@ void ask_rank_0(const ControlOptions& options) {
   std::string error;
   const auto limit = Clock::now() + kAnswerLimit;
   Connection connection(connect_to("127.0.0.1", options.port, limit, error), Hears::unproven);
-  if (!connection.is_open() || !introduce(connection, options, make_hello(options), error)) return;
+  if (!connection.is_open() ||
+      !introduce(connection, options, options.port, make_hello(options), error)) {
+    return;
+  }
   Welcome welcome;
   // A rank 0 knows this one, and refuses it: thrown here.
   Handshake(connection).await(Clock::now() + kAnswerLimit, welcome);

@@ -113,10 +113,10 @@ Socket listen_on(int port) {
   return socket;
 }
 
-int port_of(const Socket& socket) {
+int port_of(int fd) {
   sockaddr_storage own{};
   socklen_t size = sizeof(own);
-  getsockname(socket.fd(), reinterpret_cast<sockaddr*>(&own), &size);
+  getsockname(fd, reinterpret_cast<sockaddr*>(&own), &size);
   // The port lies at the same place in both families' addresses.
   return ntohs(reinterpret_cast<const sockaddr_in&>(own).sin_port);
 }

@@ -38,7 +38,7 @@ class Socket {
 /// Listens on all addresses of both families, or of IPv4 where there is no IPv6;
 /// throws CommError.
 Socket listen_on(int port);
-int port_of(const Socket& socket);
+int port_of(int fd);
 
 /// The next connection that waits; none with the reason in `error`.
 Socket accept_from(int listener, int& error);
