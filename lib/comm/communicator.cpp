@@ -8,6 +8,7 @@
 #include <isobar/core/error.hpp>
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 #include <utility>
 
@@ -233,10 +234,11 @@ void Communicator::check_tensor(OperationKind kind, const at::Tensor& tensor,
 
 void Communicator::check_divisor(OperationKind kind, const at::Tensor& tensor,
                                  const ReduceOptions& options) const {
-  const auto divisor = options.divisor;
+  const auto divisor = static_cast<float>(options.divisor);  // as the ranks compare it
   const auto type = tensor.scalar_type();
   const auto where = prefix(kind, rank_, size_);
-  ISOBAR_CHECK(divisor > 0, where, "the divisor must be positive, got ", divisor);
+  ISOBAR_CHECK(divisor > 0 && std::isfinite(divisor), where,
+               "the divisor must be positive and fit a float32, got ", options.divisor);
   ISOBAR_CHECK(divisor == 1 || (options.op == ReduceOp::sum && has_rounded_sums(type)), where,
                "only a sum of 16-bit floats is divided, got ", reduction_name(options.op, divisor),
                " of ", type_name(type), "; divide the result instead");

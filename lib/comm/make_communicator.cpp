@@ -47,7 +47,8 @@ std::string automatic_backend(const Rendezvous& meeting) {
   if (meeting.on_one_node()) return "shm";
   const auto library = mpi_library_version();
   const bool mpi = !library.empty() && starts_mpi(meeting.launch, library);
-  if (mpi && (meeting.has_fabric() || !has_gloo())) return "mpi";
+  const bool is_too_many = meeting.launch.size > kMostGlooRanks;
+  if (mpi && (meeting.has_fabric() || !has_gloo() || is_too_many)) return "mpi";
   return "gloo";
 }
 

@@ -86,12 +86,11 @@ TEST(GlooWorld, AsksOnceForEachAddressWhoseLengthDoesNotGrowWithTheRanks) {
 }
 
 TEST(GlooWorld, RefusesMoreRanksThanItCanConnectInALineThatSaysWhatToUse) {
-  const auto error = error_of<UsageError>([] {
-    make_gloo_communicator({.rank = 7, .size = 2048, .address = "127.0.0.1"});
-  });
+  const auto error = error_of<UsageError>(
+      [] { make_gloo_communicator({.rank = 7, .size = 2048, .address = "127.0.0.1"}); });
   expect_contains(error, "rank 7 of 2048");
   expect_contains(error, "at most 1024 ranks");
-  expect_contains(error, "srun --mpi=pmix");
+  expect_contains(error, "mpirun or srun --mpi=pmix");
 }
 
 class OnGloo : public testing::TestWithParam<Scenario> {};

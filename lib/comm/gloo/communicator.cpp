@@ -379,7 +379,8 @@ class GlooCommunicator final : public Communicator {
 std::unique_ptr<Communicator> make_gloo_communicator(const GlooOptions& options) {
   ISOBAR_CHECK(options.size <= kMostGlooRanks, "backend gloo on rank ", options.rank, " of ",
                options.size, ": it connects every rank with every other, wanted at most ",
-               kMostGlooRanks, " ranks; use backend mpi (srun --mpi=pmix), or nccl on GPUs");
+               kMostGlooRanks, " ranks; start them by mpirun or srun --mpi=pmix, so that CPU ",
+               "tensors go by MPI, beside NCCL too");
   auto state = std::make_shared<GlooState>(options, "isobar/");
   state->choose_pieces();
   return std::make_unique<GlooCommunicator>(std::move(state));

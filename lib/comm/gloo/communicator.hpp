@@ -34,8 +34,8 @@ struct GlooOptions {
 constexpr int kMostGlooRanks = 1024;
 
 /// The Gloo world over TCP. Collective; blocks until every rank is connected with
-/// every other, and has sent something to the next to see how fast the links are. Throws UsageError for more
-/// ranks than kMostGlooRanks. The file no_gloo.cpp throws
+/// every other, and has sent something to the next to see how fast the links
+/// are. Throws UsageError for more ranks than kMostGlooRanks. The file no_gloo.cpp throws
 /// UsageError.
 std::unique_ptr<Communicator> make_gloo_communicator(const GlooOptions& options);
 
