@@ -45,6 +45,7 @@ class Isobar(CMakePackage, CudaPackage, ROCmPackage):
     depends_on("spdlog")
     depends_on("yaml-cpp")
     depends_on("xxhash")
+    depends_on("openssl")
     depends_on("nlohmann-json", type="build")
     depends_on("cli11", type="build")
     depends_on("nanoflann", type="build")
