@@ -67,11 +67,13 @@ TEST(MpiPieces, CoverTheBufferInOrder) {
 }
 
 /// Little messages, so that buffers of a few elements pass every switch point.
-MpiOptions in_little_messages(int64_t segment_bytes = 128) {
+MpiOptions in_little_messages(int64_t segment_bytes = 128, int few_ranks = 64) {
   ScheduleTuning tuning;
   tuning.small_bytes = 64;
   tuning.small_bytes_each_rank = 0;
   tuning.owner_bytes_each_rank = 512;
+  tuning.few_ranks = few_ranks;
+  tuning.halving_bytes_each_rank = 1024;
   tuning.segment_bytes = segment_bytes;
   tuning.shortest_segment_bytes = 32;
   tuning.window_bytes = 512;
@@ -82,9 +84,11 @@ MpiOptions in_little_messages(int64_t segment_bytes = 128) {
 }
 
 TEST(MpiSizes, AreRightAroundEverySwitchPoint) {
-  const auto comm = make_mpi_communicator(in_little_messages());
-  check_sizes(*comm, {0,  1,  2,   7,   8,   9,   15,  16,  17,  31,  32,  33,  63,
-                      64, 65, 127, 128, 129, 255, 256, 257, 511, 512, 513, 640, 1021});
+  for (const int few_ranks : {64, 1}) {
+    const auto comm = make_mpi_communicator(in_little_messages(128, few_ranks));
+    check_sizes(*comm, {0,  1,   2,   7,   8,   9,   15,  16,  17,  31,  32,  33,  63,   64,
+                        65, 127, 128, 129, 255, 256, 257, 511, 512, 513, 640, 769, 1021, 1281});
+  }
 }
 
 TEST(MpiSizes, AreRightAroundTheRealOnes) {
@@ -108,9 +112,11 @@ TEST(MpiSizes, AreRightAroundTheRealOnes) {
 
 TEST(MpiBits, AreThoseOfThreadsWhateverTheMessages) {
   for (const int64_t segment : {16, 200, 128 << 10}) {
-    auto options = in_little_messages(segment);
-    options.deterministic = true;
-    check_bits(*make_mpi_communicator(options), {1, 2, 3, 5, 64, 1000, 1001});
+    for (const int few_ranks : {64, 1}) {
+      auto options = in_little_messages(segment, few_ranks);
+      options.deterministic = true;
+      check_bits(*make_mpi_communicator(options), {1, 2, 3, 5, 64, 1000, 1001});
+    }
   }
 }
 

@@ -8,10 +8,13 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
 #include <memory>
 #include <random>
 
 #include "comm/schedule/runner.hpp"
+#include "comm/schedule_cost.hpp"
 #include "comm/values.hpp"
 
 namespace isobar::test::schedule_test {
@@ -30,8 +33,15 @@ class RankWire final : public MessageTransport {
   RankWire(Schedule schedule, const ScheduleRunner::Limits& limits)
       : runner(std::move(schedule), limits, *this) {}
 
-  void send(const Message& message, int64_t index) override { begin(sends, message, index); }
-  void receive(const Message& message, int64_t index) override { begin(receives, message, index); }
+  void send(const Message& message, int64_t index) override {
+    expect_apart(message, receives);
+    begin(sends, message, index);
+  }
+  void receive(const Message& message, int64_t index) override {
+    expect_apart(message, sends);
+    expect_apart(message, receives);
+    begin(receives, message, index);
+  }
 
   /// In any order, as MPI may tell of several at once.
   void notice(std::mt19937& random) {
@@ -50,6 +60,15 @@ class RankWire final : public MessageTransport {
   ScheduleRunner runner;
 
  private:
+  /// MPI forbids to receive where anything else is under way.
+  static void expect_apart(const Message& message, const Side& side) {
+    for (size_t i = side.seen; i < side.begun.size(); ++i) {
+      const auto& other = side.begun[i];
+      EXPECT_TRUE(message.data + message.bytes <= other.data ||
+                  other.data + other.bytes <= message.data);
+    }
+  }
+
   static void begin(Side& side, const Message& message, int64_t index) {
     ASSERT_EQ(index, std::ssize(side.begun));
     side.begun.push_back(message);
@@ -238,6 +257,207 @@ TEST(OwnerSchedule, SendsTheBytesOfARing) {
   EXPECT_EQ(bytes, 2 * 3 * 4000);
 }
 
+/// An allreduce in which rank r has make_values(r).
+template <typename MakeValues>
+std::vector<Operation> allreduces(int size, const MakeValues& make_values) {
+  std::vector<Operation> operations(size);
+  for (int r = 0; r < size; ++r) {
+    operations[r].kind = OperationKind::allreduce;
+    operations[r].output = make_values(r);
+  }
+  return operations;
+}
+
+void expect_everywhere(const std::vector<Operation>& operations, const at::Tensor& expected) {
+  for (const auto& operation : operations) {
+    EXPECT_TRUE(at::equal(operation.output, expected)) << operations.size() << " ranks";
+  }
+}
+
+TEST(OwnerSchedule, HasTheSameBitsWithFewOwners) {
+  constexpr int kSize = 96;
+  auto tuning_of_few = tuning(96, 384);
+  tuning_of_few.shortest_segment_bytes = 64;
+  auto tuning_of_all = tuning_of_few;
+  tuning_of_all.few_ranks = kSize;
+  for (const int64_t count : {0, 1, 31, 33, 100, 3100, 10001}) {
+    const auto values = [&](int r) {
+      return (1e4 * at::sin(at::arange(count, at::kFloat) * (1 + r))).to(at::kHalf);
+    };
+    auto operations = allreduces(kSize, values);
+    auto expected = at::zeros({count});
+    for (int r = 0; r < kSize; ++r) expected += values(r).to(at::kFloat);
+    expected = (expected / kSize).to(at::kHalf);
+    for (const auto& each : {tuning_of_few, tuning_of_all}) {
+      for (int r = 0; r < kSize; ++r) operations[r].output = values(r);
+      for (auto& operation : operations) operation.divisor = kSize;
+      carry_out(operations, owner_schedule, each, 1);
+      expect_everywhere(operations, expected);
+    }
+  }
+}
+
+/// The bytes of all messages that any of `size` ranks sends in `operation`.
+std::vector<int64_t> message_bytes(MakeSchedule make, const Operation& operation, int size) {
+  std::vector<int64_t> all;
+  for (int r = 0; r < size; ++r) {
+    for (const auto& message : make(operation, r, size, ScheduleTuning()).sends) {
+      all.push_back(message.bytes);
+    }
+  }
+  return all;
+}
+
+TEST(OwnerSchedule, SendsNoShortMessagesAboveSixtyFourRanks) {
+  constexpr int64_t kKilobyte = 1024;
+  for (const auto kind : {OperationKind::allreduce, OperationKind::reduce_scatter}) {
+    const bool scatters = kind == OperationKind::reduce_scatter;
+    for (const int64_t bytes : {17, 16 * 65, 20 * 65, 31 * 65, 48 * 65, 100 * 65}) {
+      Operation operation;
+      operation.kind = kind;
+      operation.input = at::empty({bytes * kKilobyte}, at::kByte);
+      operation.output =
+          scatters ? at::empty({bytes * kKilobyte / 65}, at::kByte) : operation.input;
+      const auto all = message_bytes(owner_schedule, operation, 65);
+      const auto [shortest, longest] = std::minmax_element(all.begin(), all.end());
+      const auto slice = bytes * kKilobyte / (bytes == 17 && !scatters ? 2 : 65);
+      EXPECT_GE(*shortest, std::min(slice, 16 * kKilobyte)) << bytes << " KiB";
+      EXPECT_LT(*longest, 32 * kKilobyte);
+    }
+  }
+}
+
+TEST(HalvingSchedule, SumsOverAllRanks) { check_allreduce(halving_schedule); }
+
+constexpr int kManyRanks[] = {65, 66, 96, 127, 128, 200};
+
+/// Rank r has r (i + 1) 2^40: a sum that no float holds.
+TEST(HalvingSchedule, SumsIntegersOverManyRanks) {
+  uint32_t seed = 0;
+  for (const int size : kManyRanks) {
+    for (const int64_t count : {0, 1, 100, 1999}) {
+      const auto values = (at::arange(count, at::kLong) + 1) * (int64_t{1} << 40);
+      auto operations = allreduces(size, [&](int r) { return values * r; });
+      carry_out(operations, halving_schedule, tuning(200, 512), ++seed);
+      expect_everywhere(operations, values * (size * (size - 1) / 2));
+    }
+  }
+}
+
+/// Random values: every rank has the bits of rank 0, which are as near to the sum in float64 as a
+/// tree of so many levels must be.
+void check_random(int size, int64_t count) {
+  at::manual_seed(size);
+  auto operations = allreduces(size, [&](int) { return at::randn({count}); });
+  auto sum = at::zeros({count}, at::kDouble);
+  auto absolute = at::zeros({count}, at::kDouble);
+  for (const auto& operation : operations) {
+    sum += operation.output;
+    absolute += operation.output.abs();
+  }
+  carry_out(operations, halving_schedule, tuning(1024, 8192), 1);
+  expect_everywhere(operations, operations[0].output);
+  const auto levels = std::ceil(std::log2(size));
+  const auto bound = absolute * (levels * std::numeric_limits<float>::epsilon() / 2 * 1.001);
+  EXPECT_TRUE(((operations[0].output - sum).abs() <= bound).all().item<bool>()) << size << " ranks";
+}
+
+TEST(HalvingSchedule, GivesManyRanksTheSameBits) {
+  for (const int size : kManyRanks) check_random(size, 3001);
+}
+
+TEST(HalvingSchedule, SumsOverTwoThousandRanks) {
+  check_random(2048, 1500);  // some ranks sum nothing
+  check_random(2049, 10);
+}
+
+TEST(HalvingSchedule, FindsAnyMaximum) {
+  auto operations = allreduces(66, [](int r) {
+    auto values = at::full({66}, -1.0F);
+    values[(7 * r) % 66] = static_cast<float>(r);
+    return values;
+  });
+  for (auto& operation : operations) operation.reduce = ReduceOp::maximum;
+  carry_out(operations, halving_schedule, tuning(16, 64), 1);
+  auto expected = at::zeros({66});
+  for (int r = 0; r < 66; ++r) expected[(7 * r) % 66] = static_cast<float>(r);
+  expect_everywhere(operations, expected);
+}
+
+TEST(HalvingSchedule, LeavesANodeWithTheBytesOfARing) {
+  constexpr int kNode = 8;
+  Operation operation;
+  operation.kind = OperationKind::allreduce;
+  operation.output = at::empty({1 << 20}, at::kByte);
+  int64_t leaves = 0;
+  for (int r = 0; r < kNode; ++r) {
+    for (const auto& message : halving_schedule(operation, r, 128, ScheduleTuning()).sends) {
+      if (message.peer >= kNode) leaves += message.bytes;
+    }
+  }
+  EXPECT_EQ(leaves, 2 * (1 << 20) * 15 / 16);
+}
+
+TEST(SumSchedule, HasNoHalvingUpToSixtyFourRanks) {
+  const ScheduleTuning tuning;
+  for (const int size : {2, 3, 63, 64}) {
+    for (const auto kind : {OperationKind::allreduce, OperationKind::reduce_scatter}) {
+      const auto most = tuning.owner_bytes_each_rank * size;
+      EXPECT_EQ(sum_schedule(kind, most, size, tuning), owner_schedule);
+      EXPECT_EQ(sum_schedule(kind, most + 1, size, tuning), ring_schedule);
+    }
+  }
+}
+
+TEST(SumSchedule, GoesInARingOverManyRanksOnlyWhereItsStepsAreLong) {
+  const auto choice = [](int64_t bytes, int size) {
+    return sum_schedule(OperationKind::allreduce, bytes, size, ScheduleTuning());
+  };
+  constexpr int64_t kStep = 128 << 10;
+  for (const int size : {65, 96, 127, 200, 1000, 3000}) {
+    for (const int64_t bytes : {int64_t{4}, kStep, kStep * size}) {
+      EXPECT_EQ(choice(bytes, size), halving_schedule);
+    }
+    EXPECT_EQ(choice(kStep * size + 1, size), ring_schedule);
+  }
+  for (const int size : {128, 256, 2048, 4096}) {
+    for (const int64_t bytes : {int64_t{4}, int64_t{1} << 33}) {
+      EXPECT_EQ(choice(bytes, size), halving_schedule);
+    }
+  }
+}
+
+// docs/results/scale.md has these numbers.
+TEST(SumSchedule, TakesFewStepsAndMessagesOnThousandsOfRanks) {
+  Operation bucket;
+  bucket.kind = OperationKind::allreduce;
+  bucket.output = at::empty({25 << 20}, at::kByte);
+  struct {
+    MakeSchedule make;
+    int ranks;
+    ScheduleCost cost;
+  } const all[] = {
+      {ring_schedule, 64, {126, 1008, 51'609'600}},
+      {ring_schedule, 256, {510, 3570, 52'224'000}},
+      {ring_schedule, 1024, {2046, 4092, 52'377'600}},
+      {ring_schedule, 2048, {4094, 4094, 52'403'200}},
+      {owner_schedule, 64, {51, 12'474, 51'609'600}},
+      {owner_schedule, 256, {4, 3060, 52'224'000}},
+      {owner_schedule, 1024, {2, 2046, 52'377'600}},
+      {owner_schedule, 2048, {2, 3646, 59'736'064}},
+      {owner_schedule, 4096, {2, 5694, 93'290'496}},
+      {halving_schedule, 64, {12, 846, 51'609'600}},
+      {halving_schedule, 256, {16, 858, 52'224'000}},
+      {halving_schedule, 1000, {20, 1287, 78'540'800}},
+      {halving_schedule, 1024, {20, 862, 52'377'600}},
+      {halving_schedule, 2048, {22, 864, 52'403'200}},
+      {halving_schedule, 4096, {24, 866, 52'416'000}},
+  };
+  for (const auto& [make, ranks, cost] : all) {
+    EXPECT_EQ(cost_of(make, bucket, ranks), cost) << ranks << " ranks";
+  }
+}
+
 TEST(ExchangeSchedule, MovesUnequalParts) {
   for_cases([](int size, int64_t count, const ScheduleTuning& each, uint32_t seed) {
     const auto rows = [&](int from, int to) { return (from + 2 * to) % 3 * count; };
@@ -281,9 +501,11 @@ TEST(ChainSchedule, CopiesTheRootsBuffer) {
 /// A schedule of `count` sends of 8 bytes each, and of as many receives.
 Schedule messages_of_8_bytes(size_t count) {
   Schedule schedule;
-  schedule.scratch = std::make_unique<char[]>(8);
-  schedule.sends.assign(count, {1, schedule.scratch.get(), 8, 0, 0});
-  schedule.receives = schedule.sends;
+  schedule.scratch = std::make_unique<char[]>(16 * count);
+  auto* next = schedule.scratch.get();
+  for (auto* messages : {&schedule.sends, &schedule.receives}) {
+    for (size_t i = 0; i < count; ++i, next += 8) messages->push_back({1, next, 8, 0, 0});
+  }
   return schedule;
 }
 

@@ -57,12 +57,13 @@ constexpr ScheduleTuning kTuning{
 constexpr ScheduleTuning kExchangeTuning{.segment_bytes = 128 << 10,
                                          .window_bytes = kTuning.window_bytes};
 
-/// What Gloo's own ring sums. A short message of three ranks or more is by owners in two steps
-/// instead of the ring's 2(n-1): its time is all latency.
+/// What Gloo's own ring sums: what a schedule would sum in a ring too. The time of a short message
+/// is all latency, which two steps by owners take less often than a ring's 2(n-1).
 bool gloo_sums(const at::Tensor& values, int size) {
   const auto type = values.scalar_type();
   if (type == at::kShort || needs_owner(type, false) || values.numel() == 0) return false;
-  return size == 2 || byte_count(values) > kTuning.owner_bytes_each_rank * size;
+  return size == 2 ||
+         sum_schedule(OperationKind::allreduce, byte_count(values), size, kTuning) == ring_schedule;
 }
 
 /// The least of a long sum that Gloo gets at a time, where in pieces. Its ring waits for the
@@ -215,9 +216,12 @@ class GlooState : public std::enable_shared_from_this<GlooState> {
     }
     const auto type = operation.output.scalar_type();
     const bool by_owners = options_.deterministic || needs_owner(type, false);
-    if (operation.kind == OperationKind::allreduce ||
-        (operation.kind == OperationKind::reduce_scatter && by_owners)) {
-      return owner_schedule(operation, rank, size, kTuning);
+    if (by_owners && reduces(operation)) return owner_schedule(operation, rank, size, kTuning);
+    if (operation.kind == OperationKind::allreduce) {
+      const auto bytes = byte_count(operation.output);
+      const bool few = size <= kTuning.few_ranks;
+      const auto make = few ? owner_schedule : sum_schedule(operation.kind, bytes, size, kTuning);
+      return make(operation, rank, size, kTuning);
     }
     return ring_schedule(operation, rank, size, kTuning);
   }

@@ -22,8 +22,7 @@ MakeSchedule choose(const Operation& operation, int size, const MpiLink& link) {
     return nullptr;
   }
   if (operation.kind == OperationKind::broadcast) return chain_schedule;
-  const auto owners_up_to = tuning.owner_bytes_each_rank * size;
-  return reduces(operation) && bytes <= owners_up_to ? owner_schedule : ring_schedule;
+  return reduces(operation) ? sum_schedule(operation.kind, bytes, size, tuning) : ring_schedule;
 }
 
 }  // namespace

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // In each round every rank sends a segment of each slice to the slice's owner; the owner combines
 // its own and hands the result out while the next round's segments fly. It moves the bytes of a
-// ring, but a sum's order is that of the ranks.
+// ring, but a sum's order is that of the ranks. Of many ranks some own nothing where all slices
+// would be short: a message costs what its first kilobytes do.
 #include <algorithm>
 
 #include "comm/backend/tensor_bytes.hpp"
@@ -24,7 +25,8 @@ class Owners {
         rank_(rank),
         size_(size),
         width_(static_cast<int64_t>(output_.element_size())),
-        parts_{values_.numel(), size, segment(tuning) / width_} {
+        parts_{values_.numel(), owners(tuning), 1} {
+    parts_.segment = size > tuning.few_ranks ? long_segment(tuning) : segment(tuning) / width_;
     schedule_.type = output_.scalar_type();
     schedule_.op = operation.reduce;
     schedule_.divisor = operation.divisor;
@@ -42,6 +44,22 @@ class Owners {
   }
 
  private:
+  /// The slices of a reduce_scatter are given.
+  int64_t owners(const ScheduleTuning& tuning) const {
+    if (size_ <= tuning.few_ranks || !hands_out_) return size_;
+    const auto shortest = tuning.shortest_segment_bytes;
+    return std::clamp<int64_t>((byte_count(values_) + shortest - 1) / shortest, 1, size_);
+  }
+
+  /// Elements of each message of a slice, which are of nearly equal length: of a shortest segment
+  /// at least, if the slice is, and of two at most.
+  int64_t long_segment(const ScheduleTuning& tuning) const {
+    const auto slice = (parts_.count + parts_.parts - 1) / parts_.parts;
+    const auto messages = std::max<int64_t>(slice * width_ / tuning.shortest_segment_bytes, 1);
+    const auto longest = std::max<int64_t>(tuning.segment_bytes / width_, 1);
+    return std::clamp<int64_t>((slice + messages - 1) / messages, 1, longest);
+  }
+
   /// A round's messages of all ranks, both ways, fill half a window.
   int64_t segment(const ScheduleTuning& tuning) const {
     const auto share = tuning.window_bytes / (4 * (size_ - 1));
@@ -55,10 +73,17 @@ class Owners {
   int64_t arrived() const { return static_cast<int64_t>(schedule_.receives.size()); }
   int64_t sent() const { return static_cast<int64_t>(schedule_.sends.size()); }
 
-  char* values(int owner, int64_t round) const {
-    return bytes_of(values_) + parts_.first(owner, round) * width_;
+  /// The first slice that no rank before owns: the owners lie evenly among the ranks.
+  int64_t slice(int rank) const { return (rank * parts_.parts + size_ - 1) / size_; }
+
+  char* values(int rank, int64_t round) const {
+    return bytes_of(values_) + parts_.first(slice(rank), round) * width_;
   }
-  int64_t bytes(int owner, int64_t round) const { return parts_.length(owner, round) * width_; }
+  /// None of a rank that owns no slice.
+  int64_t bytes(int rank, int64_t round) const {
+    const auto own = slice(rank);
+    return own < slice(rank + 1) ? parts_.length(own, round) * width_ : 0;
+  }
 
   /// Where this rank's result goes, which in a reduce_scatter is all of the output.
   char* result(int64_t round) const {

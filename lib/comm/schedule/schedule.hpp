@@ -21,10 +21,17 @@ struct ScheduleTuning {
   /// Sums up to this, for each rank of the communicator, go by owners: two steps
   /// instead of the ring's 2(n-1).
   int64_t owner_bytes_each_rank = 32 << 10;
+  /// Over more ranks than these the number of messages counts as their bytes do: sums go by halving
+  /// unless they need an owner, whose messages have shortest_segment_bytes then.
+  int few_ranks = 64;
+  /// Up to this for each rank, where the ranks are no power of two; above, a ring takes steps that
+  /// are long beside their latency, and half the bytes.
+  int64_t halving_bytes_each_rank = 128 << 10;
   /// A message, at most: Open MPI sends what is, with its own header, within 64 KiB
   /// over TCP without asking the receiver first.
   int64_t segment_bytes = 60 << 10;
-  /// And at least, where shorter ones would fill the ring or the chain better.
+  /// And at least, where shorter ones would fill the ring or the chain better, or go to each of
+  /// many owners.
   int64_t shortest_segment_bytes = 16 << 10;
   /// What is under way in each direction, so that a link never idles.
   int64_t window_bytes = 1 << 20;
@@ -84,10 +91,22 @@ Schedule ring_schedule(const Operation& operation, int rank, int size,
                        const ScheduleTuning& tuning);
 
 /// allreduce and reduce_scatter by owners: each rank combines a slice, with the
-/// values in the order of ranks, and hands it out. The one schedule for sums that are divided. The
-/// same bits as every backend that combines so, whatever the tuning.
+/// values in the order of ranks, and hands it out. Of more than few_ranks only so many own a slice
+/// of an allreduce that it has shortest_segment_bytes. The one schedule for sums that are divided.
+/// The same bits as every backend that combines so, whatever the tuning.
 Schedule owner_schedule(const Operation& operation, int rank, int size,
                         const ScheduleTuning& tuning);
+
+/// allreduce by recursive halving and doubling: 2 log2(n) steps, with the bytes of a ring; two
+/// steps more, and the whole buffer to a neighbour and back, where n is no power of two. The same
+/// bits on every rank; they depend on the number of ranks and the place in the buffer.
+Schedule halving_schedule(const Operation& operation, int rank, int size,
+                          const ScheduleTuning& tuning);
+
+/// What an allreduce or a reduce_scatter of so many bytes goes by that needs no owner
+/// (needs_owner()). Equal on all ranks.
+MakeSchedule sum_schedule(OperationKind kind, int64_t bytes, int size,
+                          const ScheduleTuning& tuning);
 
 /// all_to_all: each rank to each other, the nearest first. The last message to each
 /// is shorter than a segment, so that ranks that disagree on a length find it out.
