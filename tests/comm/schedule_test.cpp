@@ -331,12 +331,12 @@ TEST(HalvingSchedule, SumsOverAllRanks) { check_allreduce(halving_schedule); }
 
 constexpr int kManyRanks[] = {65, 66, 96, 127, 128, 200};
 
-/// Rank r has r (i + 1) 2^40: a sum that no float holds.
+/// Rank r has r ((i + 1) 2^36 + 1): sums that no float holds.
 TEST(HalvingSchedule, SumsIntegersOverManyRanks) {
   uint32_t seed = 0;
   for (const int size : kManyRanks) {
     for (const int64_t count : {0, 1, 100, 1999}) {
-      const auto values = (at::arange(count, at::kLong) + 1) * (int64_t{1} << 40);
+      const auto values = (at::arange(count, at::kLong) + 1) * (int64_t{1} << 36) + 1;
       auto operations = allreduces(size, [&](int r) { return values * r; });
       carry_out(operations, halving_schedule, tuning(200, 512), ++seed);
       expect_everywhere(operations, values * (size * (size - 1) / 2));
@@ -368,7 +368,6 @@ TEST(HalvingSchedule, GivesManyRanksTheSameBits) {
 
 TEST(HalvingSchedule, SumsOverTwoThousandRanks) {
   check_random(2048, 1500);  // some ranks sum nothing
-  check_random(2049, 10);
 }
 
 TEST(HalvingSchedule, FindsAnyMaximum) {
@@ -439,13 +438,9 @@ TEST(SumSchedule, TakesFewStepsAndMessagesOnThousandsOfRanks) {
   } const all[] = {
       {ring_schedule, 64, {126, 1008, 51'609'600}},
       {ring_schedule, 256, {510, 3570, 52'224'000}},
-      {ring_schedule, 1024, {2046, 4092, 52'377'600}},
-      {ring_schedule, 2048, {4094, 4094, 52'403'200}},
       {owner_schedule, 64, {51, 12'474, 51'609'600}},
       {owner_schedule, 256, {4, 3060, 52'224'000}},
-      {owner_schedule, 1024, {2, 2046, 52'377'600}},
       {owner_schedule, 2048, {2, 3646, 59'736'064}},
-      {owner_schedule, 4096, {2, 5694, 93'290'496}},
       {halving_schedule, 64, {12, 846, 51'609'600}},
       {halving_schedule, 256, {16, 858, 52'224'000}},
       {halving_schedule, 1000, {20, 1287, 78'540'800}},
@@ -456,6 +451,10 @@ TEST(SumSchedule, TakesFewStepsAndMessagesOnThousandsOfRanks) {
   for (const auto& [make, ranks, cost] : all) {
     EXPECT_EQ(cost_of(make, bucket, ranks), cost) << ranks << " ranks";
   }
+  EXPECT_EQ(cost_of_even_ring(bucket, 256), cost_of(ring_schedule, bucket, 256));
+  EXPECT_EQ(cost_of_even_ring(bucket, 1024), (ScheduleCost{2046, 4092, 52'377'600}));
+  EXPECT_EQ(cost_of_even_ring(bucket, 2048), (ScheduleCost{4094, 4094, 52'403'200}));
+  EXPECT_EQ(cost_of_even_ring(bucket, 4096), (ScheduleCost{8190, 8190, 52'416'000}));
 }
 
 TEST(ExchangeSchedule, MovesUnequalParts) {
