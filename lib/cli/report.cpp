@@ -4,10 +4,12 @@
 #include <isobar/core/atomic_file.hpp>
 #include <isobar/core/error.hpp>
 #include <isobar/core/option_check.hpp>
+#include <isobar/core/progress.hpp>
 #include <isobar/core/report.hpp>
 #include <isobar/launch/environment.hpp>
 #include <isobar/report/browser.hpp>
 #include <isobar/report/report.hpp>
+#include <isobar/scaling/campaign_run.hpp>
 #include <isobar/scaling/cure.hpp>
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
@@ -69,7 +71,10 @@ int apply_cure(const ReportArguments& arguments) {
   options.diagnosis = diagnosis_of(arguments);
   const auto trial = plan_cure(arguments.paths.front(), options);
   fmt::print(stderr, "{}\n", finding_text(trial.before, trial.finding));
-  const auto result = try_cure(trial, std::filesystem::read_symlink("/proc/self/exe"));
+  Progress progress(
+      {.label = "run", .total = std::ssize(pending_runs(trial.campaign)), .unit = "run"});
+  const auto result = try_cure(trial, std::filesystem::read_symlink("/proc/self/exe"),
+                               [&](int ended) { progress.update(ended); });
   fmt::print(arguments.json == "-" ? stderr : stdout, "{}\n", cure_text(trial, result));
   write_report(arguments.json, "isobar.report.cure.1", arguments.command,
                nlohmann::json::array({cure_as_json(trial, result)}));

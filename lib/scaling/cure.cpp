@@ -205,12 +205,15 @@ CureResult judge_cure(const CureTrial& trial) {
   return result;
 }
 
-CureResult try_cure(const CureTrial& trial, const std::string& program) {
+CureResult try_cure(const CureTrial& trial, const std::string& program,
+                    const std::function<void(int ended)>& on_run) {
   std::string why;
+  int ended = 0;
   const auto outcome = run_campaign(
       trial.campaign,
       {.program = program, .on_end = [&](const CampaignRun&, RunEnd, const std::string& text) {
          if (why.empty()) why = text;
+         if (on_run) on_run(++ended);
        }});
   ISOBAR_CHECK(outcome.left == 0, "cure: ", outcome.left, " runs of the trial are left",
                why.empty() ? "" : ": ", why, "; the same command goes on from here");

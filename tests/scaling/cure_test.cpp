@@ -97,7 +97,10 @@ TEST(Cure, SaysWhetherItDidWhatWasPredicted) {
        {std::pair{0.08, true}, {0.075, true}, {0.081, true}, {0.09, false}, {0.1, false}}) {
     const TemporaryFolder folder;
     const auto trial = plan_cure(make_run(folder, false), kOptions);
-    const auto result = try_cure(trial, make_program(folder, "cache_bytes=1MiB", step_s));
+    int ended = 0;
+    const auto result = try_cure(trial, make_program(folder, "cache_bytes=1MiB", step_s),
+                                 [&](int runs) { ended = runs; });
+    EXPECT_EQ(ended, 4);
     EXPECT_NEAR(result.predicted_gain, 0.2, 1e-9);
     EXPECT_NEAR(result.measured_gain, 1 - step_s / 0.1, 1e-9);
     EXPECT_EQ(result.pairs, 2);

@@ -11,6 +11,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -57,9 +58,11 @@ struct CureResult {
 /// Of a trial whose runs are done. Throws UsageError where some are not.
 CureResult judge_cure(const CureTrial& trial);
 
-/// Makes the runs that are left, by the file of `isobar`, and judges them; blocks. Throws
-/// UsageError where a run failed or a signal ended it: the same call goes on from there.
-CureResult try_cure(const CureTrial& trial, const std::string& program);
+/// Makes the runs that are left, by the file of `isobar`, and judges them; blocks. `on_run` gets
+/// how many have ended. Throws UsageError where a run failed or a signal ended it: the same call
+/// goes on from there.
+CureResult try_cure(const CureTrial& trial, const std::string& program,
+                    const std::function<void(int ended)>& on_run = {});
 
 /// One or two sentences: what was tried, before and after, and whether it did what was predicted.
 std::string cure_text(const CureTrial& trial, const CureResult& result);
