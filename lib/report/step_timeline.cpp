@@ -255,7 +255,7 @@ void add_timeline(ReportSection& section, const json& profile) {
     const auto shown = shown_of(std::move(all));
     Timeline rows;
     for (const auto& rank : shown) rows.add(rank);
-    const auto all_ranks = std::max(shown.size(), profile.value("ranks", json::array()).size());
+    const auto all_ranks = std::max(ranks.size(), profile.value("ranks", json::array()).size());
     section.charts.push_back(
         std::move(rows).chart("Timeline of a step", note_of(timeline, shown, all_ranks)));
   } catch (const json::exception& error) {
