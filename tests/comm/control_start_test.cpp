@@ -19,6 +19,7 @@ using test::control_options;
 using test::ControlRank;
 using test::error_of;
 using test::expect_contains;
+using test::opening;
 
 /// Opens one rank in a thread; the message of the `E` that it throws.
 template <typename E>
@@ -29,16 +30,6 @@ std::future<std::string> refusal(const ControlOptions& options,
       [options](std::unique_ptr<ControlListener> socket) {
         return error_of<E>(
             [&] { Control::open(options, std::move(socket), std::make_shared<FirstCause>()); });
-      },
-      std::move(listener));
-}
-
-std::future<std::shared_ptr<Control>> opening(const ControlOptions& options,
-                                              std::unique_ptr<ControlListener> listener = nullptr) {
-  return std::async(
-      std::launch::async,
-      [options](std::unique_ptr<ControlListener> socket) {
-        return Control::open(options, std::move(socket), std::make_shared<FirstCause>());
       },
       std::move(listener));
 }

@@ -30,6 +30,7 @@ using namespace control;
 using test::control_options;
 using test::error_of;
 using test::expect_contains;
+using test::opening;
 
 /// What only a start that hangs takes longer than.
 constexpr auto kSoon = 10s;
@@ -48,16 +49,6 @@ std::optional<ControlMessage> next_of(Connection& connection) {
     if (!messages.empty()) return messages.front();
   }
   return std::nullopt;
-}
-
-std::future<std::shared_ptr<Control>> opening(const ControlOptions& options,
-                                              std::unique_ptr<ControlListener> listener = nullptr) {
-  return std::async(
-      std::launch::async,
-      [options](std::unique_ptr<ControlListener> socket) {
-        return Control::open(options, std::move(socket), std::make_shared<FirstCause>());
-      },
-      std::move(listener));
 }
 
 /// Rank 0 of two that waits for rank 1, which comes when its test has tried all else.

@@ -50,6 +50,17 @@ inline control::Connection introduced(const ControlOptions& options) {
   return connection;
 }
 
+/// Opens one rank in a thread of its own; `listener` is rank 0's.
+inline std::future<std::shared_ptr<Control>> opening(
+    const ControlOptions& options, std::unique_ptr<ControlListener> listener = nullptr) {
+  return std::async(
+      std::launch::async,
+      [options](std::unique_ptr<ControlListener> socket) {
+        return Control::open(options, std::move(socket), std::make_shared<FirstCause>());
+      },
+      std::move(listener));
+}
+
 /// Opens every rank in a thread of its own, with options that `change` may alter.
 inline std::vector<ControlRank> open_world(
     int size, const std::function<void(ControlOptions&)>& change = [](ControlOptions&) {}) {
