@@ -452,16 +452,6 @@ Finding slow_network(Finding finding, const Sums& sums, const NetworkReference& 
   return finding;
 }
 
-/// What larger buckets save: what is exposed, and of what a rank's own threads take from the core
-/// that computes the share of the calls that are made no longer, since sums that carry little cost
-/// a thread by their number.
-double gain_of_larger_s(const ProfiledStep& profile, const Sums& sums, const Cap& cap) {
-  const auto& rank = largest_of(profile, computing_s);
-  const double calls = cap.bytes > 0 ? std::ceil(sums.bytes / cap.bytes) : sums.calls;
-  const double fewer = std::max(0.0, 1 - calls / sums.calls);
-  return sums.exposed_s - cap.exposed_s + (shares_core(rank) ? fewer * delay_by_own_s(rank) : 0);
-}
-
 Finding small_buckets(Finding finding, const Sums& sums, const FittedWire& wire, const Cap& cap) {
   finding.cause = Cause::small_buckets;
   finding.sentence +=
@@ -483,7 +473,7 @@ Finding network_finding(const ProfiledStep& profile, const DiagnosisOptions& opt
   if (!sums || sums->exposed_s <= 0) return finding;
   const auto wire = fit(*sums, profile, options);
   const auto cap = best_cap(*sums, wire, profile.step_s);
-  const double by_cap_s = gain_of_larger_s(profile, *sums, cap);
+  const double by_cap_s = sums->exposed_s - cap.exposed_s;
   if (sums->calls * wire.latency_s > sums->busy_s / 2 &&
       by_cap_s >= options.least_share * profile.step_s) {
     finding.gain_s = by_cap_s;
@@ -586,6 +576,15 @@ std::vector<Finding> diagnose(const ProfiledStep& profile, const DiagnosisOption
   std::erase_if(found, [&](const Finding& finding) {
     return finding.gain_s < options.least_share * profile.step_s;
   });
+  // Sums that carry little cost a thread by their number, so that larger buckets are tried first.
+  const auto has = [&](Cause cause) {
+    return std::any_of(found.begin(), found.end(),
+                       [&](const Finding& finding) { return finding.cause == cause; });
+  };
+  if (has(Cause::small_buckets)) {
+    std::erase_if(found,
+                  [](const Finding& finding) { return finding.cause == Cause::own_threads; });
+  }
   std::stable_sort(found.begin(), found.end(),
                    [](const auto& a, const auto& b) { return a.gain_s > b.gain_s; });
   if (found.empty()) {
