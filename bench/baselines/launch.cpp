@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "bench/baselines/launch.hpp"
 
+#include <isobar/launch/environment.hpp>
 #include <ATen/Parallel.h>
 #include <CLI/CLI.hpp>
 
@@ -42,6 +43,7 @@ int run_program(int argc, char** argv, const std::string& description,
     return app.exit(error) == 0 ? 0 : 2;
   }
   try {
+    keep_freed_memory();  // as isobar does, so that both have the same malloc
     at::set_num_threads(1);
     return body();
   } catch (const std::exception& error) {

@@ -13,12 +13,24 @@ from pathlib import Path
 DEPS = Path(__file__).resolve().parents[2] / ".deps"
 
 
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
+
+
 class NoTorch(Exception):
     """Why there is no PyTorch, in one line."""
 
 
+def keep_freed_memory():
+    """The same malloc as that of isobar's programs (isobar/launch/environment.hpp), where it is glibc's."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt:
+        mallopt(M_MMAP_THRESHOLD, 1 << 30)
+        mallopt(M_TRIM_THRESHOLD, -1)
+
+
 def prepare():
     """Makes `import torch` and `import numpy` work in this process, from .deps where scripts/setup has filled it."""
+    keep_freed_memory()
     packages = DEPS / "python"
     if packages.exists():
         for library in sorted((packages / "stand-ins").glob("*.so*")):

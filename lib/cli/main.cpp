@@ -28,11 +28,9 @@ namespace {
 void print_error(const std::string& text) {
   std::fflush(stdout);
   std::fprintf(stderr, "isobar: error: %s\n", text.substr(0, text.find('\n')).c_str());
-  std::fflush(stderr);
 }
 
-/// A rank that fails alone leaves at once and without MPI_Finalize, which would wait for ranks
-/// that wait for it: the launcher then ends those.
+/// The launcher then ends the other ranks.
 [[noreturn]] void leave(int code) {
   std::fflush(nullptr);
   std::_Exit(code);
@@ -112,6 +110,7 @@ const RegisteredCommand kMan{
 class Program {
  public:
   Program(int argc, char** argv) : words_(argv, argv + argc) {
+    keep_freed_memory();
     app_.require_subcommand(1);
     app_.set_version_flag("--version", [] { return version_text(); });
     app_.footer(kFooter);
