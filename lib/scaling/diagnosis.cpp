@@ -9,91 +9,30 @@
 #include <isobar/scaling/diagnosis.hpp>
 
 #include <isobar/core/error.hpp>
-#include <isobar/core/summary.hpp>
 #include <isobar/core/text.hpp>
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
 #include <cmath>
-#include <fstream>
 #include <set>
 #include <utility>
+
+#include "scaling/profiled_ranks.hpp"
+#include "scaling/step_sums.hpp"
 
 namespace isobar {
 namespace {
 
 using nlohmann::json;
 
-constexpr const char* kSchema = "isobar.profile.1";
-constexpr const char* kGradients = "gradients";
 /// A network is called slow where it takes so many times what it should.
 constexpr double kSlower = 1.5;
-/// Where a rank's threads share a core, a call waits about so long for the one that computes: a
-/// time slice of Linux.
-constexpr double kSlice = 4e-3;
-/// From this share of its computation on a rank waits for threads of its own.
-constexpr double kSharedCore = 0.03;
-/// Caps that are proposed, and by how much of a step a smaller one has to be better.
-constexpr double kLeastCap = 16 << 10, kMostCap = 64 << 20;
-constexpr double kWorthACall = 0.02;
-/// Collectives below this carry nothing but their latency.
-constexpr double kTinyBytes = 1024;
+/// Of what a rank's own threads take from the core that computes, what larger buckets give back:
+/// measured, since how much of it those threads would want for fewer sums cannot be told.
+constexpr double kGivenBack = 0.5;
 /// Of a node's memory, what its ranks may keep data in.
 constexpr double kMemoryShare = 0.5;
-
-double number_at(const json& object, const char* key) {
-  ISOBAR_CHECK(object.contains(key) && object.at(key).is_number(), "profile: no number '", key,
-               "'");
-  return object.at(key).get<double>();
-}
-
-std::optional<double> optional_number(const json& object, const char* key) {
-  if (!object.contains(key) || !object.at(key).is_number()) return std::nullopt;
-  return object.at(key).get<double>();
-}
-
-double part_of(const ProfiledRank& rank, const std::string& part) {
-  const auto found = rank.seconds.find(part);
-  return found == rank.seconds.end() ? 0 : found->second;
-}
-
-double waiting_s(const ProfiledRank& rank) { return part_of(rank, "data_wait"); }
-
-double computing_s(const ProfiledRank& rank) {
-  return part_of(rank, "copy") + part_of(rank, "forward") + part_of(rank, "backward") +
-         part_of(rank, "optimizer") + part_of(rank, "other");
-}
-
-double delay_s(const ProfiledRank& rank) { return rank.run_delay_s.value_or(0); }
-
-template <typename Value>
-const ProfiledRank& largest_of(const ProfiledStep& profile, const Value& value) {
-  return *std::max_element(profile.ranks.begin(), profile.ranks.end(),
-                           [&](const auto& a, const auto& b) { return value(a) < value(b); });
-}
-
-template <typename Value>
-double largest(const ProfiledStep& profile, const Value& value) {
-  return value(largest_of(profile, value));
-}
-
-/// Of the ranks but one, their largest and their median; 0 where it is alone.
-struct Others {
-  double most = 0;
-  double median = 0;
-};
-
-template <typename Value>
-Others others_than(const ProfiledStep& profile, const ProfiledRank& one, const Value& value) {
-  std::vector<double> values;
-  for (const auto& rank : profile.ranks) {
-    if (&rank != &one) values.push_back(value(rank));
-  }
-  if (values.empty()) return {};
-  const double most = *std::max_element(values.begin(), values.end());
-  return {most, summarize(std::move(values)).median};
-}
 
 std::size_t ranks_on(const ProfiledStep& profile, const std::string& host) {
   return static_cast<std::size_t>(std::count_if(profile.ranks.begin(), profile.ranks.end(),
@@ -122,99 +61,6 @@ std::string size_text(double bytes) {
 }
 
 double power_of_two_from(double bytes) { return std::exp2(std::ceil(std::log2(bytes))); }
-
-/// Whether it is a quota of the control group that a rank waits for, and no other process.
-bool is_throttled(const ProfiledRank& rank) {
-  return rank.throttled_s.value_or(0) > delay_s(rank) / 2;
-}
-
-/// For its own threads a rank waits no longer than they run; the rest others have had, or a quota.
-double delay_by_own_s(const ProfiledRank& rank) {
-  if (is_throttled(rank)) return 0;
-  return std::min(delay_s(rank), rank.helpers_cpu_s.value_or(0));
-}
-
-const ProfiledCollective* gradients_of(const ProfiledStep& profile) {
-  for (const auto& collective : profile.collectives) {
-    if (collective.asker == kGradients && collective.calls > 0) return &collective;
-  }
-  return nullptr;
-}
-
-/// Of the rank that waits least: what is left when nobody waits for another.
-const ProfiledRank& least_waiting(const ProfiledStep& profile) {
-  return largest_of(profile,
-                    [](const ProfiledRank& rank) { return -part_of(rank, "exposed_comm"); });
-}
-
-/// Sums of gradients on one wire: `calls` alike, which the backward pass fills one after another.
-struct Wire {
-  double backward_s = 0;
-  double sent_bytes = 0;  ///< by a rank, for all sums
-
-  /// What is left after the backward pass of sums that take busy_s together: the last one's own
-  /// time, or the first one's start and all of them, where they queue.
-  double exposed_s(double calls, double busy_s) const {
-    return std::max(busy_s / calls, backward_s / calls + busy_s - backward_s);
-  }
-
-  /// The busy_s that leaves so much.
-  double busy_s(double calls, double exposed_s) const {
-    return exposed_s < backward_s / calls ? exposed_s * calls
-                                          : exposed_s + backward_s - backward_s / calls;
-  }
-};
-
-/// What is known of a step's sums.
-struct Sums {
-  Wire wire;
-  double calls = 1;
-  double bytes = 0;
-  double exposed_s = 0;  ///< of the rank that waits least
-  double busy_s = 0;     ///< all of them, by that
-};
-
-std::optional<Sums> sums_of(const ProfiledStep& profile) {
-  const auto* gradients = gradients_of(profile);
-  if (gradients == nullptr) return std::nullopt;
-  const auto ranks = static_cast<double>(profile.ranks.size());
-  double all_s = 0;
-  for (const auto& collective : profile.collectives) all_s += collective.exposed_s;
-  const auto& rank = least_waiting(profile);
-  Sums sums{.wire = {part_of(rank, "backward"), 2 * (1 - 1 / ranks) * gradients->bytes},
-            .calls = std::max(1.0, std::round(gradients->calls)),
-            .bytes = gradients->bytes};
-  const double share = all_s > 0 ? gradients->exposed_s / all_s : 1;
-  sums.exposed_s = part_of(rank, "exposed_comm") * share;
-  // No sum takes longer than from its call until its wait has returned.
-  sums.busy_s = std::min(sums.wire.busy_s(sums.calls, sums.exposed_s),
-                         std::max(gradients->seconds, sums.exposed_s));
-  return sums;
-}
-
-/// What the network should take, latencies first.
-struct Wanted {
-  double latency_s = 0;
-  double all_s = 0;
-  bool is_mostly_latency() const { return latency_s > all_s / 2; }
-};
-
-Wanted wanted(const Sums& sums, const NetworkReference& network) {
-  const double latency_s = sums.calls * network.latency_s;
-  return {latency_s, latency_s + sums.wire.sent_bytes / network.bytes_per_s};
-}
-
-/// Whether a rank's threads share the core that computes.
-bool shares_core(const ProfiledRank& rank) {
-  return delay_by_own_s(rank) > kSharedCore * computing_s(rank);
-}
-
-/// What all sums should take together.
-double should_take_s(const ProfiledStep& profile, const Sums& sums,
-                     const NetworkReference& network) {
-  const double slices = shares_core(least_waiting(profile)) ? sums.calls : 0;
-  return wanted(sums, network).all_s + slices * kSlice;
-}
 
 /// What the sums would leave exposed once ranks wait for each other no longer, behind the backward
 /// pass of this one; what they leave now where nobody knows what they should take.
@@ -382,65 +228,6 @@ std::vector<Finding> computation_findings(const ProfiledStep& profile,
   return {one.gain_s >= all.gain_s / 2 ? one : all};
 }
 
-/// Of calls that carry nothing else, whatever part of them was a wait for another rank; nothing
-/// where there were none.
-std::optional<double> measured_latency_s(const ProfiledStep& profile) {
-  std::optional<double> least;
-  for (const auto& one : profile.collectives) {
-    if (one.calls <= 0 || one.bytes > kTinyBytes * one.calls || one.asker == kGradients) continue;
-    const double seconds = one.seconds / one.calls;
-    if (seconds > 0) least = std::min(least.value_or(seconds), seconds);
-  }
-  return least;
-}
-
-/// How the time of a step's sums divides into their number and their bytes.
-struct FittedWire {
-  double latency_s = 0;
-  double bytes_per_s = 0;
-};
-
-/// Sums of which latency should be the larger part tell of latency, others of the rate: a call of
-/// ranks that compute at the same time takes several times what it takes alone. Without a reference
-/// calls that carry nothing say what latency is.
-FittedWire fit(const Sums& sums, const ProfiledStep& profile, const DiagnosisOptions& options) {
-  double latency_s = measured_latency_s(profile).value_or(0);
-  if (options.network) {
-    const auto& network = *options.network;
-    const double rest_s = sums.busy_s - sums.wire.sent_bytes / network.bytes_per_s;
-    latency_s = wanted(sums, network).is_mostly_latency()
-                    ? std::max(rest_s / sums.calls, network.latency_s)
-                    : network.latency_s;
-  }
-  latency_s = std::min(latency_s, sums.busy_s / sums.calls);
-  const double wire_s = std::max(sums.busy_s - sums.calls * latency_s, 1e-9);
-  return {latency_s, sums.wire.sent_bytes / wire_s};
-}
-
-/// A bucket cap, and what it would leave exposed.
-struct Cap {
-  double bytes = 0;
-  double exposed_s = 0;
-};
-
-/// The largest cap that is about as good as any: what is saved by a call more has to be worth it.
-Cap best_cap(const Sums& sums, const FittedWire& wire, double step_s) {
-  std::vector<Cap> caps;
-  double least_s = sums.exposed_s;
-  for (double bytes = kLeastCap; bytes <= kMostCap; bytes *= 2) {
-    const double calls = std::max(1.0, std::ceil(sums.bytes / bytes));
-    const double busy_s = calls * wire.latency_s + sums.wire.sent_bytes / wire.bytes_per_s;
-    caps.push_back({bytes, sums.wire.exposed_s(calls, busy_s)});
-    least_s = std::min(least_s, caps.back().exposed_s);
-    if (calls == 1) break;
-  }
-  Cap best{0, sums.exposed_s};
-  for (const auto& cap : caps) {
-    if (cap.exposed_s <= least_s + kWorthACall * step_s) best = cap;
-  }
-  return best;
-}
-
 Finding slow_network(Finding finding, const Sums& sums, const NetworkReference& network,
                      double should_s, double gain_s) {
   finding.cause = Cause::slow_network;
@@ -450,6 +237,14 @@ Finding slow_network(Finding finding, const Sums& sums, const NetworkReference& 
                   sums.calls, milliseconds(sums.busy_s), network.basis, milliseconds(should_s));
   finding.cure = "find the link: isobar doctor --cluster names the slow node";
   return finding;
+}
+
+/// What larger buckets save: what is exposed, and of what its threads take from the core that
+/// computes, since sums that carry little cost a thread by their number.
+double gain_of_larger_s(const ProfiledStep& profile, const Sums& sums, const Cap& cap) {
+  const auto& rank = largest_of(profile, computing_s);
+  return sums.exposed_s - cap.exposed_s +
+         (shares_core(rank) ? kGivenBack * delay_by_own_s(rank) : 0);
 }
 
 Finding small_buckets(Finding finding, const Sums& sums, const FittedWire& wire, const Cap& cap) {
@@ -473,7 +268,7 @@ Finding network_finding(const ProfiledStep& profile, const DiagnosisOptions& opt
   if (!sums || sums->exposed_s <= 0) return finding;
   const auto wire = fit(*sums, profile, options);
   const auto cap = best_cap(*sums, wire, profile.step_s);
-  const double by_cap_s = sums->exposed_s - cap.exposed_s;
+  const double by_cap_s = cap.bytes > 0 ? gain_of_larger_s(profile, *sums, cap) : 0;
   if (sums->calls * wire.latency_s > sums->busy_s / 2 &&
       by_cap_s >= options.least_share * profile.step_s) {
     finding.gain_s = by_cap_s;
@@ -484,20 +279,6 @@ Finding network_finding(const ProfiledStep& profile, const DiagnosisOptions& opt
   if (sums->busy_s <= kSlower * should_s) return finding;
   const double gain_s = sums->exposed_s - sums->wire.exposed_s(sums->calls, should_s);
   return slow_network(finding, *sums, *options.network, should_s, gain_s);
-}
-
-/// What record.json says beside a profile; nothing where a run of another version left it.
-std::optional<ProfiledData> data_beside(const std::filesystem::path& profile) {
-  std::ifstream in(profile.parent_path() / "record.json");
-  const auto record = json::parse(in, nullptr, /*allow_exceptions=*/false);
-  const json::json_pointer place("/data/memory");
-  if (!record.is_object() || !record.contains(place)) return std::nullopt;
-  const auto& memory = record.at(place);
-  const auto bytes = optional_number(memory, "bytes");
-  const auto cache = optional_number(memory, "cache_bytes");
-  const auto machine = optional_number(memory, "machine_bytes");
-  if (!bytes || !cache || !machine) return std::nullopt;
-  return ProfiledData{*bytes, *cache, *machine};
 }
 
 }  // namespace
@@ -521,49 +302,6 @@ const char* name_of(Cause cause) {
     default:
       return "nothing";
   }
-}
-
-ProfiledStep read_profiled_step(const json& profile) {
-  ISOBAR_CHECK(profile.is_object() && profile.value("schema", "") == kSchema,
-               "profile: wanted an object of schema ", kSchema);
-  ProfiledStep read{.steps = static_cast<std::int64_t>(number_at(profile, "steps")),
-                    .step_s = number_at(profile, "step_s"),
-                    .ranks = {},
-                    .collectives = {}};
-  for (const auto& rank : profile.at("ranks")) {
-    ProfiledRank one{.rank = static_cast<int>(number_at(rank, "rank")),
-                     .host = rank.value("host", ""),
-                     .step_s = number_at(rank, "step_s"),
-                     .seconds = rank.at("seconds").get<std::map<std::string, double>>()};
-    one.run_delay_s = optional_number(rank, "run_delay_s");
-    one.throttled_s = optional_number(rank, "throttled_s");
-    one.helpers_cpu_s = optional_number(rank, "helpers_cpu_s");
-    read.ranks.push_back(std::move(one));
-  }
-  ISOBAR_CHECK(!read.ranks.empty(), "profile: it has no ranks");
-  for (const auto& row : profile.value("collectives", json::array())) {
-    read.collectives.push_back({.asker = row.at("asker").get<std::string>(),
-                                .operation = row.at("operation").get<std::string>(),
-                                .calls = number_at(row, "calls_per_step"),
-                                .bytes = number_at(row, "bytes_per_step"),
-                                .seconds = row.value("seconds_per_step", 0.0),
-                                .exposed_s = row.value("exposed_s_per_step", 0.0)});
-  }
-  return read;
-}
-
-ProfiledStep load_profiled_step(const std::filesystem::path& path) {
-  const auto file = std::filesystem::is_directory(path) ? path / "profile.json" : path;
-  ISOBAR_CHECK(!std::filesystem::exists(path / "campaign.yaml"), "profile: '", path.string(),
-               "' is a campaign; give the folder of one training run");
-  std::ifstream in(file);
-  ISOBAR_CHECK(in, "profile: cannot read '", file.string(),
-               "', which a training run writes at its end: let it end, or train it again");
-  const auto profile = json::parse(in, nullptr, /*allow_exceptions=*/false);
-  ISOBAR_CHECK(!profile.is_discarded(), "profile: '", file.string(), "' is no JSON");
-  auto read = read_profiled_step(profile);
-  read.data = data_beside(file);
-  return read;
 }
 
 std::vector<Finding> diagnose(const ProfiledStep& profile, const DiagnosisOptions& options) {

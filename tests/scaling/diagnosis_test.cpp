@@ -250,17 +250,18 @@ TEST(Diagnosis, BlamesBucketsWhoseLatencyIsMostOfTheirTime) {
   EXPECT_NEAR(finding.gain_s, 0.0281 - 0.0021, 2e-4);
 }
 
-// Threads that make many sums, as those that make few, take the core that computes; which part of
-// it larger buckets give back is not known, so that none is promised.
 TEST(Diagnosis, TriesLargerBucketsBeforeMoreCoresForTheThreadsThatSum) {
   auto profile = healthy();
   send_one_after_another(profile, 800, 1.1e-4);
   const double exposed_s = first(profile).gain_s;
   for (auto& rank : profile.ranks) rank.run_delay_s = rank.helpers_cpu_s = 0.06;
-  EXPECT_NEAR(first(profile).gain_s, exposed_s, 1e-9);
+  EXPECT_NEAR(first(profile).gain_s, exposed_s + 0.03, 1e-9) << "half of it comes back";
   for (const auto& finding : diagnose(profile, {.network = kNetwork})) {
     EXPECT_NE(finding.cause, Cause::own_threads) << finding.sentence;
   }
+  // Threads that a core of their own let run have taken nothing.
+  for (auto& rank : profile.ranks) rank.run_delay_s = 0.0002;
+  EXPECT_NEAR(first(profile).gain_s, exposed_s, 1e-3);
 }
 
 TEST(Diagnosis, KnowsLatencyWithoutAReferenceFromCallsThatCarryNothing) {
