@@ -4,6 +4,7 @@
 // with its three rounds, a quiet run, one in which all ranks call collectives, and the end of one
 // rank.
 //   control_scale --ranks 64,256,1024,2048,4096 --json rows.json
+// With --processes all are real processes, which connect in the same instant.
 #include <isobar/core/error.hpp>
 #include <isobar/core/option_check.hpp>
 #include <isobar/core/report.hpp>
@@ -16,14 +17,13 @@
 #include <atomic>
 #include <chrono>
 #include <cstdio>
-#include <filesystem>
-#include <fstream>
 #include <functional>
 #include <memory>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "bench/kernels/control_processes.hpp"
 #include "comm/control/control.hpp"
 #include "comm/control_members.hpp"
 
@@ -36,6 +36,7 @@ struct ScaleArguments {
   std::vector<int> ranks{64, 256, 1024, 2048, 4096};
   double seconds = 5;
   double calls_per_s = 200;
+  bool processes = false;
   std::string json;
   std::vector<std::string> command;
 };
@@ -46,19 +47,6 @@ void wait_until(const std::function<bool()>& done, const std::string& what) {
     if (std::chrono::steady_clock::now() > end) throw Error("control_scale: no " + what);
     std::this_thread::sleep_for(1ms);
   }
-}
-
-/// Processor time of rank 0's control thread.
-double control_thread_s() {
-  double total = 0;
-  for (const auto& task : std::filesystem::directory_iterator("/proc/self/task")) {
-    std::string name;
-    std::getline(std::ifstream(task.path() / "comm"), name);
-    double nanoseconds = 0;
-    if (name == "isobar-control") std::ifstream(task.path() / "schedstat") >> nanoseconds;
-    total += nanoseconds * 1e-9;
-  }
-  return total;
 }
 
 /// Rank 0 with the others.
@@ -190,21 +178,41 @@ nlohmann::json measure(int size, const ScaleArguments& arguments) {
   return row;
 }
 
+std::string in_words(const nlohmann::json& row) {
+  return fmt::format(
+      "{:5} ranks: start {:.3f} s, {:.2f} MB out of rank 0; control thread {:.2f} % of a core "
+      "quiet, {:.2f} % with calls; a kill is known to all after {:.3f} s and {:.3f} s",
+      row["ranks"].get<int>(), row["start_s"].get<double>(),
+      1e-6 * row["start_bytes"].get<double>(), 100 * row["quiet_core"].get<double>(),
+      100 * row["busy_core"].get<double>(), row["quiet_kill_s"].get<double>(),
+      row["busy_kill_s"].get<double>());
+}
+
+std::string processes_in_words(const nlohmann::json& row) {
+  if (row["error"] != 0) return fmt::format("{:5} processes", row["ranks"].get<int>());
+  const auto costs = [](const nlohmann::json& of) {
+    return fmt::format("{} sockets, {:.2f} MB of memory, {:.1f} KB sent, {:.1f} KB received",
+                       of["sockets"].get<int>(), 1e-6 * of["private_bytes"].get<double>(),
+                       1e-3 * of["bytes_sent"].get<double>(),
+                       1e-3 * of["bytes_received"].get<double>());
+  };
+  return fmt::format(
+      "{:5} processes: start {:.3f} s; rank 0: {}, {:.2f} % of a core quiet; others: "
+      "{}; a kill is known to all after {:.3f} s",
+      row["ranks"].get<int>(), row["start_s"].get<double>(), costs(row["rank_0"]),
+      100 * row["quiet_core"].get<double>(), costs(row["others"]), row["kill_s"].get<double>());
+}
+
 int run(const ScaleArguments& arguments) {
   auto rows = nlohmann::json::array();
   int errors = 0;
   for (const int size : arguments.ranks) {
-    const auto row = measure(size, arguments);
+    const auto row =
+        arguments.processes ? measure_processes(size, arguments.seconds) : measure(size, arguments);
     errors += row["error"].get<int>();
     if (arguments.json != "-") {
-      fmt::print(
-          "{:5} ranks: start {:.3f} s, {:.2f} MB out of rank 0; control thread {:.2f} % of a core "
-          "quiet, {:.2f} % with calls; a kill is known to all after {:.3f} s and {:.3f} s; error "
-          "{}\n",
-          size, row["start_s"].get<double>(), 1e-6 * row["start_bytes"].get<double>(),
-          100 * row["quiet_core"].get<double>(), 100 * row["busy_core"].get<double>(),
-          row["quiet_kill_s"].get<double>(), row["busy_kill_s"].get<double>(),
-          row["error"].get<int>());
+      fmt::print("{}; error {}\n", arguments.processes ? processes_in_words(row) : in_words(row),
+                 row["error"].get<int>());
       std::fflush(stdout);
     }
     rows.push_back(row);
@@ -227,6 +235,8 @@ int main(int argc, char** argv) {
       ->check(isobar::check_positive);
   app.add_option("--calls", arguments.calls_per_s, "collectives that a rank calls in a second")
       ->check(isobar::check_positive);
+  app.add_flag("--processes", arguments.processes,
+               "of real processes that connect in the same instant, and call nothing");
   app.add_option("--json", arguments.json, "write the rows there; - is standard output")
       ->check(isobar::check_report_file);
   try {
