@@ -152,6 +152,24 @@ TEST_F(TrainerChecks, SaveNoWeightThatIsNoNumber) {
   EXPECT_TRUE(checkpoints().empty());
 }
 
+/// Where a step's sums end in an abort, what is in its gradients is no mean of anything.
+TEST_F(TrainerChecks, SaveNothingOnceARankIsLost) {
+  const auto train_until_lost = [&](Communicator& comm) {
+    const ProcessGrid grid(comm, 1);
+    RunFolder run(comm, folder_.path(), "run");
+    const auto shift = std::make_shared<Shift>();
+    auto lost = task();
+    lost.module = shift;
+    lost.loss = [shift, rank = comm.rank(), step = 0](const Batch& b) mutable {
+      if (++step == 4 && rank == 1) throw DataError("the file is gone");
+      return (shift->forward(b) - b.target).square().mean();
+    };
+    Trainer(lost, data(), grid, options(6, 2, 1)).run(run);
+  };
+  EXPECT_THROW(run_ranks(2, train_until_lost), DataError);
+  EXPECT_EQ(checkpoints(), std::vector<std::string>{"step_00000002"});
+}
+
 /// Whose n-th validation goes through `change`; a validation forecasts four times.
 Task with_validation(Task task, const std::function<at::Tensor(int, const at::Tensor&)>& change) {
   task.forecast = [change, forecast = task.forecast, calls = 0](const Batch& b) mutable {
