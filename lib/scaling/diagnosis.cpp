@@ -28,9 +28,6 @@ using nlohmann::json;
 
 /// A network is called slow where it takes so many times what it should.
 constexpr double kSlower = 1.5;
-/// Of what a rank's own threads take from the core that computes, what larger buckets give back:
-/// measured, since how much of it those threads would want for fewer sums cannot be told.
-constexpr double kGivenBack = 0.5;
 /// Of a node's memory, what its ranks may keep data in.
 constexpr double kMemoryShare = 0.5;
 
@@ -239,12 +236,16 @@ Finding slow_network(Finding finding, const Sums& sums, const NetworkReference& 
   return finding;
 }
 
-/// What larger buckets save: what is exposed, and of what its threads take from the core that
-/// computes, since sums that carry little cost a thread by their number.
-double gain_of_larger_s(const ProfiledStep& profile, const Sums& sums, const Cap& cap) {
+/// What larger buckets save: what is exposed, and of what a rank's own threads take from the core
+/// that computes a sum's latency for each that is made no longer: what it takes alone is a thread's
+/// work, what it takes more it waits for a core.
+double gain_of_larger_s(const ProfiledStep& profile, const Sums& sums, const FittedWire& wire,
+                        const Cap& cap) {
   const auto& rank = largest_of(profile, computing_s);
-  return sums.exposed_s - cap.exposed_s +
-         (shares_core(rank) ? kGivenBack * delay_by_own_s(rank) : 0);
+  const double fewer = sums.calls - std::ceil(sums.bytes / cap.bytes);
+  const double given_back_s =
+      shares_core(rank) ? std::min(delay_by_own_s(rank), fewer * wire.alone_s) : 0;
+  return sums.exposed_s - cap.exposed_s + given_back_s;
 }
 
 Finding small_buckets(Finding finding, const Sums& sums, const FittedWire& wire, const Cap& cap) {
@@ -268,7 +269,7 @@ Finding network_finding(const ProfiledStep& profile, const DiagnosisOptions& opt
   if (!sums || sums->exposed_s <= 0) return finding;
   const auto wire = fit(*sums, profile, options);
   const auto cap = best_cap(*sums, wire, profile.step_s);
-  const double by_cap_s = cap.bytes > 0 ? gain_of_larger_s(profile, *sums, cap) : 0;
+  const double by_cap_s = cap.bytes > 0 ? gain_of_larger_s(profile, *sums, wire, cap) : 0;
   if (sums->calls * wire.latency_s > sums->busy_s / 2 &&
       by_cap_s >= options.least_share * profile.step_s) {
     finding.gain_s = by_cap_s;

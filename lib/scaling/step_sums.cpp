@@ -78,6 +78,7 @@ double should_take_s(const ProfiledStep& profile, const Sums& sums,
 
 FittedWire fit(const Sums& sums, const ProfiledStep& profile, const DiagnosisOptions& options) {
   double latency_s = measured_latency_s(profile).value_or(0);
+  const double alone_s = options.network ? options.network->latency_s : latency_s;
   if (options.network) {
     const auto& network = *options.network;
     const double rest_s = sums.busy_s - sums.wire.sent_bytes / network.bytes_per_s;
@@ -87,7 +88,7 @@ FittedWire fit(const Sums& sums, const ProfiledStep& profile, const DiagnosisOpt
   }
   latency_s = std::min(latency_s, sums.busy_s / sums.calls);
   const double wire_s = std::max(sums.busy_s - sums.calls * latency_s, 1e-9);
-  return {latency_s, sums.wire.sent_bytes / wire_s};
+  return {latency_s, sums.wire.sent_bytes / wire_s, alone_s};
 }
 
 Cap best_cap(const Sums& sums, const FittedWire& wire, double step_s) {

@@ -47,6 +47,7 @@ double should_take_s(const ProfiledStep& profile, const Sums& sums,
 struct FittedWire {
   double latency_s = 0;
   double bytes_per_s = 0;
+  double alone_s = 0;  ///< latency where nothing computes, as far as it is known
 };
 
 /// Sums of which latency should be the larger part tell of latency, others of the rate: a call of
