@@ -6,6 +6,7 @@
 #include "comm/nccl/launch.hpp"
 
 #include <isobar/core/error.hpp>
+#include <ATen/ops/div.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/maximum.h>
 #include <ATen/ops/minimum.h>
@@ -50,19 +51,29 @@ bool owner_combines(const Operation& operation, at::ScalarType type, bool determ
   return operation.reduce == ReduceOp::sum && needs_owner(type, deterministic);
 }
 
-/// Rank 0's part op rank 1's op ..., as the threads backend does it: the same bits.
+/// `total`, divided, into what may have fewer bits: one kernel, and one rounding.
+void round_into(const at::Tensor& into, const at::Tensor& total, double divisor) {
+  if (divisor == 1) {
+    into.copy_(total);
+    return;
+  }
+  // By a tensor on the device: by a number, LibTorch multiplies with its rounded inverse there.
+  auto rounded = into;
+  at::div_out(rounded, total, at::full({}, divisor, total.options()));
+}
+
+/// Rank 0's part op rank 1's op ..., as the threads backend does it: the same bits. A kernel a row:
+/// 16 bits become 32 in the one that adds them.
 void combine_rows(const at::Tensor& parts, ReduceOp op, double divisor, const at::Tensor& into) {
-  const auto type = accumulation_type(parts.scalar_type());
-  auto total = parts[0].to(type, /*non_blocking=*/false, /*copy=*/true);
+  auto total =
+      parts[0].to(accumulation_type(parts.scalar_type()), /*non_blocking=*/false, /*copy=*/true);
   for (int64_t r = 1; r < parts.size(0); ++r) {
-    const auto part = parts[r].to(type);
+    const auto part = parts[r];
     if (op == ReduceOp::sum) total.add_(part);
     if (op == ReduceOp::minimum) at::minimum_out(total, total, part);
     if (op == ReduceOp::maximum) at::maximum_out(total, total, part);
   }
-  // By a tensor on the device: by a number, LibTorch multiplies with its rounded inverse there.
-  if (divisor != 1) total.div_(at::full({}, divisor, total.options()));
-  into.copy_(total);
+  round_into(into, total, divisor);
 }
 
 /// Flat, and with a version counter of its own: a transport writes memory behind autograd's back.
