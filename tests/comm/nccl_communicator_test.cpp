@@ -6,6 +6,7 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <string>
 #include <thread>
@@ -30,11 +31,13 @@ void expect_clean(const NcclDouble& nccl) {
 class NcclScenarios : public testing::TestWithParam<Scenario> {};
 
 TEST_P(NcclScenarios, Behave) {
-  for (const bool deterministic : {false, true}) {
+  const DoubleWorldOptions ways[] = {{}, {.deterministic = true}, {.few_ranks = 1}};
+  for (const auto& options : ways) {
     for (const int size : {1, 2, 3, 4}) {
-      SCOPED_TRACE("world of " + std::to_string(size) + (deterministic ? ", deterministic" : ""));
+      SCOPED_TRACE(detail::join("world of ", size, ", ", options.few_ranks, " are few",
+                                options.deterministic ? ", deterministic" : ""));
       NcclDouble nccl(size);
-      run_on_double(nccl, size, {.deterministic = deterministic}, GetParam().run);
+      run_on_double(nccl, size, options, GetParam().run);
       expect_clean(nccl);
     }
   }
@@ -68,10 +71,10 @@ Results on_threads(int size, at::ScalarType type) {
   return results;
 }
 
-Results on_nccl(int size, at::ScalarType type, bool deterministic) {
+Results on_nccl(int size, at::ScalarType type, const DoubleWorldOptions& options) {
   Results results(size);
   NcclDouble nccl(size);
-  run_on_double(nccl, size, {.deterministic = deterministic},
+  run_on_double(nccl, size, options,
                 [&](Communicator& world) { results[world.rank()] = sums(world, type); });
   return results;
 }
@@ -88,7 +91,7 @@ bool equal(const Results& a, const Results& b) {
 TEST(NcclCommunicator, DeterministicGivesTheBitsOfTheThreadsBackend) {
   for (const auto type : {at::kFloat, at::kDouble, at::kHalf, at::kBFloat16}) {
     for (const int size : {2, 3, 4}) {
-      EXPECT_TRUE(equal(on_nccl(size, type, true), on_threads(size, type)))
+      EXPECT_TRUE(equal(on_nccl(size, type, {.deterministic = true}), on_threads(size, type)))
           << type << " in a world of " << size;
     }
   }
@@ -96,25 +99,115 @@ TEST(NcclCommunicator, DeterministicGivesTheBitsOfTheThreadsBackend) {
 
 TEST(NcclCommunicator, SixteenBitFloatsAreRoundedOnce) {
   for (const auto type : {at::kHalf, at::kBFloat16}) {
-    EXPECT_TRUE(equal(on_nccl(4, type, false), on_threads(4, type))) << type;
+    EXPECT_TRUE(equal(on_nccl(4, type, {}), on_threads(4, type))) << type;
   }
 }
 
 // Says that the tests above can fail.
 TEST(NcclCommunicator, TheDoubleSumsInAnotherOrderByItself) {
-  EXPECT_FALSE(equal(on_nccl(4, at::kFloat, false), on_threads(4, at::kFloat)));
+  EXPECT_FALSE(equal(on_nccl(4, at::kFloat, {}), on_threads(4, at::kFloat)));
+}
+
+/// The exact sums of what sums() adds, and how far the result may be from them: n - 1 additions in
+/// float32, and one rounding to the type.
+struct Exact {
+  at::Tensor sum;
+  at::Tensor bound;
+};
+
+Exact exact_sums(at::ScalarType type, int size, int64_t count) {
+  auto sum = at::zeros({count}, at::kDouble);
+  auto magnitude = at::zeros({count}, at::kDouble);
+  for (int r = 0; r < size; ++r) {
+    const auto values = rough(type, r, count).to(at::kDouble);
+    sum += values;
+    magnitude += values.abs();
+  }
+  const double rounding = type == at::kHalf ? 0x1p-11 : 0x1p-8;
+  const double least = 0x1p-25;  // half of float16's smallest
+  return {sum, sum.abs() * rounding + magnitude * (size * 0x1p-24) + least};
+}
+
+TEST(NcclCommunicator, SixteenBitFloatsOfManyRanksAreRoundedOnce) {
+  constexpr int kSize = 4;
+  for (const auto type : {at::kHalf, at::kBFloat16}) {
+    const auto results = on_nccl(kSize, type, {.few_ranks = 2});
+    for (int r = 0; r < kSize; ++r) {
+      const auto near = [&](const at::Tensor& got, const Exact& exact, int64_t first) {
+        const auto error = (got.to(at::kDouble) - exact.sum.narrow(0, first, got.numel())).abs();
+        return at::all(error <= exact.bound.narrow(0, first, got.numel())).item<bool>();
+      };
+      EXPECT_TRUE(near(results[r][0], exact_sums(type, kSize, 101), 0)) << type;
+      EXPECT_TRUE(near(results[r][1], exact_sums(type, kSize, 33 * kSize), 33 * r)) << type;
+      EXPECT_TRUE(at::equal(results[r][0], results[0][0])) << type;
+    }
+  }
+}
+
+/// Rank r's part of sums that any order makes alike in float32, and no 16-bit float holds on the
+/// way: (r + 1) times 1, 2, 4 and 8.
+at::Tensor counted(at::ScalarType type, int rank, int64_t parts = 1) {
+  return (at::exp2(at::arange(4, at::kFloat)) * (rank + 1)).to(type).repeat({parts});
+}
+
+TEST(NcclCommunicator, SixteenBitSumsOfMoreThan64RanksGoByNcclAlone) {
+  constexpr int kSize = 66;
+  NcclDouble nccl(kSize);
+  run_on_double(nccl, kSize, {}, [](Communicator& world) {
+    const auto exact = counted(at::kFloat, kSize * (kSize + 1) / 2 - 1);
+    for (const auto type : {at::kHalf, at::kBFloat16, at::kShort}) {
+      auto all = counted(type, world.rank());
+      auto part = at::empty({4}, type);
+      world.allreduce(all).wait();
+      world.reduce_scatter(part, counted(type, world.rank(), kSize)).wait();
+      EXPECT_TRUE(at::equal(all, exact.to(type))) << type;
+      EXPECT_TRUE(at::equal(part, exact.to(type))) << type;
+    }
+    auto large = at::full({3}, 40'000, at::kHalf);
+    world.allreduce(large, {.divisor = kSize}).wait();
+    EXPECT_EQ(large[2].item<float>(), 40'000);
+  });
+  for (const auto& operation : nccl.issued(0))
+    EXPECT_EQ(operation.find("messages"), operation.npos);
+  EXPECT_EQ(nccl.issued(0).size(), 7U);
+  expect_clean(nccl);
+}
+
+/// Whether the sums of a world go by owners, to whom values are sent.
+bool by_owners(int size, at::ScalarType type, const DoubleWorldOptions& options) {
+  NcclDouble nccl(size);
+  run_on_double(nccl, size, options, [&](Communicator& world) { (void)sums(world, type); });
+  const auto issued = nccl.issued(0);
+  return std::count(issued.begin(), issued.end(), "messages on 0") == 2;
+}
+
+TEST(NcclCommunicator, TheOrderOfRanksIsKeptByOwnersOnAnyNumber) {
+  EXPECT_TRUE(by_owners(3, at::kBFloat16, {.few_ranks = 3}));
+  EXPECT_FALSE(by_owners(4, at::kBFloat16, {.few_ranks = 3}));
+  const DoubleWorldOptions ordered{.deterministic = true, .few_ranks = 3};
+  for (const auto type : {at::kHalf, at::kBFloat16, at::kFloat}) {
+    EXPECT_TRUE(by_owners(4, type, ordered));
+    EXPECT_TRUE(equal(on_nccl(4, type, ordered), on_threads(4, type))) << type;
+  }
+  EXPECT_FALSE(by_owners(4, at::kShort, ordered));  // its sums depend on no order
 }
 
 TEST(NcclCommunicator, SmallIntegersThatNcclLacksAreCombined) {
-  NcclDouble nccl(3);
-  run_on_double(nccl, 3, {}, [](Communicator& world) {
-    for (const auto op : {ReduceOp::sum, ReduceOp::minimum, ReduceOp::maximum}) {
-      auto values = at::full({5}, 10 - world.rank(), at::kShort);
-      world.allreduce(values, op).wait();
-      const int wanted = op == ReduceOp::sum ? 27 : op == ReduceOp::minimum ? 8 : 10;
-      EXPECT_EQ(values[4].item<int>(), wanted);
-    }
-  });
+  for (const int few_ranks : {64, 1}) {
+    NcclDouble nccl(3);
+    run_on_double(nccl, 3, {.few_ranks = few_ranks}, [](Communicator& world) {
+      for (const auto op : {ReduceOp::sum, ReduceOp::minimum, ReduceOp::maximum}) {
+        auto values = at::full({5}, 10 - world.rank(), at::kShort);
+        world.allreduce(values, op).wait();
+        const int wanted = op == ReduceOp::sum ? 27 : op == ReduceOp::minimum ? 8 : 10;
+        EXPECT_EQ(values[4].item<int>(), wanted);
+      }
+      // As everywhere, what does not fit begins anew from below.
+      auto large = at::full({2}, 30'000, at::kShort);
+      world.allreduce(large).wait();
+      EXPECT_EQ(large[1].item<int>(), 90'000 - 65'536);
+    });
+  }
 }
 
 TEST(NcclCommunicator, ThreadsOfARankIssueInOneOrderForAllCommunicators) {

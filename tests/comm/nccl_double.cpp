@@ -643,6 +643,7 @@ void run_on_double(NcclDouble& nccl, int size, const DoubleWorldOptions& options
     of_rank.unique_id = {'w'};
     of_rank.deterministic = options.deterministic;
     of_rank.serialise = options.serialise;
+    of_rank.few_ranks = options.few_ranks;
     auto cause = options.causes == Causes::shared ? shared : std::make_shared<FirstCause>();
     threads.emplace_back(run_rank, std::ref(nccl), of_rank, std::move(cause), std::cref(body));
   }

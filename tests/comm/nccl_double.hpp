@@ -91,6 +91,7 @@ struct DoubleWorldOptions {
   std::chrono::milliseconds timeout{20'000};
   bool deterministic = false;
   bool serialise = true;
+  int few_ranks = NcclOptions().few_ranks;
   Causes causes = Causes::shared;
 };
 

@@ -18,8 +18,9 @@ struct HalfPrecisionOptions {
   int64_t start_step = 0;
 };
 
-/// Sends gradients as 16-bit floats: half the bytes of float32, a quarter of float64's. One
-/// allreduce a bucket, summed and divided in float32.
+/// Sends gradients as 16-bit floats: half the bytes of float32, a quarter of float64's; over NCCL
+/// on more than 64 ranks, which sums them in 32 bits, as many as float32. One allreduce a bucket,
+/// summed and divided in float32.
 ///
 /// Each rank's value is rounded to nearest, and the mean once more. A reduced value x̄ is off by
 /// no more than u (1 + u) (mean |x| + |x̄|), where u is 2⁻⁸ for bfloat16 and 2⁻¹¹ for float16.

@@ -137,7 +137,8 @@ NcclLinkOptions link_options(const NcclOptions& options) {
           .size = options.size,
           .device = options.device_index,
           .deterministic = options.deterministic,
-          .serialise = options.serialise};
+          .serialise = options.serialise,
+          .few_ranks = options.few_ranks};
 }
 
 std::unique_ptr<Communicator> make(const NcclOptions& options, std::shared_ptr<NcclSlot> slot,

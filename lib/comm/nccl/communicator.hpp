@@ -27,6 +27,8 @@ struct NcclOptions {
   /// An operation waits on the device for the one issued before it by any other
   /// communicator of the process: see NcclQueue. Off, NCCL may deadlock.
   bool serialise = true;
+  /// Over more ranks than these 16-bit sums go by NCCL, in 32 bits, unless they are deterministic.
+  int few_ranks = ScheduleTuning().few_ranks;
 };
 
 /// A name for one world, made by one rank for all. Throws CommError where NCCL finds

@@ -44,11 +44,33 @@ NcclType nccl_type(at::ScalarType type) {
   }
 }
 
+/// What makes one value of those of all ranks.
+enum class Combining {
+  by_nccl,    ///< in the values' own type
+  by_owners,  ///< each part by one rank, in the order of ranks
+  widened,    ///< by NCCL, in a type that holds the sums of 16-bit values
+};
+
 /// NCCL's own sums round a 16-bit float at every hop, and add in an order that depends on the
-/// position; it has no 16-bit integers. The least and the greatest value depend on no order.
-bool owner_combines(const Operation& operation, at::ScalarType type, bool deterministic) {
-  if (type == at::kShort) return true;
-  return operation.reduce == ReduceOp::sum && needs_owner(type, deterministic);
+/// position; it has no 16-bit integers. The least and the greatest value depend on no order. Owners
+/// take a kernel for each rank and a connection to each, with megabytes of buffers: over many ranks
+/// 16-bit values go in 32 bits instead, unless their order is promised, which counts for floats
+/// alone. bfloat16 too, though NCCL adds it: 256 + 1 is 256 in it, so the mean of 2,048 equal
+/// values in a ring would be an eighth of them.
+Combining combining_of(const Operation& operation, const NcclLinkOptions& options) {
+  const auto type = operation.output.scalar_type();
+  const bool is_sum = operation.reduce == ReduceOp::sum;
+  const bool is_for_nccl =
+      type != at::kShort && !(is_sum && needs_owner(type, options.deterministic));
+  if (is_for_nccl) return Combining::by_nccl;
+  const bool is_ordered = options.deterministic && at::isFloatingType(type);
+  return options.size > options.few_ranks && !is_ordered ? Combining::widened
+                                                         : Combining::by_owners;
+}
+
+/// The type for the sums of that 16-bit one.
+at::ScalarType widened_type(at::ScalarType type) {
+  return type == at::kShort ? at::kInt : accumulation_type(type);
 }
 
 /// `total`, divided, into what may have fewer bits: one kernel, and one rounding.
@@ -92,20 +114,22 @@ class Launch {
 
   int size() const { return link_.options().size; }
   int rank() const { return link_.options().rank; }
-  bool owned(const Operation& operation) const {
-    return owner_combines(operation, operation.output.scalar_type(), link_.options().deterministic);
-  }
 
   void allreduce(const Operation& operation);
+  void allreduce_in_place(const at::Tensor& buffer, ReduceOp op);
   void owner_allreduce(const Operation& operation);
+  void widened_allreduce(const Operation& operation);
   void reduce_scatter(const Operation& operation);
+  void reduce_scatter_into(const at::Tensor& output, const at::Tensor& input, ReduceOp op);
   void owner_reduce_scatter(const Operation& operation);
+  void widened_reduce_scatter(const Operation& operation);
   void all_gather(const at::Tensor& input, const at::Tensor& output);
   void all_to_all(const Operation& operation);
   void broadcast(const Operation& operation);
   void barrier();
 
   at::Tensor allocate(int64_t count, at::ScalarType type);
+  at::Tensor widened(const at::Tensor& tensor);
   void compute(std::function<void()> work);
   NcclStatus grouped(const std::function<NcclStatus()>& calls);
   /// Bytes to and from each rank, one part behind the other.
@@ -121,9 +145,9 @@ class Launch {
 void Launch::run(const Operation& operation) {
   switch (operation.kind) {
     case OperationKind::allreduce:
-      return owned(operation) ? owner_allreduce(operation) : allreduce(operation);
+      return allreduce(operation);
     case OperationKind::reduce_scatter:
-      return owned(operation) ? owner_reduce_scatter(operation) : reduce_scatter(operation);
+      return reduce_scatter(operation);
     case OperationKind::all_gather:
       return all_gather(operation.input, operation.output);
     case OperationKind::all_to_all:
@@ -141,6 +165,14 @@ void Launch::run(const Operation& operation) {
 at::Tensor Launch::allocate(int64_t count, at::ScalarType type) {
   auto tensor = api_.allocate(link_.options().device, stream_, count, type);
   return scratch_.emplace_back(std::move(tensor));
+}
+
+/// A copy in the type for its sums.
+at::Tensor Launch::widened(const at::Tensor& tensor) {
+  const auto from = flat(tensor);
+  const auto wide = allocate(from.numel(), widened_type(from.scalar_type()));
+  compute([=] { wide.copy_(from); });
+  return wide;
 }
 
 void Launch::compute(std::function<void()> work) {
@@ -175,11 +207,29 @@ void Launch::exchange(const at::Tensor& input, const Counts& sent, const at::Ten
 }
 
 void Launch::allreduce(const Operation& operation) {
-  const auto& buffer = operation.output;
-  if (buffer.numel() == 0) return;
+  if (operation.output.numel() == 0) return;
+  switch (combining_of(operation, link_.options())) {
+    case Combining::by_nccl:
+      return allreduce_in_place(operation.output, operation.reduce);
+    case Combining::by_owners:
+      return owner_allreduce(operation);
+    case Combining::widened:
+      return widened_allreduce(operation);
+  }
+}
+
+void Launch::allreduce_in_place(const at::Tensor& buffer, ReduceOp op) {
   link_.call([&](NcclComm comm) {
     return api_.allreduce(bytes_of(buffer), bytes_of(buffer), buffer.numel(),
-                          nccl_type(buffer.scalar_type()), operation.reduce, comm, stream_);
+                          nccl_type(buffer.scalar_type()), op, comm, stream_);
+  });
+}
+
+void Launch::widened_allreduce(const Operation& operation) {
+  const auto sums = widened(operation.output);
+  allreduce_in_place(sums, operation.reduce);
+  compute([=, buffer = flat(operation.output), divisor = operation.divisor] {
+    round_into(buffer, sums, divisor);
   });
 }
 
@@ -188,7 +238,6 @@ void Launch::allreduce(const Operation& operation) {
 void Launch::owner_allreduce(const Operation& operation) {
   const auto buffer = flat(operation.output);
   const auto count = buffer.numel();
-  if (count == 0) return;
   const auto part = (count + size() - 1) / size();
   const auto length = [&](int r) { return std::clamp<int64_t>(count - r * part, 0, part); };
   const auto mine = length(rank());
@@ -211,17 +260,35 @@ void Launch::owner_allreduce(const Operation& operation) {
 }
 
 void Launch::reduce_scatter(const Operation& operation) {
-  const auto& output = operation.output;
-  if (output.numel() == 0) return;
+  if (operation.output.numel() == 0) return;
+  switch (combining_of(operation, link_.options())) {
+    case Combining::by_nccl:
+      return reduce_scatter_into(operation.output, operation.input, operation.reduce);
+    case Combining::by_owners:
+      return owner_reduce_scatter(operation);
+    case Combining::widened:
+      return widened_reduce_scatter(operation);
+  }
+}
+
+void Launch::reduce_scatter_into(const at::Tensor& output, const at::Tensor& input, ReduceOp op) {
   link_.call([&](NcclComm comm) {
-    return api_.reduce_scatter(bytes_of(operation.input), bytes_of(output), output.numel(),
-                               nccl_type(output.scalar_type()), operation.reduce, comm, stream_);
+    return api_.reduce_scatter(bytes_of(input), bytes_of(output), output.numel(),
+                               nccl_type(output.scalar_type()), op, comm, stream_);
   });
+}
+
+/// The sums come in place of what this rank gave to them, as NCCL allows.
+void Launch::widened_reduce_scatter(const Operation& operation) {
+  const auto output = flat(operation.output);
+  const auto values = widened(operation.input);
+  const auto sums = values.narrow(0, rank() * output.numel(), output.numel());
+  reduce_scatter_into(sums, values, operation.reduce);
+  compute([=, divisor = operation.divisor] { round_into(output, sums, divisor); });
 }
 
 void Launch::owner_reduce_scatter(const Operation& operation) {
   const auto output = flat(operation.output);
-  if (output.numel() == 0) return;
   const auto parts = allocate(size() * output.numel(), output.scalar_type());
   const Counts each(size(), byte_count(output));
   exchange(operation.input, each, parts, each);

@@ -13,6 +13,7 @@
 
 #include "comm/backend/first_cause.hpp"
 #include "comm/nccl/api.hpp"
+#include "comm/schedule/schedule.hpp"
 
 namespace isobar {
 
@@ -22,6 +23,7 @@ struct NcclLinkOptions {
   int device = 0;
   bool deterministic = false;
   bool serialise = true;
+  int few_ranks = ScheduleTuning().few_ranks;
 };
 
 /// One communicator of NCCL's with the stream that its operations run on, from

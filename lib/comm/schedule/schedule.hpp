@@ -22,7 +22,8 @@ struct ScheduleTuning {
   /// instead of the ring's 2(n-1).
   int64_t owner_bytes_each_rank = 32 << 10;
   /// Over more ranks than these the number of messages counts as their bytes do: sums go by halving
-  /// unless they need an owner, whose messages have shortest_segment_bytes then.
+  /// unless they need an owner, whose messages have shortest_segment_bytes then. Over NCCL only the
+  /// order of ranks keeps them with owners then (NcclOptions::few_ranks).
   int few_ranks = 64;
   /// Up to this for each rank, where the ranks are no power of two; above, a ring takes steps that
   /// are long beside their latency, and half the bytes.
