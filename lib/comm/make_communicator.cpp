@@ -192,7 +192,9 @@ std::unique_ptr<Communicator> make_launched(const LaunchEnvironment& launch,
   ISOBAR_CHECK(comm->size() == launch.size, "make_communicator: ", launch.launcher, " started ",
                launch.size, " ranks, but backend ", comm->backend(), " reaches ", comm->size(),
                "; use the launcher of the library that isobar was built with");
-  BackendAccess::set_watch(*comm, meeting.control->watch(0, comm->rank(), comm->size()));
+  // NCCL alone compares no row counts.
+  const auto rows = backend == "nccl" ? RowCounts::by_control : RowCounts::by_transport;
+  BackendAccess::set_watch(*comm, meeting.control->watch(0, comm->rank(), comm->size(), rows));
   return comm;
 }
 

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "comm/control/diagnosis.hpp"
 
+#include "comm/control/row_balance.hpp"
 #include "comm/control/running_time.hpp"
 #include "comm/expect_error.hpp"
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <numeric>
+#include <random>
 
 namespace isobar::control::control_diagnosis_test {
 namespace {
@@ -224,6 +227,121 @@ TEST(Diagnosis, NamesTheFirstOfSeveralCallsThatDiffer) {
   const auto text = world.after(milliseconds(200));
   expect_contains(text, "collective #1: rank 0 of 3");
   expect_contains(text, "rank 2 differs from the 2 others");
+}
+
+/// How many rows each rank of a communicator sends to each, by (from, to).
+using Rows = std::vector<std::vector<int64_t>>;
+
+/// What its rank `rank` reports of an all_to_all in which it sends what `sent` says, and expects
+/// what `expected` says.
+Calls exchange(int rank, int64_t first, const Rows& sent, const Rows& expected,
+               uint64_t id = kWorld) {
+  std::vector<int64_t> of_rank;
+  for (const auto& rows : expected) of_rank.push_back(rows[static_cast<size_t>(rank)]);
+  return {.id = id,
+          .first = first,
+          .calls = {{.count = 3,
+                     .kind = static_cast<uint8_t>(OperationKind::all_to_all),
+                     .type = static_cast<uint8_t>(at::kFloat)}},
+          .row_balances = {row_balance(first, rank, sent[static_cast<size_t>(rank)], of_rank)}};
+}
+
+const Rows kRows = {{0, 3, 5}, {4, 0, 4}, {1, 2, 0}};
+
+/// As kRows, but that rank 1 expects one row of rank 2.
+const Rows kOneRowLess = {{0, 3, 5}, {4, 0, 4}, {1, 1, 0}};
+
+TEST(Diagnosis, HasNothingToSayOfRowCountsThatAgreeInAnyOrderOfReports) {
+  World world(3);
+  std::mt19937 random(5);
+  std::vector<int64_t> counts(3, 0);
+  for (int i = 0; i < 600; ++i) {
+    const int rank = static_cast<int>(random() % 3);
+    auto& count = counts[static_cast<size_t>(rank)];
+    if (count % 3 == 2) {
+      world.issues(rank, count, {8});
+    } else {
+      world.says(rank, exchange(rank, count, kRows, kRows));
+    }
+    ++count;
+  }
+  EXPECT_EQ(world.after(milliseconds(1'000)), "");
+}
+
+TEST(Diagnosis, NamesThePairWhoseRowCountsDifferInAnyOrderOfReports) {
+  std::vector<int> order = {0, 1, 2};
+  do {
+    World world(3);
+    for (const int rank : order) world.says(rank, exchange(rank, 0, kRows, kRows));
+    for (const int rank : order) {
+      EXPECT_EQ(world.after(milliseconds(50)), "");
+      world.says(rank, exchange(rank, 1, kRows, kOneRowLess));
+    }
+    EXPECT_EQ(world.after(milliseconds(50)),
+              "all_to_all #1 (all_to_all float32 rows of 3): rank 2 of 3 sends 1 row more to rank "
+              "1 than that expects; the one's input_rows and the other's output_rows must agree");
+  } while (std::next_permutation(order.begin(), order.end()));
+}
+
+TEST(Diagnosis, NamesThePairByItsRanksInTheWorld) {
+  World world(5);
+  constexpr uint64_t kPart = 7;
+  const std::vector<int> members = {4, 0, 2};
+  for (int r = 0; r < 3; ++r) world.says(members[r], Watching{kPart, r, 3});
+  for (int r = 0; r < 3; ++r) world.says(members[r], exchange(r, 0, kOneRowLess, kRows, kPart));
+  world.all_issue(0, {8});
+  expect_contains(world.after(milliseconds(50)),
+                  "all_to_all #0 of the communicator of ranks 0, 2, 4 (all_to_all float32 rows of "
+                  "3): rank 2 of 5 sends 1 row fewer to rank 0 than that expects");
+}
+
+TEST(Diagnosis, SaysHowToFindPairsWhereSeveralDiffer) {
+  World world(3);
+  const Rows others = {{0, 3, 4}, {3, 0, 4}, {1, 2, 0}};
+  for (int r = 0; r < 3; ++r) world.says(r, exchange(r, 0, kRows, others));
+  expect_contains(
+      world.after(milliseconds(50)),
+      "all_to_all #0 (all_to_all float32 rows of 3): row counts differ: what ranks send "
+      "(input_rows) is not what others expect (output_rows); with comm.backend gloo");
+}
+
+TEST(Diagnosis, BlamesCallsThatDifferRatherThanTheirRows) {
+  World world(3);
+  for (const int rank : {0, 1}) world.says(rank, exchange(rank, 0, kRows, kRows));
+  world.issues(2, 0, {8});
+  expect_contains(world.after(milliseconds(200)), "collective #0: rank 0 of 3 calls 'all_to_all");
+}
+
+/// Its part of the sums is missing.
+TEST(Diagnosis, ComparesNoRowsOfCallsThatARankCouldNotReport) {
+  World world(3);
+  const auto all_but = [&](int absent, int64_t first, const Rows& expected) {
+    for (int r = 0; r < 3; ++r) {
+      if (r != absent) world.says(r, exchange(r, first, kRows, expected));
+    }
+  };
+  for (const int64_t sequence : {0, 1}) all_but(1, sequence, kRows);
+  all_but(-1, 2, kRows);
+  EXPECT_EQ(world.after(milliseconds(1'000)), "");
+  all_but(-1, 3, kOneRowLess);
+  expect_contains(world.after(milliseconds(50)), "all_to_all #3 (");
+}
+
+TEST(Diagnosis, ComparesNoRowsOfCallsThatItHasDropped) {
+  World world(3);
+  constexpr int64_t kMany = CallLog::kWindow + 10;
+  for (const int rank : {0, 1, 2}) {
+    Calls calls{.id = kWorld, .first = 0, .calls = {}};
+    for (int64_t i = 0; i < kMany; ++i) {
+      const auto one = exchange(rank, i, kRows, i < 10 ? kOneRowLess : kRows);
+      calls.calls.push_back(one.calls[0]);
+      calls.row_balances.push_back(one.row_balances[0]);
+    }
+    world.says(rank, calls);
+  }
+  EXPECT_EQ(world.after(milliseconds(1'000)), "");
+  for (const int rank : {0, 1, 2}) world.says(rank, exchange(rank, kMany, kRows, kOneRowLess));
+  expect_contains(world.after(milliseconds(50)), "rank 2 of 3 sends 1 row more to rank 1");
 }
 
 TEST(Diagnosis, BlamesCallsThatDifferRatherThanTheCrashTheyMake) {

@@ -44,7 +44,9 @@ std::vector<ControlMessage> all_messages() {
           Refused{1, "twice"},
           Alive{},
           Probe{},
-          Report{{{~uint64_t{0}, 1, 3}}, {{5, -1, {call, call}}}, {{5, "an exception ended it"}}},
+          Report{{{~uint64_t{0}, 1, 3}},
+                 {{5, -1, {call, call}, {~uint64_t{0}}}},
+                 {{5, "an exception ended it"}}},
           Suspicion{"broken pipe"},
           Verdict{"rank 2 is gone"},
           Goodbye{"", {{5, 41}}},
@@ -201,6 +203,23 @@ TEST(ControlMessage, IsShortOfCallsThatRepeat) {
     calls.calls.push_back({.count = 6 << 20, .mark = {.bucket = i % 8, .step = 70'000 + i / 8}});
   }
   EXPECT_LT(encode(Report{{}, {calls}, {}}).size(), 1000 * sizeof(Call) / 8);
+}
+
+TEST(ControlMessage, IsLongerByTheRowBalancesOfAllToAllsAlone) {
+  Calls calls{.id = 1, .first = 0, .calls = {}};
+  for (int i = 0; i < 1000; ++i) {
+    const auto kind = i % 4 == 3 ? OperationKind::all_to_all : OperationKind::allreduce;
+    calls.calls.push_back({.count = 6 << 20, .kind = static_cast<uint8_t>(kind)});
+  }
+  const auto without = encode(Report{{}, {calls}, {}}).size();
+  for (uint64_t i = 0; i < 250; ++i) calls.row_balances.push_back(i << 40);
+  const auto frame = encode(Report{{}, {calls}, {}});
+  EXPECT_EQ(frame.size(), without + 250 * sizeof(uint64_t));
+  FrameReader reader(Hears::member);
+  reader.append(frame);
+  const auto back = reader.next();
+  ASSERT_TRUE(back);
+  EXPECT_EQ(std::get<Report>(*back).calls[0].row_balances, calls.row_balances);
 }
 
 Operation operation(OperationKind kind) {

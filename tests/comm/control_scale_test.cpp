@@ -95,5 +95,25 @@ TEST(Reports, OfCallsOnAllCommunicatorsAreOneMessage) {
   EXPECT_TRUE(reports.take().empty());
 }
 
+TEST(Reports, HaveRowBalancesBesideTheirCalls) {
+  control::Reports reports;
+  constexpr int64_t kCalls = 10'000;  // more than one message takes
+  for (int64_t sequence = 0; sequence < kCalls; ++sequence) {
+    const auto rows = sequence % 2 == 0 ? std::nullopt : std::optional<uint64_t>(sequence);
+    reports.issued(5, sequence, {}, rows);
+    reports.issued(6, sequence, {});
+  }
+  std::vector<uint64_t> balances;
+  for (const auto& message : reports.take()) {
+    for (const auto& calls : std::get<control::Report>(message).calls) {
+      const auto& own = calls.row_balances;
+      EXPECT_EQ(own.size(), calls.id == 5 ? calls.calls.size() / 2 : 0);
+      balances.insert(balances.end(), own.begin(), own.end());
+    }
+  }
+  ASSERT_EQ(balances.size(), kCalls / 2);
+  for (uint64_t i = 0; i < balances.size(); ++i) EXPECT_EQ(balances[i], 2 * i + 1);
+}
+
 }  // namespace
 }  // namespace isobar::control_scale_test

@@ -193,9 +193,10 @@ TEST(Strangers, OfAnotherVersionAreToldApart) {
   auto options = control_options(1, 2, 0);
   options.start_timeout = 500ms;
   auto frame = encode(Challenge{});
-  frame[3] = 6;
-  expect_contains(meet_a_stranger(options, frame).first,
-                  "rank 0 there speaks version 6 of the control connection's");
+  frame[3] = static_cast<char>(kVersion + 1);
+  expect_contains(meet_a_stranger(options, frame).first, "rank 0 there speaks version " +
+                                                             std::to_string(kVersion + 1) +
+                                                             " of the control connection's");
 }
 
 /// A way in which somebody without the secret tries to get in.

@@ -3,10 +3,14 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include <functional>
+#include <numeric>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "comm/backend/communicator_access.hpp"
+#include "comm/control_world.hpp"
 #include "comm/expect_error.hpp"
 #include "comm/nccl/communicator.hpp"
 #include "comm/nccl_double.hpp"
@@ -124,6 +128,64 @@ TEST(NcclFailure, AnotherPartsFailureWakesTheWaiters) {
   EXPECT_EQ(error, "rank 1 of 2 on n7: its connection closed");
   EXPECT_TRUE(work.is_completed());
   peer.join();
+}
+
+/// Runs `body` on each of three ranks over the double, each with a control connection and a cause
+/// of its own.
+void run_under_control(const std::function<void(Communicator& world)>& body) {
+  constexpr int kSize = 3;
+  NcclDouble nccl(kSize);
+  auto ranks = open_world(kSize);
+  std::vector<std::thread> threads;
+  for (int r = 0; r < kSize; ++r) {
+    threads.emplace_back([&, r] {
+      const NcclOptions options{
+          .rank = r, .size = kSize, .timeout = std::chrono::seconds(20), .unique_id = {'w'}};
+      const auto world = make_nccl_communicator(options, ranks[r].cause,
+                                                std::make_shared<NcclQueue>(nccl.api(r), 0));
+      BackendAccess::set_watch(*world, ranks[r].control->watch(0, r, kSize, RowCounts::by_control));
+      body(*world);
+    });
+  }
+  for (auto& thread : threads) thread.join();
+}
+
+/// An all_to_all of a row to each; rank 1 expects none of rank 2 where it is `wrong`.
+Work exchange_rows(Communicator& world, bool wrong) {
+  const int size = world.size();
+  std::vector<int64_t> expected(size, 1);
+  if (wrong && world.rank() == 1) expected[2 % size] = 0;
+  const auto rows = std::accumulate(expected.begin(), expected.end(), int64_t{0});
+  return world.all_to_all(at::empty({rows, 2}), at::ones({size, 2}), expected,
+                          std::vector<int64_t>(size, 1));
+}
+
+TEST(NcclFailure, ThePairWhoseRowCountsDifferIsNamedOnEveryRank) {
+  const auto start = Clock::now();
+  run_under_control([](Communicator& world) {
+    exchange_rows(world, false).synchronize();
+    const auto error = error_of<CommError>([&] {
+      exchange_rows(world, true).synchronize();  // rank 2 alone waits for ever
+      world.barrier().synchronize();
+    });
+    expect_contains(error,
+                    "all_to_all #1 (all_to_all float32 rows of 2): rank 2 of 3 sends 1 row more to "
+                    "rank 1 than that expects");
+  });
+  EXPECT_LT(Clock::now() - start, milliseconds(15'000));  // before the time limit
+}
+
+TEST(NcclFailure, RowCountsThatAgreeAreNoFailureInPartsOfAWorldEither) {
+  run_under_control([](Communicator& world) {
+    const auto part = world.split(world.rank() / 2, -world.rank());
+    for (int i = 0; i < 20; ++i) {
+      exchange_rows(world, false).synchronize();
+      exchange_rows(*part, false).synchronize();
+    }
+    world.barrier().synchronize();
+    std::this_thread::sleep_for(milliseconds(300));  // all has been reported
+    world.barrier().synchronize();
+  });
 }
 
 TEST(NcclFailure, SlowInitIsWaitedFor) {

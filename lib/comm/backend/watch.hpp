@@ -14,8 +14,8 @@ class Watch {
  public:
   virtual ~Watch() = default;
 
-  /// `operation`, a collective (no message), is about to start. Takes well under a
-  /// microsecond and never blocks.
+  /// `operation`, a collective (no message), has started. Takes well under a microsecond, for an
+  /// all_to_all some nanoseconds for each rank more, and never blocks.
   virtual void issued(const Operation& operation) noexcept = 0;
 
   /// For what the communicator's `split`-th split makes of `color`: a communicator of

@@ -3,15 +3,19 @@
 // each call from `base` on; all members have reported what was before, or it was dropped because
 // one lags too far. Each report is compared with the first of its number, so two ranks that differ
 // are found when the second of them reports. Only the earliest difference counts: what follows it
-// is its consequence. The second half puts all this into words; every rank gets the same ones.
+// is its consequence. Row counts, which differ by right, are added up, and judged when a call
+// leaves the window because all have reported it. The second half puts all this into words; every
+// rank gets the same ones.
 #include "comm/control/call_log.hpp"
 
 #include <isobar/core/error.hpp>
 
 #include <algorithm>
+#include <cstdlib>
 #include <utility>
 
 #include "comm/backend/rank_list.hpp"
+#include "comm/control/row_balance.hpp"
 
 namespace isobar::control {
 namespace {
@@ -24,6 +28,10 @@ void move_count(std::map<int64_t, size_t>& counts, int64_t from, int64_t to) {
   const auto old = counts.find(from);
   if (--old->second == 0) counts.erase(old);
   ++counts[to];
+}
+
+bool is_all_to_all(const Call& call) {
+  return call.kind == static_cast<uint8_t>(OperationKind::all_to_all);
 }
 
 /// The ranks that call the same.
@@ -99,8 +107,13 @@ void CallLog::issued(int rank, const Calls& calls) {
   if (!member || calls.calls.empty() || calls.first < 0) return;
   auto& group = found->second;
   const auto before = member->count;
+  // A gap, or a number a second time: those sums stay incomplete.
+  if (calls.first != before)
+    group.rows_from = std::max({group.rows_from, calls.first, member->count});
+  auto rows = calls.row_balances.begin();
   for (auto sequence = calls.first; const auto& call : calls.calls) {
-    compare(group, *member, sequence++, call);
+    const bool has_rows = is_all_to_all(call) && rows != calls.row_balances.end();
+    compare(group, *member, sequence++, {call, has_rows ? *rows++ : 0});
     member->count = std::max(member->count, sequence);
   }
   move_count(group.counts, before, member->count);
@@ -120,11 +133,12 @@ void CallLog::correct(Group& group, const Member& by, int64_t sequence, const Ca
   // This one is among them: its count moves in group.counts once all its calls are in.
   const auto reports = std::count_if(group.members.begin(), group.members.end(),
                                      [&](const Member& m) { return m.count > sequence; });
-  if (reports == 1) group.window[static_cast<size_t>(sequence - group.base)] = call;
+  if (reports == 1) group.window[static_cast<size_t>(sequence - group.base)].call = call;
   if (sequence == group.dissent_at && call == group.agreed) group.dissenters.erase(by.rank);
 }
 
-void CallLog::compare(Group& group, const Member& by, int64_t sequence, const Call& call) {
+void CallLog::compare(Group& group, const Member& by, int64_t sequence, const Entry& reported) {
+  const auto& call = reported.call;
   if (sequence < group.base) return;
   if (sequence < by.count) return correct(group, by, sequence, call);
   const auto index = static_cast<size_t>(sequence - group.base);
@@ -134,10 +148,11 @@ void CallLog::compare(Group& group, const Member& by, int64_t sequence, const Ca
     group.has_dropped = true;
   }
   if (index >= group.window.size()) {
-    group.window.push_back(call);
+    group.window.push_back(reported);
     return;
   }
-  const auto& agreed = group.window[index];
+  group.window[index].rows += reported.rows;
+  const auto& agreed = group.window[index].call;
   // Of the earliest difference all dissenters are kept, to say who agrees with whom.
   const bool is_late = !group.dissenters.empty() && sequence > group.dissent_at;
   if (call == agreed || is_late) return;
@@ -152,6 +167,7 @@ void CallLog::compare(Group& group, const Member& by, int64_t sequence, const Ca
 void CallLog::trim(Group& group) {
   const auto slowest = group.counts.begin()->first;
   while (!group.window.empty() && group.base < slowest) {
+    check_rows(group, group.window.front(), group.base);
     group.window.pop_front();
     ++group.base;
   }
@@ -160,6 +176,11 @@ void CallLog::trim(Group& group) {
     ++group.base;
     group.has_dropped = true;
   }
+}
+
+void CallLog::check_rows(const Group& group, const Entry& entry, int64_t sequence) {
+  if (entry.rows != 0 && sequence >= group.rows_from && !row_mismatch_)
+    row_mismatch_ = row_mismatch_of(group, entry, sequence);
 }
 
 void CallLog::unwatch(int rank, const Unwatched& unwatched) {
@@ -247,20 +268,22 @@ std::string CallLog::name_at(const Group& group, int64_t sequence) const {
   const auto index = sequence - group.base;
   const bool is_kept = index >= 0 && std::cmp_less(index, group.window.size());
   if (!is_kept) return detail::join("collective #", sequence, where(group));
-  const auto& call = group.window[static_cast<size_t>(index)];
+  const auto& call = group.window[static_cast<size_t>(index)].call;
   return detail::join(name(call, sequence), where(group), " (", signature(call), ")");
 }
 
+/// Where the calls themselves differ, so do the sums of their rows.
 std::optional<std::string> CallLog::mismatch() const {
   for (const auto id : dissenting_) {
     const auto& group = groups_.at(id);
     if (!group.dissenters.empty()) return mismatch_of(group);
   }
-  return std::nullopt;
+  return row_mismatch_;
 }
 
 /// Once all have come as far, nobody can change who agrees with whom, and waiting tells no more.
 bool CallLog::is_mismatch_complete() const {
+  if (row_mismatch_) return true;
   return std::any_of(dissenting_.begin(), dissenting_.end(), [this](uint64_t id) {
     const auto& group = groups_.at(id);
     return !group.dissenters.empty() && group.counts.begin()->first > group.dissent_at;
@@ -283,6 +306,25 @@ std::string CallLog::mismatch_of(const Group& group) const {
                       parties[0].ranks[0], " of ", processes_.size(), " calls '", parties[0].call,
                       "', rank ", parties.back().ranks[0], " calls '", parties.back().call, "'",
                       who_differs(parties), kRule);
+}
+
+std::string CallLog::row_mismatch_of(const Group& group, const Entry& entry,
+                                     int64_t sequence) const {
+  const auto size = static_cast<int>(group.members.size());
+  const auto found = find_row_difference(entry.rows, sequence, size);
+  const auto what = name_at(group, sequence);
+  if (!found) {
+    return what +
+           ": row counts differ: what ranks send (input_rows) is not what others expect "
+           "(output_rows); with comm.backend gloo, mpi or shm the transport names two of them";
+  }
+  const auto rank = [&](int member) { return group.members[static_cast<size_t>(member)].rank; };
+  const auto rows = std::abs(found->rows);
+  return detail::join(what, ": rank ", rank(found->from), " of ", processes_.size(), " sends ",
+                      rows, rows == 1 ? " row " : " rows ", found->rows > 0 ? "more" : "fewer",
+                      " to rank ", rank(found->to),
+                      " than that expects; the one's input_rows and the other's output_rows must "
+                      "agree");
 }
 
 /// Who left after fewer calls than another has issued will not come to the rest.

@@ -34,9 +34,10 @@ class CallLog {
   /// The process ended: all that it watched is over.
   void left(int rank, const std::string& reason);
 
-  bool has_mismatch() const noexcept { return !dissenting_.empty(); }
+  bool has_mismatch() const noexcept { return !dissenting_.empty() || row_mismatch_; }
 
-  /// The first calls that differ: "collective #41: rank 0 of 4 calls ...".
+  /// The first calls that differ: "collective #41: rank 0 of 4 calls ..."; or the first all_to_all
+  /// in which a rank sends another than that expects.
   std::optional<std::string> mismatch() const;
 
   /// That there is a mismatch to which no rank can add anything.
@@ -62,6 +63,12 @@ class CallLog {
     std::optional<std::string> left;
   };
 
+  /// The first report of a call, and the sum of all members' row_balance().
+  struct Entry {
+    Call call;
+    uint64_t rows = 0;
+  };
+
   struct Group {
     std::vector<Member> members;
     /// Where in `members` a rank of the world is.
@@ -69,9 +76,11 @@ class CallLog {
     /// How many members have issued so many calls: a turn of the judge looks at no member.
     std::map<int64_t, size_t> counts;
     size_t left = 0;
-    /// The first reports of calls `base`, `base` + 1, ...
-    std::deque<Call> window;
+    /// Calls `base`, `base` + 1, ...
+    std::deque<Entry> window;
     int64_t base = 0;
+    /// Of calls before it a report is missing, so that row counts cannot be compared.
+    int64_t rows_from = 0;
     bool has_dropped = false;
     /// Whose call `dissent_at` is not `agreed`, the first report of it.
     std::map<int, Call> dissenters;
@@ -93,9 +102,10 @@ class CallLog {
   };
 
   static Member* find_member(Group& group, int rank);
-  static void compare(Group& group, const Member& by, int64_t sequence, const Call& call);
+  static void compare(Group& group, const Member& by, int64_t sequence, const Entry& reported);
   static void correct(Group& group, const Member& by, int64_t sequence, const Call& call);
-  static void trim(Group& group);
+  void trim(Group& group);
+  void check_rows(const Group& group, const Entry& entry, int64_t sequence);
   static int64_t farthest(const Group& group) { return group.counts.rbegin()->first; }
   static std::vector<int> ranks_of(const Group& group);
 
@@ -104,6 +114,7 @@ class CallLog {
   std::string where(const Group& group) const;
   std::string name_at(const Group& group, int64_t sequence) const;
   std::string mismatch_of(const Group& group) const;
+  std::string row_mismatch_of(const Group& group, const Entry& entry, int64_t sequence) const;
   std::vector<Laggards> laggards_of(const Group& group) const;
   std::string behind_of(const Group& group) const;
   std::optional<std::string> left_before_of(const Group& group) const;
@@ -120,6 +131,7 @@ class CallLog {
   /// Where calls differ, and where a rank may have left before a call.
   std::set<uint64_t> dissenting_;
   std::set<uint64_t> suspect_;
+  std::optional<std::string> row_mismatch_;
   std::map<int, Last> last_;
   /// Processes that have ended, and why.
   std::map<int, std::string> left_;

@@ -18,6 +18,7 @@
 #include "comm/control/coordinator.hpp"
 #include "comm/control/join.hpp"
 #include "comm/control/member.hpp"
+#include "comm/control/row_balance.hpp"
 
 namespace isobar {
 namespace {
@@ -76,8 +77,9 @@ class ControlStore final : public KeyValueStore {
 
 class ControlWatch final : public Watch {
  public:
-  ControlWatch(std::shared_ptr<Control> control, control::Reports& reports, uint64_t id)
-      : control_(std::move(control)), reports_(reports), id_(id) {}
+  ControlWatch(std::shared_ptr<Control> control, control::Reports& reports, uint64_t id, int rank,
+               RowCounts rows)
+      : control_(std::move(control)), reports_(reports), id_(id), rank_(rank), rows_(rows) {}
 
   ~ControlWatch() override {
     if (!home_.is_here()) return;
@@ -85,19 +87,29 @@ class ControlWatch final : public Watch {
   }
 
   void issued(const Operation& operation) noexcept override {
-    reports_.issued(id_, operation.sequence, call_of(operation));
+    reports_.issued(id_, operation.sequence, call_of(operation), row_balance_of(operation));
   }
 
   /// Equal on the members, since they split alike.
   std::unique_ptr<Watch> split(int64_t split, int color, int rank, int size) override {
-    return control_->watch(fnv1a(detail::join(id_, " ", split, " ", color)), rank, size);
+    return control_->watch(fnv1a(detail::join(id_, " ", split, " ", color)), rank, size, rows_);
   }
 
  private:
+  std::optional<uint64_t> row_balance_of(const Operation& operation) const noexcept {
+    const bool is_compared =
+        rows_ == RowCounts::by_control && operation.kind == OperationKind::all_to_all;
+    if (!is_compared) return std::nullopt;
+    return control::row_balance(operation.sequence, rank_, operation.input_rows,
+                                operation.output_rows);
+  }
+
   HomeProcess home_;
   std::shared_ptr<Control> control_;  // says goodbye when the last communicator is gone
   control::Reports& reports_;
   uint64_t id_;
+  int rank_;
+  RowCounts rows_;
 };
 
 }  // namespace
@@ -180,11 +192,11 @@ int Control::rank() const noexcept { return impl_->options.rank; }
 int Control::size() const noexcept { return impl_->options.size; }
 const std::string& Control::session() const noexcept { return impl_->options.session; }
 
-std::unique_ptr<Watch> Control::watch(uint64_t id, int rank, int size) {
+std::unique_ptr<Watch> Control::watch(uint64_t id, int rank, int size, RowCounts rows) {
   if (!impl_->loop) return std::make_unique<NoWatch>();
   auto& reports = impl_->loop->reports();
   reports.watch({.id = id, .rank = rank, .size = size});
-  return std::make_unique<ControlWatch>(shared_from_this(), reports, id);
+  return std::make_unique<ControlWatch>(shared_from_this(), reports, id, rank, rows);
 }
 
 }  // namespace isobar

@@ -82,6 +82,11 @@ struct ControlOptions {
   std::string session = {};
 };
 
+/// Who compares the rows that ranks send each other in an all_to_all with those that are expected:
+/// the transport, before it writes any, or rank 0 when all have reported the call, since NCCL
+/// hangs or writes what it should not.
+enum class RowCounts { by_transport, by_control };
+
 /// The control connection: every rank's connection to rank 0, beside the data.
 ///
 /// It carries heartbeats, what each rank has issued, and the first cause of a
@@ -130,8 +135,10 @@ class Control : public std::enable_shared_from_this<Control> {
   const std::string& session() const noexcept;
 
   /// Watches the communicator `id` of `size` ranks, in which this process is `rank`.
-  /// Ids are equal on the members and unique in the world at any time.
-  std::unique_ptr<Watch> watch(uint64_t id, int rank, int size);
+  /// Ids are equal on the members and unique in the world at any time. `rows` holds for all that
+  /// are split from it too.
+  std::unique_ptr<Watch> watch(uint64_t id, int rank, int size,
+                               RowCounts rows = RowCounts::by_transport);
 
  private:
   struct Impl;

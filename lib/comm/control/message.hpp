@@ -94,12 +94,15 @@ struct Watching {
   static void fields(auto& m, auto&& visit) { visit(m.id, m.rank, m.size); }
 };
 
-/// Calls `first`, `first` + 1, ... on the communicator `id`.
+/// Calls `first`, `first` + 1, ... on the communicator `id`. Beside them, since no two ranks' are
+/// alike, the row_balance() of each all_to_all among them, in their order; none where the transport
+/// compares row counts itself.
 struct Calls {
   uint64_t id = 0;
   int64_t first = 0;
   std::vector<Call> calls;
-  static void fields(auto& m, auto&& visit) { visit(m.id, m.first, m.calls); }
+  std::vector<uint64_t> row_balances = {};
+  static void fields(auto& m, auto&& visit) { visit(m.id, m.first, m.calls, m.row_balances); }
 };
 
 struct Unwatched {
@@ -243,6 +246,6 @@ class FrameReader {
 };
 
 /// This protocol's version.
-inline constexpr int kVersion = 5;
+inline constexpr int kVersion = 6;
 
 }  // namespace isobar::control

@@ -21,11 +21,12 @@ void Reports::watch(const Watching& watching) {
   watching_.push_back(watching);
 }
 
-void Reports::issued(uint64_t id, int64_t sequence, const Call& call) noexcept {
+void Reports::issued(uint64_t id, int64_t sequence, const Call& call,
+                     std::optional<uint64_t> row_balance) noexcept {
   const std::lock_guard lock(mutex_);
   if (issued_.size() == kMaxCalls) issued_.clear();
   try {
-    issued_.push_back({id, sequence, call});
+    issued_.push_back({id, sequence, call, row_balance});
   } catch (const std::bad_alloc&) {
     issued_.clear();
   }
@@ -63,7 +64,7 @@ std::vector<ControlMessage> Reports::take() {
   std::vector<ControlMessage> messages;
   std::map<uint64_t, size_t> open;
   size_t count = 0;
-  for (const auto& [id, sequence, call] : issued) {
+  for (const auto& [id, sequence, call, row_balance] : issued) {
     if (count++ == kCallsAReport) {
       messages.emplace_back(std::exchange(report, {}));
       open.clear();
@@ -74,7 +75,9 @@ std::vector<ControlMessage> Reports::take() {
       open[id] = report.calls.size();
       report.calls.push_back({.id = id, .first = sequence, .calls = {}});
     }
-    report.calls[open[id]].calls.push_back(call);
+    auto& calls = report.calls[open[id]];
+    calls.calls.push_back(call);
+    if (row_balance) calls.row_balances.push_back(*row_balance);
   }
   report.unwatched = std::move(unwatched);
   const bool is_empty = report.watching.empty() && report.calls.empty() && report.unwatched.empty();

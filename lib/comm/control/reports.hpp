@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -20,7 +21,9 @@ class Reports {
   static constexpr size_t kMaxCalls = 1 << 16;
 
   void watch(const Watching& watching);
-  void issued(uint64_t id, int64_t sequence, const Call& call) noexcept;
+  /// `row_balance` is an all_to_all's, as it goes with Calls.
+  void issued(uint64_t id, int64_t sequence, const Call& call,
+              std::optional<uint64_t> row_balance = std::nullopt) noexcept;
   void unwatch(Unwatched unwatched);
   void add(ControlMessage message);
 
@@ -37,6 +40,7 @@ class Reports {
     uint64_t id;
     int64_t sequence;
     Call call;
+    std::optional<uint64_t> row_balance;
   };
 
   std::mutex mutex_;
