@@ -2,6 +2,7 @@
 #include "comm/devices/by_device.hpp"
 
 #include <isobar/comm/agreement.hpp>
+#include <isobar/comm/device_order.hpp>
 #include <isobar/comm/make_communicator.hpp>
 #include <isobar/comm/thread_world.hpp>
 #include <isobar/core/error.hpp>
@@ -124,6 +125,20 @@ TEST(ByDevice, EachTensorTakesItsSide) {
     EXPECT_EQ(rank.first_of(on_device), 3);
     EXPECT_EQ(on_cpu[6].item<float>(), 3);
     EXPECT_EQ(rank.world->backend(), "nccl");
+  });
+}
+
+TEST(ByDevice, TheDevicesTensorsAloneHaveAnOrder) {
+  run_on_nccl(2, [](NcclRank& rank) {
+    EXPECT_EQ(DeviceOrder::of(*rank.world, c10::Device(c10::kCPU)), nullptr);
+    auto on_device = rank.put(7, 1);
+    const auto order = DeviceOrder::of(*rank.world, on_device.device());
+    ASSERT_NE(order, nullptr);
+    const auto own = rank.world->split(0, 0);
+    auto task = order->push("a sum", [&] { own->allreduce(on_device).wait(); });
+    rank.world->barrier().wait();
+    task.synchronize();
+    EXPECT_EQ(rank.first_of(on_device), 2);
   });
 }
 

@@ -100,6 +100,8 @@ struct Meeting {
   std::vector<Part> parts;
   int arrived = 0;
   bool done = false;
+  /// A rank has left before the end, and its memory is not there any more.
+  bool is_broken = false;
 };
 
 struct Comm;
@@ -314,12 +316,13 @@ struct NcclDouble::Fabric : std::enable_shared_from_this<NcclDouble::Fabric> {
       auto& meeting = comm.group->meetings[number];
       meeting.parts.resize(comm.group->size);
       meeting.parts[comm.rank] = part;
-      if (++meeting.arrived == comm.group->size) {
+      if (++meeting.arrived == comm.group->size && !meeting.is_broken) {
         carry_out(meeting.parts);
         meeting.done = true;
         changed.notify_all();
       }
       changed.wait(held, [&] { return meeting.done || left(comm); });
+      meeting.is_broken = !meeting.done;
     });
   }
 
@@ -353,7 +356,18 @@ struct NcclDouble::Fabric : std::enable_shared_from_this<NcclDouble::Fabric> {
                     for (const auto& [side, one] : messages) post(comm, side, one);
                     changed.notify_all();
                     changed.wait(held, [&] { return left(comm) || all_done(messages); });
+                    for (const auto& [side, one] : messages) withdraw(comm, side, one);
                   });
+  }
+
+  static std::deque<MessagePtr>& waiting(Comm& comm, const std::pair<int, bool>& side) {
+    const auto [peer, send] = side;
+    return send ? comm.group->sends[{comm.rank, peer}] : comm.group->receives[{peer, comm.rank}];
+  }
+
+  /// Where it still waits for its counterpart: its memory goes.
+  void withdraw(Comm& comm, const std::pair<int, bool>& side, const MessagePtr& one) {
+    std::erase(waiting(comm, side), one);
   }
 
   template <typename Messages>
@@ -365,7 +379,7 @@ struct NcclDouble::Fabric : std::enable_shared_from_this<NcclDouble::Fabric> {
   void post(Comm& comm, const std::pair<int, bool>& side, const MessagePtr& one) {
     const auto [peer, send] = side;
     const auto pair = send ? std::pair(comm.rank, peer) : std::pair(peer, comm.rank);
-    auto& mine = send ? comm.group->sends[pair] : comm.group->receives[pair];
+    auto& mine = waiting(comm, side);
     auto& theirs = send ? comm.group->receives[pair] : comm.group->sends[pair];
     if (theirs.empty()) return mine.push_back(one);
     const auto other = theirs.front();
@@ -559,6 +573,17 @@ std::shared_ptr<const NcclApi> NcclDouble::Fabric::api(int rank) {
   };
   table->allocate = [](int, DeviceStream, int64_t count, at::ScalarType type) {
     return at::full({count}, 77, type);  // whatever was there before
+  };
+  table->with_stream = [on_host = faults.tasks_on_host](int, DeviceStream stream,
+                                                        const std::function<void()>& work) {
+    const auto before = std::exchange(current_stream, on_host ? 0 : stream);
+    try {
+      work();
+    } catch (...) {
+      current_stream = before;
+      throw;
+    }
+    current_stream = before;
   };
   table->compute = [self, &device](int, DeviceStream stream, std::function<void()> work) {
     const Lock lock(self->mutex);

@@ -28,6 +28,9 @@ struct NcclFaults {
   bool abort_hangs = false;
   /// A call for an operation does not return.
   int stuck_rank = -1;
+  /// The stream of a task is the host itself, where everything is done at once: for tasks that
+  /// compute with tensors, which on the CPU waits for no stream.
+  bool tasks_on_host = false;
 };
 
 /// NCCL and one device a rank, in memory: ranks are threads, a stream is a thread

@@ -13,6 +13,8 @@ class SignalFlag {
  public:
   void raise() { raised_ = true; }
 
+  bool is_raised() const { return raised_; }
+
   /// Gives up after half a minute.
   void await() const {
     for (int i = 0; i < 30'000 && !raised_; ++i) {

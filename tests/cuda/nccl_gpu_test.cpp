@@ -2,6 +2,7 @@
 // Real NCCL on real GPUs: `nccl_gpu_test RANKS` starts itself once for each rank. Where there are
 // fewer GPUs than ranks they share: NCCL refuses two ranks on one GPU of one node, so each rank
 // says that it is a node of its own (NCCL_HOSTID), and they talk by sockets.
+#include <isobar/comm/device_order.hpp>
 #include <isobar/comm/make_communicator.hpp>
 #include <isobar/comm/thread_world.hpp>
 #include <isobar/core/error.hpp>
@@ -172,6 +173,28 @@ TEST(NcclOnGpu, CommunicatorsWorkInTurnOnStreamsOfTheCaller) {
     second_work.wait();
     first_work.wait();
     EXPECT_EQ(first.max().item<float>(), static_cast<float>(comm->size()));
+  }
+}
+
+TEST(NcclOnGpu, ATaskComputesBetweenItsOperationsOnAStreamOfItsOwn) {
+  const auto comm = world("tasks", {.timeout = kTimeout});
+  const auto own = comm->split(0, comm->rank());
+  const auto order = DeviceOrder::of(*comm, on_gpu().device());
+  if (!order) GTEST_SKIP() << "one rank issues nothing";
+  const auto size = static_cast<float>(comm->size());
+  for (int i = 0; i < 20; ++i) {
+    auto values = at::zeros({1 << 20}, on_gpu());
+    values.add_(busy().sum() * 0 + 1);
+    auto task = order->push("two sums", [&] {
+      own->allreduce(values).wait();
+      values.mul_(2);
+      own->allreduce(values).wait();
+    });
+    auto outside = at::ones({1000}, on_gpu());
+    comm->allreduce(outside).wait();
+    task.wait();
+    EXPECT_EQ(values.min().item<float>(), 2 * size * size);
+    EXPECT_EQ(outside.min().item<float>(), size);
   }
 }
 

@@ -21,6 +21,7 @@ class FirstCause;
 class Watch;
 
 class CollectiveCensus;
+class DeviceOrder;
 
 /// What an allreduce or a reduce_scatter does, and what it carries.
 struct ReduceOptions {
@@ -133,12 +134,15 @@ class Communicator {
 
  private:
   friend struct BackendAccess;
+  friend class DeviceOrder;
 
   /// Starts `operation` and returns its handle; must not block.
   virtual Work do_start(Operation operation) = 0;
   virtual std::unique_ptr<Communicator> do_split(int color, int key) = 0;
   virtual std::string_view do_backend() const noexcept = 0;
   virtual void do_abort(const std::string& reason);
+  /// See DeviceOrder::of().
+  virtual std::unique_ptr<DeviceOrder> do_device_order(const c10::Device& device);
 
   Work start(Operation operation);
   void check_tensor(OperationKind kind, const at::Tensor& tensor, std::string_view role) const;

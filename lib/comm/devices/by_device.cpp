@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "comm/devices/by_device.hpp"
 
+#include <isobar/comm/device_order.hpp>
 #include <isobar/core/error.hpp>
 
 #include <utility>
@@ -38,6 +39,10 @@ class ByDeviceCommunicator final : public Communicator {
   }
 
   std::string_view do_backend() const noexcept override { return device_->backend(); }
+
+  std::unique_ptr<DeviceOrder> do_device_order(const c10::Device& device) override {
+    return DeviceOrder::of(device.is_cpu() ? *cpu_ : *device_, device);
+  }
 
   // The device side has the same cause, and leaves its waits by it.
   void do_abort(const std::string& reason) override { cpu_->abort(reason); }

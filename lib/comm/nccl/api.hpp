@@ -82,6 +82,9 @@ struct NcclApi : DeviceApi {
   /// Memory that is used on `stream` alone.
   std::function<at::Tensor(int device, DeviceStream stream, int64_t count, at::ScalarType type)>
       allocate;
+  /// Runs `work` on the calling thread with `stream` as its current one.
+  std::function<void(int device, DeviceStream stream, const std::function<void()>& work)>
+      with_stream;
   /// Puts tensor operations on the stream.
   std::function<void(int device, DeviceStream stream, std::function<void()> work)> compute;
 };

@@ -143,10 +143,11 @@ void fill_memory(NcclApi& api) {
     const c10::StreamGuard guard(torch_stream(device, stream));
     return at::empty({count}, at::TensorOptions().dtype(type).device(gpu(device)));
   };
-  api.compute = [](int device, DeviceStream stream, const std::function<void()>& work) {
+  api.with_stream = [](int device, DeviceStream stream, const std::function<void()>& work) {
     const c10::StreamGuard guard(torch_stream(device, stream));
     work();
   };
+  api.compute = api.with_stream;
 }
 
 std::shared_ptr<const NcclApi> real_api() {

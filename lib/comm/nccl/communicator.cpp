@@ -6,6 +6,7 @@
 // order, or by abort where the world has failed.
 #include "comm/nccl/communicator.hpp"
 
+#include <isobar/comm/device_order.hpp>
 #include <isobar/core/error.hpp>
 
 #include <algorithm>
@@ -43,6 +44,32 @@ class NcclWork final : public WorkState {
   std::shared_ptr<NcclQueue> queue_;
   NcclQueue::FlightPtr flight_;
   bool orders_the_host_;
+};
+
+class NcclOrder final : public DeviceOrder {
+ public:
+  NcclOrder(const Communicator& comm, std::shared_ptr<NcclQueue> queue,
+            std::shared_ptr<NcclLink> link)
+      : comm_(comm), queue_(std::move(queue)), link_(std::move(link)) {}
+
+  Work push(const std::string& name, std::function<void()> task) override {
+    link_->cause().check();
+    const auto full = detail::join(name, " on rank ", comm_.rank(), " of ", comm_.size());
+    check_not_capturing(*queue_->api(), queue_->device(), full);
+    last_ = queue_->push_task(link_, full, comm_.timeout(), std::move(task));
+    return Work(std::make_shared<NcclWork>(queue_, last_, /*orders_the_host=*/false));
+  }
+
+  // One thread runs them in turn.
+  void await_tasks() override {
+    if (last_) queue_->wait_issued(last_);
+  }
+
+ private:
+  const Communicator& comm_;
+  std::shared_ptr<NcclQueue> queue_;
+  std::shared_ptr<NcclLink> link_;
+  NcclQueue::FlightPtr last_;
 };
 
 class NcclCommunicator final : public Communicator {
@@ -87,7 +114,7 @@ class NcclCommunicator final : public Communicator {
   }
 
   void check_device(const Operation& operation) const {
-    const at::Device wanted(queue_->api()->device_type, wanted_index());
+    const auto wanted = device_of_tensors();
     for (const auto* tensor : {&operation.input, &operation.output}) {
       ISOBAR_CHECK(!tensor->defined() || tensor->device() == wanted,
                    full_name(operation, rank(), size()), ": the tensor is on ", tensor->device(),
@@ -96,9 +123,10 @@ class NcclCommunicator final : public Communicator {
     }
   }
 
-  at::DeviceIndex wanted_index() const {
-    if (queue_->api()->device_type == at::kCPU) return -1;
-    return static_cast<at::DeviceIndex>(options_.device_index);
+  at::Device device_of_tensors() const {
+    const auto type = queue_->api()->device_type;
+    if (type == at::kCPU) return type;
+    return {type, static_cast<at::DeviceIndex>(options_.device_index)};
   }
 
   std::unique_ptr<Communicator> do_split(int color, int key) override {
@@ -123,6 +151,12 @@ class NcclCommunicator final : public Communicator {
   }
 
   std::unique_ptr<Communicator> adopt(const NcclOptions& options, std::shared_ptr<NcclSlot> slot);
+
+  // A world of one issues nothing to a device.
+  std::unique_ptr<DeviceOrder> do_device_order(const c10::Device& device) override {
+    if (!link_ || device != device_of_tensors()) return nullptr;
+    return std::make_unique<NcclOrder>(*this, queue_, link_);
+  }
 
   std::string_view do_backend() const noexcept override { return queue_->api()->name; }
 

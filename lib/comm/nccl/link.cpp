@@ -95,7 +95,7 @@ std::shared_ptr<NcclSlot> NcclLink::split(int color, int key, const std::string&
 
 NcclStatus NcclLink::use(const std::function<NcclStatus(NcclComm)>& work) {
   const std::lock_guard lock(use_);
-  if (given_up_) return {NcclResult::error, "the communicator was given up"};
+  if (given_up_) return {NcclResult::error, kGivenUp};
   return work(comm_);
 }
 
@@ -105,6 +105,7 @@ void NcclLink::call(const std::function<NcclStatus(NcclComm)>& work) {
     status = use(api_->async_status);
   }
   if (status.result == NcclResult::error) throw CommError(status.message);
+  if (is_given_up()) throw CommError(kGivenUp);
 }
 
 NcclStatus NcclLink::status() {

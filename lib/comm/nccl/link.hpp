@@ -32,6 +32,8 @@ class NcclLink : public std::enable_shared_from_this<NcclLink> {
  public:
   using Clock = std::chrono::steady_clock;
 
+  static constexpr const char* kGivenUp = "the communicator was given up";
+
   /// `slot` is filled.
   NcclLink(std::shared_ptr<const NcclApi> api, std::shared_ptr<NcclSlot> slot,
            const NcclLinkOptions& options, std::shared_ptr<FirstCause> cause);
@@ -54,6 +56,9 @@ class NcclLink : public std::enable_shared_from_this<NcclLink> {
   const NcclLinkOptions& options() const noexcept { return options_; }
   DeviceStream stream() const noexcept { return stream_; }
   FirstCause& cause() const noexcept { return *cause_; }
+
+  /// What is called now throws.
+  bool is_given_up() const noexcept { return given_up_; }
 
   /// Calls NCCL and waits until its work is on the stream. Throws CommError for
   /// NCCL's error and once the communicator has been given up.

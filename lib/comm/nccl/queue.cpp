@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Callers push and wait, one thread issues, one watches. The mutex guards the lists and the stages
 // of flights; it is never held during a call of NCCL's or of the device's, which may take as long
-// as another rank is away. The issuing thread makes a queued flight issued or failed, the watching
-// thread makes it done and alone takes it off `flying_`: its tensors are held until the device has
-// passed, or to the end of the program.
+// as another rank is away, nor while a task runs. The issuing thread makes a queued flight issued
+// or failed, the watching thread makes it done and alone takes it off `flying_`: its tensors are
+// held until the device has passed, or to the end of the program.
 #include "comm/nccl/queue.hpp"
 
 #include <isobar/core/error.hpp>
@@ -33,7 +33,38 @@ constexpr std::chrono::milliseconds kGlance{2};
 /// How long the threads may take to stop: one may hang inside NCCL.
 constexpr std::chrono::seconds kPatienceOfThreads{2};
 
+/// What the messages about a flight begin with, under the mutex; empty where it is over.
+std::string name_of(const NcclFlight& flight) {
+  if (!flight.operation) return flight.task_name;
+  return full_name(*flight.operation, flight.link->options().rank, flight.link->options().size);
+}
+
 }  // namespace
+
+/// While it lives, the calling thread is inside a task of a queue's.
+class NcclQueue::Turn {
+ public:
+  Turn(const NcclQueue& queue, NcclFlight& task) {
+    queue_ = &queue;
+    task_ = &task;
+  }
+  ~Turn() {
+    queue_ = nullptr;
+    task_ = nullptr;
+  }
+  Turn(const Turn&) = delete;
+  Turn& operator=(const Turn&) = delete;
+
+  /// Null outside of the queue's tasks.
+  static NcclFlight* task_of(const NcclQueue& queue) { return queue_ == &queue ? task_ : nullptr; }
+
+ private:
+  static thread_local const NcclQueue* queue_;
+  static thread_local NcclFlight* task_;
+};
+
+thread_local const NcclQueue* NcclQueue::Turn::queue_ = nullptr;
+thread_local NcclFlight* NcclQueue::Turn::task_ = nullptr;
 
 NcclQueue::NcclQueue(std::shared_ptr<const NcclApi> api, int device)
     : api_(std::move(api)), device_(device) {}
@@ -81,18 +112,40 @@ void NcclQueue::run(Side side) noexcept {
   changed_.notify_all();
 }
 
-NcclQueue::FlightPtr NcclQueue::push(std::shared_ptr<NcclLink> link, Operation operation) {
+NcclQueue::FlightPtr NcclQueue::make_flight(std::shared_ptr<NcclLink> link,
+                                            std::chrono::milliseconds timeout) {
   auto flight = std::make_shared<NcclFlight>();
   flight->link = std::move(link);
-  flight->deadline = Clock::now() + operation.timeout;
-  flight->operation = std::move(operation);
+  flight->timeout = timeout;
+  flight->deadline = Clock::now() + timeout;
   flight->input = api_->record(device_, api_->current_stream(device_));
+  return flight;
+}
+
+NcclQueue::FlightPtr NcclQueue::push(std::shared_ptr<NcclLink> link, Operation operation) {
+  auto flight = make_flight(std::move(link), operation.timeout);
+  flight->operation = std::move(operation);
+  auto* const task = Turn::task_of(*this);
+  task ? issue_inside(*task, flight) : enqueue(flight);
+  return flight;
+}
+
+NcclQueue::FlightPtr NcclQueue::push_task(std::shared_ptr<NcclLink> link, std::string name,
+                                          std::chrono::milliseconds timeout,
+                                          std::function<void()> task) {
+  auto flight = make_flight(std::move(link), timeout);
+  flight->task_name = std::move(name);
+  flight->task = std::move(task);
+  enqueue(flight);
+  return flight;
+}
+
+void NcclQueue::enqueue(const FlightPtr& flight) {
   const std::lock_guard lock(mutex_);
   if (flying_.empty()) to_watch_.notify_one();
   flying_.push_back(flight);
   queue_.push_back(flight);
   to_issue_.notify_one();
-  return flight;
 }
 
 bool NcclQueue::is_completed(const FlightPtr& flight) {
@@ -108,14 +161,14 @@ void NcclQueue::wait_issued(const FlightPtr& flight) {
   auto& cause = flight->link->cause();
   std::unique_lock lock(mutex_);
   // A failure of the world signals nothing here, hence the glances.
-  while (flight->stage == Stage::queued && !cause.failed() && Clock::now() < flight->deadline) {
+  while (flight->stage == Stage::queued && !cause.failed() && Clock::now() < deadline_of(*flight)) {
     changed_.wait_for(lock, kGlance);
   }
   const auto stage = flight->stage;
   lock.unlock();
   if (stage == Stage::done) return;
   cause.check();
-  if (stage == Stage::queued) cause.fail(too_late(flight));
+  if (stage == Stage::queued) cause.fail(too_late(*flight));
   // Reported by the issuing thread; the verdict on it is on its way.
   if (stage == Stage::failed) cause.fail("an operation of NCCL's failed");
 }
@@ -125,7 +178,7 @@ void NcclQueue::wait_done(const FlightPtr& flight) {
   auto& cause = flight->link->cause();
   NapsThatGrow naps;
   while (!api_->reached(flight->done) && !cause.failed()) {
-    if (Clock::now() >= flight->deadline) cause.fail(too_late(flight));
+    if (is_late(*flight)) cause.fail(too_late(*flight));
     naps.nap();
   }
   check(flight);
@@ -152,11 +205,25 @@ bool NcclQueue::drain(const NcclLink& link, std::chrono::milliseconds limit) {
   return !waits_for_its_turn(link);
 }
 
-std::string NcclQueue::too_late(const FlightPtr& flight) {
-  const auto& options = flight->link->options();
+// What waits for its turn is not late before what is being issued: that is what hangs.
+NcclQueue::Clock::time_point NcclQueue::deadline_of(const NcclFlight& flight) const {
+  const bool waits = flight.stage == Stage::queued && issuing_;
+  return waits ? std::max(flight.deadline, issuing_->deadline) : flight.deadline;
+}
+
+bool NcclQueue::is_late(const NcclFlight& flight) {
   const std::lock_guard lock(mutex_);
-  if (!flight->operation) return "an operation of NCCL's ended too late";
-  return timed_out(*flight->operation, options.rank, options.size);
+  return Clock::now() >= deadline_of(flight);
+}
+
+std::string NcclQueue::too_late(const NcclFlight& flight) {
+  const std::lock_guard lock(mutex_);
+  const auto& first = flight.stage == Stage::queued && issuing_ ? *issuing_ : flight;
+  const auto& late = first.latest ? *first.latest : first;
+  const auto& options = late.link->options();
+  if (late.operation) return timed_out(*late.operation, options.rank, options.size);
+  if (!first.task_name.empty()) return first.task_name + ": took too long to be issued";
+  return "an operation of NCCL's ended too late";
 }
 
 void NcclQueue::issue_all() {
@@ -164,11 +231,13 @@ void NcclQueue::issue_all() {
   while (true) {
     to_issue_.wait(lock, [this] { return stop_ || !queue_.empty(); });
     if (queue_.empty()) break;
-    const auto flight = std::move(queue_.front());
+    const auto flight = issuing_ = std::move(queue_.front());
     queue_.pop_front();
+    flight->deadline = Clock::now() + flight->timeout;
     lock.unlock();
     issue(*flight);
     lock.lock();
+    issuing_.reset();
   }
   lock.unlock();
   last_.reset();
@@ -180,7 +249,7 @@ void NcclQueue::issue(NcclFlight& flight) {
   auto& link = *flight.link;
   try {
     link.cause().check();
-    put_on_stream(flight);
+    flight.task ? run_task(flight) : put_on_stream(flight);
   } catch (const std::exception& error) {
     stage = Stage::failed;
     report(flight, error.what());
@@ -196,20 +265,50 @@ void NcclQueue::put_on_stream(NcclFlight& flight) {
   const bool behind_another = last_ && last_link_ != flight.link && !last_link_->cause().failed();
   if (link.options().serialise && behind_another) api_->block(device_, link.stream(), last_);
   // What is begun is waited for even where it cannot be ended: its tensors are in use.
-  const auto mark = [&] {
-    auto done = api_->record(device_, link.stream());
-    const std::lock_guard lock(mutex_);
-    flight.done = done;
-    return done;
-  };
   try {
     launch(*flight.operation, link, flight.scratch);
   } catch (...) {
-    mark();
+    mark_end(flight, link.stream());
     throw;
   }
-  last_ = mark();
+  last_ = mark_end(flight, link.stream());
   last_link_ = flight.link;
+}
+
+DeviceEvent NcclQueue::mark_end(NcclFlight& flight, DeviceStream stream) {
+  auto done = api_->record(device_, stream);
+  const std::lock_guard lock(mutex_);
+  flight.done = done;
+  return done;
+}
+
+// The communicator that stands for the task may have gone, and with it what the task refers to.
+void NcclQueue::run_task(NcclFlight& flight) {
+  const auto task = std::exchange(flight.task, nullptr);
+  if (flight.link->is_given_up()) throw CommError(NcclLink::kGivenUp);
+  if (!task_stream_) task_stream_ = api_->make_priority_stream(device_);
+  api_->block(device_, *task_stream_, flight.input);
+  try {
+    const Turn turn(*this, flight);
+    api_->with_stream(device_, *task_stream_, task);
+  } catch (...) {
+    mark_end(flight, *task_stream_);
+    throw;
+  }
+  mark_end(flight, *task_stream_);
+}
+
+// It is the task's turn, so what it issues comes next. Where NCCL hung, whatever the task refers to
+// may have gone meanwhile: then this throws.
+void NcclQueue::issue_inside(NcclFlight& task, const FlightPtr& flight) {
+  {
+    const std::lock_guard lock(mutex_);
+    flying_.push_back(flight);
+    task.latest = flight;
+    task.deadline = std::max(task.deadline, flight->deadline);
+  }
+  issue(*flight);
+  wait_issued(flight);
 }
 
 void NcclQueue::watch_all() {
@@ -241,39 +340,45 @@ bool NcclQueue::look_at(const FlightPtr& flight, Stage stage) {
     // In this order: an abort, which makes the device pass everything, follows the failure.
     const bool over = is_over(*flight, stage);
     if (over) land(flight, stage == Stage::issued && !link.cause().failed());
-    const auto status = over ? NcclStatus() : link.status();
+    // Of a task the operations are asked for it, which then are named.
+    const bool asks = !over && flight->task_name.empty();
+    const auto status = asks ? link.status() : NcclStatus();
     if (status.result == NcclResult::error) report(*flight, status.message);
     if (over || link.cause().failed()) return true;
   } catch (const std::exception& error) {
     report(*flight, error.what());
     return true;
   }
-  if (Clock::now() < flight->deadline) return false;
-  const std::string suspicion = too_late(flight);
-  report(*flight, suspicion);
+  if (is_late(*flight)) suspect(*flight, too_late(*flight));
   return false;
 }
 
-void NcclQueue::report(NcclFlight& flight, const std::string& suspicion) {
-  auto& link = *flight.link;
-  std::string where;
+void NcclQueue::report(NcclFlight& flight, const std::string& error) {
+  std::unique_lock lock(mutex_);
+  const auto name = name_of(flight);
+  lock.unlock();
+  suspect(flight, name + ": " + error);
+}
+
+void NcclQueue::suspect(NcclFlight& flight, const std::string& suspicion) {
   {
     const std::lock_guard lock(mutex_);
-    if (std::exchange(flight.suspected, true) || !flight.operation) return;
-    where = full_name(*flight.operation, link.options().rank, link.options().size);
+    if (std::exchange(flight.suspected, true) || name_of(flight).empty()) return;
   }
-  if (link.cause().failed()) return;
-  const bool named = suspicion.rfind(where, 0) == 0;
-  link.cause().suspect(named ? suspicion : where + ": " + suspicion);
+  auto& cause = flight.link->cause();
+  if (!cause.failed()) cause.suspect(suspicion);
 }
 
 void NcclQueue::land(const FlightPtr& flight, bool well) {
   std::optional<Operation> operation;
   std::vector<at::Tensor> scratch;
+  std::shared_ptr<const NcclFlight> latest;
   const std::lock_guard lock(mutex_);
   flight->stage = well ? Stage::done : Stage::failed;
   operation.swap(flight->operation);
   scratch.swap(flight->scratch);
+  latest.swap(flight->latest);
+  flight->task_name.clear();
   std::erase(flying_, flight);
   changed_.notify_all();
 }

@@ -7,8 +7,10 @@
 #include <chrono>
 #include <condition_variable>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -32,6 +34,9 @@ namespace isobar {
 /// It is a thread of its own because a non-blocking communicator's call has put
 /// nothing on the stream when it returns, and the first operations connect to peers:
 /// callers are hooks, which never block.
+///
+/// A task (see DeviceOrder) has one place for all the operations that it issues. All tasks
+/// share a stream, so that their computation runs in that order, too.
 class NcclQueue : public std::enable_shared_from_this<NcclQueue> {
  public:
   using Clock = NcclLink::Clock;
@@ -50,13 +55,17 @@ class NcclQueue : public std::enable_shared_from_this<NcclQueue> {
   const std::shared_ptr<const NcclApi>& api() const noexcept { return api_; }
   int device() const noexcept { return device_; }
 
-  /// Never blocks.
+  /// Never blocks. Inside a task it issues at once, and throws like wait_issued().
   FlightPtr push(std::shared_ptr<NcclLink> link, Operation operation);
+
+  /// `name` says the rank, too; a failure is that of the link's world. Never blocks.
+  FlightPtr push_task(std::shared_ptr<NcclLink> link, std::string name,
+                      std::chrono::milliseconds timeout, std::function<void()> task);
 
   bool is_completed(const FlightPtr& flight);
 
-  /// Blocks until the operation is on its stream; the device may still be at it.
-  /// Throws CommError with the first cause.
+  /// Blocks until the operation is on its stream, or all of the task; the device may still
+  /// be at it. Throws CommError with the first cause.
   void wait_issued(const FlightPtr& flight);
 
   /// Blocks until the operation has ended. Throws like wait_issued().
@@ -72,21 +81,31 @@ class NcclQueue : public std::enable_shared_from_this<NcclQueue> {
   using Stage = NcclFlight::Stage;
   enum Side { issuer, watcher };
 
+  class Turn;
+
+  FlightPtr make_flight(std::shared_ptr<NcclLink> link, std::chrono::milliseconds timeout);
+  void enqueue(const FlightPtr& flight);
   bool waits_for_its_turn(const NcclLink& link) const;
-  std::string too_late(const FlightPtr& flight);
+  Clock::time_point deadline_of(const NcclFlight& flight) const;
+  bool is_late(const NcclFlight& flight);
+  std::string too_late(const NcclFlight& flight);
   void run(Side side) noexcept;
 
   // On the issuing thread.
   void issue_all();
   void issue(NcclFlight& flight);
+  void issue_inside(NcclFlight& task, const FlightPtr& flight);
   void put_on_stream(NcclFlight& flight);
+  void run_task(NcclFlight& flight);
+  DeviceEvent mark_end(NcclFlight& flight, DeviceStream stream);
 
   // On the watching thread.
   void watch_all();
   /// True where nothing is expected of the flight any more.
   bool look_at(const FlightPtr& flight, Stage stage);
   bool is_over(const NcclFlight& flight, Stage stage) const;
-  void report(NcclFlight& flight, const std::string& suspicion);
+  void report(NcclFlight& flight, const std::string& error);
+  void suspect(NcclFlight& flight, const std::string& suspicion);
   void land(const FlightPtr& flight, bool well);
 
   std::shared_ptr<const NcclApi> api_;
@@ -98,6 +117,7 @@ class NcclQueue : public std::enable_shared_from_this<NcclQueue> {
   std::condition_variable changed_;
   // Guarded by the mutex.
   std::deque<FlightPtr> queue_;
+  FlightPtr issuing_;
   /// Everything whose tensors are still needed, in the order of the calls.
   std::vector<FlightPtr> flying_;
   int communicators_ = 0;
@@ -105,9 +125,10 @@ class NcclQueue : public std::enable_shared_from_this<NcclQueue> {
   bool stop_ = false;
   std::array<std::thread, 2> threads_;
 
-  // The issuing thread's own: what the device does last.
+  // The issuing thread's own: what the device does last, and the stream of the tasks.
   std::shared_ptr<NcclLink> last_link_;
   DeviceEvent last_;
+  std::optional<DeviceStream> task_stream_;
 };
 
 }  // namespace isobar
