@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Called by BucketCollectives, on the thread that runs the backward pass or finish(): stage 0 once
-// a bucket is full, stage 1 once the owners have the parts, then complete().
+// Called by BucketCollectives, on the threads that compressor.hpp names: stage 0 once a bucket is
+// full, stage 1 once the owners have the parts, then complete().
 //
 // Nothing may be lost: what a rank's message leaves out stays in its residual, and what an owner's
 // sum leaves out goes to the owner's, so that results and residuals of all ranks add up to the true

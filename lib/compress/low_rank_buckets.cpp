@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // How a bucket lies in matrices, factors and messages, for LowRankCompressor and its two methods;
-// on the thread that runs the backward pass or finish().
+// on the threads that compressor.hpp names.
 //
 // Every value of a slot is in one matrix or in one dense run, so that the message has all of it.
 // What is not sent stays in a matrix's residual; where a new plan puts such values in a dense run,
@@ -101,6 +101,8 @@ int64_t digit_base(int ranks) {
 
 }  // namespace
 
+const at::Tensor& DenseRun::take_residual() { return sent_residual = std::exchange(residual, {}); }
+
 void FactoredMatrix::set_pending(bool pending) {
   passes.pending_left = pending ? left : at::Tensor();
   passes.pending_right = pending ? own_right : at::Tensor();
@@ -192,16 +194,17 @@ void pack_dense(LowRankBucket& bucket, Side side, const BucketChannel& channel) 
         source.defined() ? run.offset - bucket.piece.slots[run.slot].offset : run.offset;
     const auto part = bucket.payload(side).narrow(0, to, run.elements);
     part.copy_(values.narrow(0, from, run.elements));
-    if (run.residual.defined()) part.add_(std::exchange(run.residual, {}));
+    if (run.residual.defined()) part.add_(run.take_residual());
     to += run.elements;
   }
 }
 
 void unpack_dense(LowRankBucket& bucket, Side side) {
   int64_t from = bucket.factor_values(side);
-  for (const auto& run : bucket.dense) {
+  for (auto& run : bucket.dense) {
     bucket.piece.values.narrow(0, run.offset, run.elements)
         .copy_(bucket.payload(side).narrow(0, from, run.elements));
+    run.sent_residual = at::Tensor();
     from += run.elements;
   }
 }
@@ -215,14 +218,17 @@ Work start_dense(LowRankBucket& bucket, BucketChannel& channel) {
   }
   for (auto& run : bucket.dense) {
     if (!run.residual.defined()) continue;
-    values.narrow(0, run.offset, run.elements).add_(std::exchange(run.residual, {}));
+    values.narrow(0, run.offset, run.elements).add_(run.take_residual());
   }
   return channel.allreduce(values,
                            bucket.dense_values * static_cast<int64_t>(values.element_size()),
                            bucket.piece.divisor_inside());
 }
 
-void complete_dense(LowRankBucket& bucket) { bucket.piece.divide_outside(); }
+void complete_dense(LowRankBucket& bucket) {
+  for (auto& run : bucket.dense) run.sent_residual = at::Tensor();
+  bucket.piece.divide_outside();
+}
 
 // Box and Muller 1958, on numbers of splitmix64.
 at::Tensor random_factor(at::IntArrayRef shape, uint64_t seed, const std::string& name,

@@ -43,6 +43,11 @@ struct DenseRun {
   /// A residual from when these values were in a matrix, to be sent with the next ones;
   /// undefined where there is none.
   at::Tensor residual;
+  /// It once sent, until the bucket is complete: another stream than its memory's may read it.
+  at::Tensor sent_residual;
+
+  /// The residual, which is sent with this.
+  const at::Tensor& take_residual();
 };
 
 /// The parameter of a slot, which a later plan may not have any more.

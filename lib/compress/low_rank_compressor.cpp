@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What AcpSgd and PowerSgd share. Called by BucketCollectives, on the thread that runs the backward
-// pass or finish(), and between steps to save, load and plan anew.
+// What AcpSgd and PowerSgd share. Called by BucketCollectives, on the threads that compressor.hpp
+// names, and between steps to save, load and plan anew.
 //
 // Each rank computes the orthonormal factors by itself, from sums that have the same bits
 // everywhere; that they come out equal is an assumption about processors and libraries. Where it

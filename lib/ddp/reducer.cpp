@@ -28,6 +28,10 @@ std::vector<NamedParameter> checked(std::vector<NamedParameter> parameters,
   return parameters;
 }
 
+c10::Device device_of(const std::vector<NamedParameter>& parameters) {
+  return parameters.empty() ? c10::Device(c10::kCPU) : parameters.front().tensor.device();
+}
+
 /// A compressor's part is what crosses the network, after the sum inside a model's ranks.
 ReducerOptions with_levels(ReducerOptions options, const ReducerGroups& groups) {
   if (options.compressor && groups.model_size() > 1) options.levels = GridLevels::two;
@@ -41,7 +45,7 @@ Reducer::Impl::Impl(std::vector<NamedParameter> list, const ReducerGroups& group
     : parameters(checked(std::move(list), wanted, groups, owner)),
       groups(groups),
       options(with_levels(std::move(wanted), groups)),
-      collectives(groups, options.levels, options.compressor.get()),
+      collectives(groups, options.levels, options.compressor.get(), device_of(parameters)),
       number(agree_on_number(groups.world)),
       arrivals(count(), options.launch),
       frozen(parameters),

@@ -2,11 +2,16 @@
 // Called by a reducer: launch() and advance() from hooks too, in the middle of a backward pass,
 // where neither blocks; the rest from finish().
 //
-// When a bucket's stage ends differs from rank to rank, and so does the order in which ranks start
-// stages. Yet each communicator sees one order everywhere: it serves one stage, and a stage goes
-// through the buckets in the order of the plan (started_[stage] only counts up). No wait is for
-// ever: complete() waits in one order of (stage, bucket) on every rank, and a rank starts what
-// comes at a place in it having waited only for what comes before; stage 0 of all buckets is
+// With tasks, start_all() runs on the thread that issues NCCL's operations: for bucket after
+// bucket, while hooks fill later ones. It touches its bucket, the communicators that are the tasks'
+// own, the compressor and the traffic, which hooks leave alone from the bucket's launch on, and
+// finish() until all tasks have run.
+//
+// Without, when a bucket's stage ends differs from rank to rank, and so does the order in which
+// ranks start stages. Yet each communicator sees one order everywhere: it serves one stage, and a
+// stage goes through the buckets in the order of the plan (started_[stage] only counts up). No wait
+// is for ever: complete() waits in one order of (stage, bucket) on every rank, and a rank starts
+// what comes at a place in it having waited only for what comes before; stage 0 of all buckets is
 // started without any wait. So what the first of all waiting ranks waits for, all others have
 // started or will.
 #include "ddp/reducer_collectives.hpp"
@@ -14,12 +19,12 @@
 #include "ddp/bucket_pieces.hpp"
 
 #include <isobar/comm/census.hpp>
+#include <isobar/core/stopwatch.hpp>
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
 
 #include <algorithm>
 #include <bit>
-#include <chrono>
 
 namespace isobar {
 namespace {
@@ -37,6 +42,8 @@ at::Tensor make_divisor(int divisor, at::ScalarType type) {
   return at::scalar_tensor(divisor, at::TensorOptions().dtype(type));
 }
 
+std::shared_ptr<Communicator> copy_of(Communicator& group) { return group.split(0, group.rank()); }
+
 void divide_values(at::Tensor values, const at::Tensor& divisor) {
   if (!divisor.defined()) return;
   c10::NoGradGuard no_grad;
@@ -46,18 +53,25 @@ void divide_values(at::Tensor values, const at::Tensor& divisor) {
 }  // namespace
 
 BucketCollectives::BucketCollectives(const ReducerGroups& groups, GridLevels levels,
-                                     Compressor* compressor)
+                                     Compressor* compressor, const c10::Device& device)
     : groups_(groups), two_levels_(levels == GridLevels::two), compressor_(compressor) {
-  if (compressor_) {
-    for (int stage = 1; stage < compressor_->stages(); ++stage) {
-      later_.push_back(groups.data.split(0, groups.data.rank()));
-    }
+  across_.resize(compressor_ ? compressor_->stages() : 1);
+  const bool has_later_stages = two_levels_ || across_.size() > 1;
+  auto order = has_later_stages ? DeviceOrder::of(groups.world, device) : nullptr;
+  // In one order there is nothing for a second communicator to keep apart. It is the tasks' own:
+  // while they run, the caller goes on with the group's.
+  if (order) {
+    tasks_.emplace(std::move(order));
+    across_.assign(across_.size(), copy_of(groups.data));
+  }
+  for (size_t stage = 1; stage < across_.size(); ++stage) {
+    if (!tasks_) across_[stage] = copy_of(groups.data);
   }
   if (!two_levels_) return;
   // Of its own: the model's halo exchanges go on over the group's communicator in the same
   // backward pass, and where they fall between buckets differs over its ranks.
-  scatter_ = groups.model->split(0, groups.model->rank());
-  gather_ = groups.model->split(0, groups.model->rank());
+  scatter_ = copy_of(*groups.model);
+  gather_ = tasks_ ? scatter_ : copy_of(*groups.model);
 }
 
 // 16-bit floats are divided where they are summed, before they are rounded: of 2,048 ranks a sum of
@@ -101,7 +115,7 @@ void BucketCollectives::set_plan(const std::vector<NamedParameter>& parameters,
   clear();
   buckets_.clear();
   any_order_ =
-      later_.empty() && !two_levels_ ? true : parameters.empty() || parameters[0].tensor.is_cpu();
+      parameters.empty() || parameters[0].tensor.is_cpu() || (across_.size() == 1 && !two_levels_);
   for (size_t b = 0; b < plan.size(); ++b) {
     const auto first = plan[b].parameters.front();
     buckets_.push_back(
@@ -168,11 +182,12 @@ bool BucketCollectives::can_start(int stage) const {
          (started_[stage - 1] > bucket && buckets_[bucket].works[stage - 1].is_completed());
 }
 
-// Never waits: a stage starts where the one before is over, which differs from rank to rank. On a
-// GPU operations of several NCCL communicators have to be issued in the same order on all ranks
-// (NCCL's user guide, "Using multiple NCCL communicators concurrently"): there this starts stage 0
-// alone, and complete() the others.
+// Never waits: a stage starts where the one before is over, which differs from rank to rank. Over
+// host memory a GPU's values are there only once somebody has waited for them: there this starts
+// stage 0 alone, and complete() the others. What NCCL carries has to be issued in one order on all
+// ranks (NCCL's user guide, "Using multiple NCCL communicators concurrently"): by tasks.
 void BucketCollectives::advance() {
+  if (tasks_) return push_tasks();
   const CollectiveAsker asker(kGradients);
   for (int stage = 0; stage < static_cast<int>(started_.size()); ++stage) {
     if (stage > 0 && !any_order_) return;
@@ -181,39 +196,52 @@ void BucketCollectives::advance() {
 }
 
 void BucketCollectives::start(int stage) {
-  c10::NoGradGuard no_grad;
   auto& bucket = buckets_[started_[stage]];
   if (stage > 0) wait(bucket.works[stage - 1]);
-  const bool has_share = bucket.share.defined();
-  auto& work = bucket.works[stage];
-  if (!two_levels_) {
-    work = start_across(bucket, stage);
-  } else if (stage == 0) {
-    if (has_share) {
-      work =
-          scatter_->reduce_scatter(bucket.share, bucket.values,
-                                   {.mark = bucket.mark, .divisor = bucket.divisor_inside_model});
-    }
-  } else if (stage <= across_stages_) {
-    work = start_across(bucket, stage - 1);
-  } else {
-    end_across(bucket);
-    if (has_share) work = gather_->all_gather(bucket.values, bucket.share, bucket.mark);
-  }
+  bucket.works[stage] = start(bucket, stage);
+  bucket.sources.clear();
   ++started_[stage];
 }
 
+Work BucketCollectives::start(Reduced& bucket, int stage) {
+  c10::NoGradGuard no_grad;
+  if (!two_levels_) return start_across(bucket, stage);
+  const bool has_share = bucket.share.defined();
+  if (stage == 0) {
+    if (!has_share) return {};
+    return scatter_->reduce_scatter(bucket.share, bucket.values,
+                                    {.mark = bucket.mark, .divisor = bucket.divisor_inside_model});
+  }
+  if (stage <= across_stages_) return start_across(bucket, stage - 1);
+  end_across(bucket);
+  if (!has_share) return {};
+  return gather_->all_gather(bucket.values, bucket.share, bucket.mark);
+}
+
+void BucketCollectives::push_tasks() {
+  while (tasks_->pushed() < launched_) {
+    tasks_->push([this, bucket = tasks_->pushed()] { start_all(buckets_[bucket]); });
+  }
+}
+
+/// As a task, where a wait orders its stream.
+void BucketCollectives::start_all(Reduced& bucket) {
+  const CollectiveAsker asker(kGradients);
+  for (int stage = 0; stage < stages(); ++stage) {
+    if (stage > 0) bucket.works[stage - 1].wait();
+    bucket.works[stage] = start(bucket, stage);
+  }
+}
+
 Communicator& BucketCollectives::across(const Reduced& bucket, int stage) const {
-  return stage == 0 ? *bucket.across : *later_[stage - 1];
+  return across_[stage] ? *across_[stage] : *bucket.across;
 }
 
 Work BucketCollectives::start_across(Reduced& bucket, int stage) {
   const int64_t index = &bucket - buckets_.data();
   BucketChannel channel(across(bucket, stage), bucket.mark, traffic_, bucket.sources);
   if (is_compressed_) {
-    auto work = compressor_->start(index, stage, channel);
-    bucket.sources.clear();
-    return work;
+    return compressor_->start(index, stage, channel);
   }
   const double divisor = bucket.divisor_across;
   if (!bucket.share.defined()) return channel.allreduce(bucket.values, bucket.bytes, divisor);
@@ -229,12 +257,20 @@ void BucketCollectives::end_across(Reduced& bucket) {
   }
 }
 
+void BucketCollectives::complete(int64_t bucket) {
+  const CollectiveAsker asker(kGradients);
+  await_end(bucket);
+  if (!two_levels_) end_across(buckets_[bucket]);
+  buckets_[bucket].sources.clear();
+  advance();
+}
+
 // All that crosses the network first: what else there is to wait for does not. start() waits for
 // the stage before, so the first bucket to be completed takes all buckets through these stages, one
 // stage after the other. An all-gather inside a model's ranks is then started bucket by bucket, so
 // that the first buckets are handed over while later ones are under way.
-void BucketCollectives::complete(int64_t bucket) {
-  const CollectiveAsker asker(kGradients);
+void BucketCollectives::await_end(int64_t bucket) {
+  if (tasks_) return await_task(bucket);
   const int last = stages() - 1;
   const int first_inside = two_levels_ ? last : stages();
   for (int stage = 0; stage < first_inside; ++stage) {
@@ -244,18 +280,24 @@ void BucketCollectives::complete(int64_t bucket) {
     while (started_[last] <= bucket) start(last);
   }
   wait(buckets_[bucket].works[last]);
-  if (!two_levels_) end_across(buckets_[bucket]);
-  advance();
+}
+
+void BucketCollectives::await_task(int64_t bucket) {
+  push_tasks();  // where a launch threw
+  const Stopwatch watch;
+  tasks_->wait(bucket);
+  waited_seconds_ += watch.elapsed_s();
+  wait(buckets_[bucket].works.back());
 }
 
 void BucketCollectives::wait(Work& work) {
-  const auto begin = std::chrono::steady_clock::now();
+  const Stopwatch watch;
   work.wait();
-  waited_seconds_ +=
-      std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  waited_seconds_ += watch.elapsed_s();
 }
 
 void BucketCollectives::clear() {
+  if (tasks_) tasks_->clear();
   for (auto& bucket : buckets_) bucket.works.clear();
   launched_ = 0;
   started_.clear();

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "ddp/bucket_tasks.hpp"
 #include "ddp/gradient_buffers.hpp"
 
 #include <isobar/comm/process_grid.hpp>
@@ -8,6 +9,7 @@
 #include <isobar/ddp/reducer_options.hpp>
 
 #include <memory>
+#include <optional>
 #include <vector>
 
 namespace isobar {
@@ -28,12 +30,16 @@ struct ReducerGroups {
 /// A stage starts when the one before it has ended, which is at another moment on
 /// every rank. Yet each communicator sees the same order everywhere: a stage goes
 /// through the buckets in the order of the plan, and has a communicator of its own.
-/// On a GPU that is not enough, since NCCL's communicators wait for each other there:
-/// later stages start in complete(), everywhere alike.
+///
+/// That is not enough for NCCL, whose communicators wait for each other on the device
+/// (DeviceOrder): there a bucket's launch puts a task into the device's order that starts
+/// all its stages, one behind the other on a stream, before anything of the next bucket.
+/// GPU tensors over host memory have neither: later stages start in complete().
 class BucketCollectives {
  public:
-  /// `compressor` may be null. Collective over the world; blocks.
-  BucketCollectives(const ReducerGroups& groups, GridLevels levels, Compressor* compressor);
+  /// For parameters on `device`; `compressor` may be null. Collective over the world; blocks.
+  BucketCollectives(const ReducerGroups& groups, GridLevels levels, Compressor* compressor,
+                    const c10::Device& device);
 
   /// Collective over the model-parallel group where there is a compressor; blocks.
   void set_plan(const std::vector<NamedParameter>& parameters, const BucketPlan& plan,
@@ -72,7 +78,9 @@ class BucketCollectives {
     int64_t bytes = 0;                ///< of the gradients, without padding
     BucketMark mark;
     std::vector<PieceSlot> slots;
-    std::vector<at::Tensor> sources;  ///< by slot, until the compressor has read them
+    /// By slot, until the compressor has read them: where a task reads them, until complete(),
+    /// since the memory is the caller's stream's.
+    std::vector<at::Tensor> sources;
     Communicator* across = nullptr;
     std::vector<Work> works;  ///< by stage
   };
@@ -85,6 +93,11 @@ class BucketCollectives {
   int stages() const { return across_stages_ + (two_levels_ ? 2 : 0); }
   bool can_start(int stage) const;
   void start(int stage);
+  Work start(Reduced& bucket, int stage);
+  void start_all(Reduced& bucket);
+  void push_tasks();
+  void await_end(int64_t bucket);
+  void await_task(int64_t bucket);
   Work start_across(Reduced& bucket, int stage);
   void end_across(Reduced& bucket);
   Communicator& across(const Reduced& bucket, int stage) const;
@@ -95,9 +108,10 @@ class BucketCollectives {
   Compressor* compressor_;
   /// The ranks may start different stages in different order.
   bool any_order_ = true;
-  std::unique_ptr<Communicator> scatter_, gather_;
-  /// For a compressor's stages after the first, over the data-parallel group.
-  std::vector<std::unique_ptr<Communicator>> later_;
+  /// Over the model-parallel group.
+  std::shared_ptr<Communicator> scatter_, gather_;
+  /// By a compressor's stage, over the data-parallel group; null where it is the bucket's own.
+  std::vector<std::shared_ptr<Communicator>> across_;
   std::vector<Reduced> buckets_;
 
   // The step under way.
@@ -109,6 +123,9 @@ class BucketCollectives {
   double waited_seconds_ = 0;
   Traffic traffic_;
   int64_t compressed_steps_ = 0;
+
+  /// Where stages are started by tasks, which refer to all of the above.
+  std::optional<BucketTasks> tasks_;
 };
 
 }  // namespace isobar

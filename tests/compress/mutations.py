@@ -17,6 +17,7 @@ ACP, POWER = "lib/compress/acp_sgd.cpp", "lib/compress/power_sgd.cpp"
 SHARED, BUCKETS, KERNELS, RULE = (f"lib/compress/low_rank{part}.cpp" for part in ("_compressor", "_buckets", "_kernels", ""))
 LOOPS, TENSORS = "lib/compress/low_rank_loops.hpp", "lib/compress/low_rank_tensors.cpp"
 COLLECTIVES, STATE = "lib/ddp/reducer_collectives.cpp", "lib/ddp/compressor.cpp"
+TASKS, STAGES_TEST = "lib/ddp/bucket_tasks.cpp", "nccl_stages_test"
 
 MISTAKES = [
     Mistake("keep what is missing in the sum", POWER, "    matrix.set_pending(true);\n",
@@ -63,6 +64,15 @@ MISTAKES = [
             "at::where(zeros.isnan(), zeros.new_zeros({}), gradient)", "gradient"),
     Mistake("compress vectors", RULE, "return rows > 1 && columns > 1 &&", "return rows > 0 && columns > 0 &&"),
     Mistake("sum residuals instead of averaging", STATE, "    tensor.div_(group.size());\n", ""),
+    Mistake("start later stages over NCCL whenever they can", COLLECTIVES,
+            "has_later_stages ? DeviceOrder::of(groups.world, device) : nullptr",
+            "has_later_stages ? nullptr : DeviceOrder::of(groups.world, device)", target=STAGES_TEST),
+    Mistake("wait in a hook until stages are issued", TASKS, "gate->pass(task); }));\n",
+            "gate->pass(task); }));\n  order_->await_tasks();\n", target=STAGES_TEST),
+    Mistake("leave tasks behind", TASKS, "BucketTasks::~BucketTasks() { clear(); }", "BucketTasks::~BucketTasks() {}",
+            target=STAGES_TEST),
+    Mistake("let go of gradients that a task reads", COLLECTIVES, "    bucket.works[stage] = start(bucket, stage);\n",
+            "    bucket.works[stage] = start(bucket, stage);\n    bucket.sources.clear();\n", target=STAGES_TEST),
 ]
 
 if __name__ == "__main__":

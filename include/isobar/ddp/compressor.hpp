@@ -65,7 +65,7 @@ class BucketChannel {
   int size() const noexcept { return group_.size(); }
 
   /// Where a slot's gradient is, for a compressor that reads gradients in place: [elements],
-  /// until the end of stage 0. Undefined where it is in the piece's values.
+  /// in stage 0. Undefined where it is in the piece's values.
   at::Tensor source(size_t slot) const {
     return slot < sources_.size() ? sources_[slot] : at::Tensor();
   }
@@ -96,9 +96,15 @@ struct CompressorState {
 /// A Reducer calls it: begin_step() once a step; for a compressed step then, for every
 /// bucket, start() for stage 0 once the bucket is full, for each later stage once the one
 /// before it has ended, and complete(). Each stage issues one collective, and has a
-/// communicator of its own in which buckets come in the order of the plan; between buckets
-/// and stages the order may differ from rank to rank. All calls come from the thread that
-/// runs the backward pass, within no_grad, and on a device they order streams only.
+/// communicator in which buckets come in the order of the plan; between buckets and stages
+/// the order may differ from rank to rank. All calls come within no_grad, from the thread that
+/// runs the backward pass or finish(), and on a device they order streams only.
+///
+/// Where NCCL carries a bucket in several stages, they are all started while later buckets are
+/// filled: start(), and in shares of buckets complete(), then come from the thread that issues to
+/// the device, with another current stream, behind the caller's. No two calls overlap. What start()
+/// reads of memory made elsewhere (gradients, what set_plan() allocated) has to stay alive until
+/// complete().
 ///
 /// One compressor serves one reducer at a time: a second one that is made while the first is
 /// alive is refused. What it remembers of parameters goes over to a later reducer's of the same
