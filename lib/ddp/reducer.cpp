@@ -185,6 +185,7 @@ std::vector<Slot> Reducer::slots(int64_t bucket) const {
 
 const ReducerCounters& Reducer::counters() const noexcept {
   impl_->is_looked_at = true;
+  impl_->counters.exposed_seconds = impl_->collectives.waited_seconds();
   return impl_->counters;
 }
 const std::vector<NamedParameter>& Reducer::parameters() const noexcept {

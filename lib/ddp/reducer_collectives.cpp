@@ -55,6 +55,7 @@ void divide_values(at::Tensor values, const at::Tensor& divisor) {
 BucketCollectives::BucketCollectives(const ReducerGroups& groups, GridLevels levels,
                                      Compressor* compressor, const c10::Device& device)
     : groups_(groups), two_levels_(levels == GridLevels::two), compressor_(compressor) {
+  if (!device.is_cpu()) waits_.emplace(device);
   across_.resize(compressor_ ? compressor_->stages() : 1);
   const bool has_later_stages = two_levels_ || across_.size() > 1;
   auto order = has_later_stages ? DeviceOrder::of(groups.world, device) : nullptr;
@@ -191,13 +192,18 @@ void BucketCollectives::advance() {
   const CollectiveAsker asker(kGradients);
   for (int stage = 0; stage < static_cast<int>(started_.size()); ++stage) {
     if (stage > 0 && !any_order_) return;
-    while (can_start(stage)) start(stage);
+    while (can_start(stage)) {
+      if (stage > 0) before(stage).wait();  // throws what has ended badly
+      start_next(stage);
+    }
   }
 }
 
-void BucketCollectives::start(int stage) {
+/// What the stage's next bucket waits for.
+Work& BucketCollectives::before(int stage) { return buckets_[started_[stage]].works[stage - 1]; }
+
+void BucketCollectives::start_next(int stage) {
   auto& bucket = buckets_[started_[stage]];
-  if (stage > 0) wait(bucket.works[stage - 1]);
   bucket.works[stage] = start(bucket, stage);
   bucket.sources.clear();
   ++started_[stage];
@@ -265,34 +271,37 @@ void BucketCollectives::complete(int64_t bucket) {
   advance();
 }
 
-// All that crosses the network first: what else there is to wait for does not. start() waits for
-// the stage before, so the first bucket to be completed takes all buckets through these stages, one
+// All that crosses the network first: what else there is to wait for does not. A stage waits for
+// the one before, so the first bucket to be completed takes all buckets through these stages, one
 // stage after the other. An all-gather inside a model's ranks is then started bucket by bucket, so
 // that the first buckets are handed over while later ones are under way.
 void BucketCollectives::await_end(int64_t bucket) {
   if (tasks_) return await_task(bucket);
   const int last = stages() - 1;
   const int first_inside = two_levels_ ? last : stages();
-  for (int stage = 0; stage < first_inside; ++stage) {
-    while (started_[stage] < launched_) start(stage);
-  }
-  if (two_levels_) {
-    while (started_[last] <= bucket) start(last);
-  }
-  wait(buckets_[bucket].works[last]);
+  const auto start_up_to = [this](int stage, int64_t end) {
+    while (started_[stage] < end) {
+      if (stage > 0) timed([&] { before(stage).wait(); });
+      start_next(stage);
+    }
+  };
+  for (int stage = 0; stage < first_inside; ++stage) start_up_to(stage, launched_);
+  if (two_levels_) start_up_to(last, bucket + 1);
+  timed([&] { buckets_[bucket].works[last].wait(); });
 }
 
 void BucketCollectives::await_task(int64_t bucket) {
   push_tasks();  // where a launch threw
-  const Stopwatch watch;
-  tasks_->wait(bucket);
-  waited_seconds_ += watch.elapsed_s();
-  wait(buckets_[bucket].works.back());
+  timed([&] {
+    tasks_->wait(bucket);
+    buckets_[bucket].works.back().wait();
+  });
 }
 
-void BucketCollectives::wait(Work& work) {
+void BucketCollectives::timed(const std::function<void()>& wait) {
+  if (waits_) return waits_->measure(wait);
   const Stopwatch watch;
-  work.wait();
+  wait();
   waited_seconds_ += watch.elapsed_s();
 }
 

@@ -3,11 +3,13 @@
 
 #include "ddp/bucket_tasks.hpp"
 #include "ddp/gradient_buffers.hpp"
+#include "ddp/stream_waits.hpp"
 
 #include <isobar/comm/process_grid.hpp>
 #include <isobar/ddp/compressor.hpp>
 #include <isobar/ddp/reducer_options.hpp>
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -62,7 +64,9 @@ class BucketCollectives {
   /// Forgets the step.
   void clear();
 
-  double waited_seconds() const { return waited_seconds_; }
+  /// Since this was made, that complete() has waited, by the host's clock; for parameters on a
+  /// device that its stream has, as far as it has come.
+  double waited_seconds() noexcept { return waits_ ? waits_->seconds() : waited_seconds_; }
 
   /// Since this was made.
   const Traffic& traffic() const { return traffic_; }
@@ -92,7 +96,8 @@ class BucketCollectives {
   void take_sources(Reduced& bucket, std::vector<at::Tensor> sources);
   int stages() const { return across_stages_ + (two_levels_ ? 2 : 0); }
   bool can_start(int stage) const;
-  void start(int stage);
+  Work& before(int stage);
+  void start_next(int stage);
   Work start(Reduced& bucket, int stage);
   void start_all(Reduced& bucket);
   void push_tasks();
@@ -101,7 +106,7 @@ class BucketCollectives {
   Work start_across(Reduced& bucket, int stage);
   void end_across(Reduced& bucket);
   Communicator& across(const Reduced& bucket, int stage) const;
-  void wait(Work& work);
+  void timed(const std::function<void()>& wait);
 
   ReducerGroups groups_;
   bool two_levels_;
@@ -121,6 +126,7 @@ class BucketCollectives {
   std::vector<int64_t> started_;  ///< by stage, how many buckets have
 
   double waited_seconds_ = 0;
+  std::optional<StreamWaits> waits_;  ///< on a device
   Traffic traffic_;
   int64_t compressed_steps_ = 0;
 

@@ -220,7 +220,6 @@ void Reducer::Impl::launch_next() {
 }
 
 void Reducer::Impl::complete_all(const BucketCallback* on_bucket) {
-  const double waited = collectives.waited_seconds();
   std::exception_ptr failure;
   for (size_t b = 0; b < plan.size(); ++b) {
     const auto index = static_cast<int64_t>(b);
@@ -233,7 +232,7 @@ void Reducer::Impl::complete_all(const BucketCallback* on_bucket) {
       failure = std::current_exception();
     }
   }
-  counters.exposed_seconds += collectives.waited_seconds() - waited;
+  counters.exposed_seconds = collectives.waited_seconds();
   counters.payload_bytes = collectives.traffic().payload_bytes;
   counters.sent_bytes = collectives.traffic().sent_bytes;
   counters.compressed_steps = collectives.compressed_steps();

@@ -60,8 +60,11 @@ struct ReducerCounters {
   int64_t payload_bytes = 0;         ///< handed to the collectives that reduce across nodes
   int64_t sent_bytes = 0;            ///< by those, see Traffic
   int64_t compressed_steps = 0;
-  int64_t deviations = 0;      ///< parameters, by step, with fewer gradients than counted
-  double exposed_seconds = 0;  ///< time finish() waited for communication
+  int64_t deviations = 0;  ///< parameters, by step, with fewer gradients than counted
+  /// Time finish() waited for communication; of parameters on a GPU that its stream did, which is
+  /// known once it has passed: after finish() and a synchronisation all of it, before perhaps not
+  /// yet of the last step.
+  double exposed_seconds = 0;
 };
 
 /// Where a parameter's gradient lies in its bucket's slice, in elements.
