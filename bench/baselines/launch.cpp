@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "bench/baselines/launch.hpp"
 
-#include <isobar/launch/environment.hpp>
+#include <isobar/launch/memory.hpp>
 #include <ATen/Parallel.h>
 #include <CLI/CLI.hpp>
 

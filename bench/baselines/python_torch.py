@@ -21,9 +21,11 @@ class NoTorch(Exception):
 
 
 def keep_freed_memory():
-    """The same malloc as that of isobar's programs (isobar/launch/environment.hpp), where it is glibc's."""
+    """The same malloc as that of isobar's programs (isobar/launch/memory.hpp), where it is glibc's."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt:
+    said = "glibc.malloc." in os.environ.get("GLIBC_TUNABLES", "") or \
+        any(os.environ.get(f"MALLOC_{what}_THRESHOLD_") for what in ("MMAP", "TRIM"))
+    if mallopt and not said:
         mallopt(M_MMAP_THRESHOLD, 1 << 30)
         mallopt(M_TRIM_THRESHOLD, -1)
 

@@ -6,7 +6,6 @@
 
 #include <isobar/core/error.hpp>
 #include <isobar/core/stopwatch.hpp>
-#include <isobar/core/summary.hpp>
 
 #include <linux/tcp.h>
 #include <netinet/in.h>
@@ -22,8 +21,10 @@
 #include <chrono>
 #include <csignal>
 #include <cstdint>
+#include <cstdio>
 #include <filesystem>
 #include <fstream>
+#include <limits>
 #include <memory>
 #include <new>
 #include <string>
@@ -45,6 +46,9 @@ constexpr auto kLimit = 120s;
 double now_s() { return std::chrono::duration<double>(Clock::now().time_since_epoch()).count(); }
 
 enum class Stage { none, started, measured, knows, wrong };
+
+/// The rank that is killed.
+int victim_of(int size) { return size / 2; }
 
 /// What one rank has found, in memory that all share.
 struct Found {
@@ -177,9 +181,10 @@ void be_rank(int rank, int size, double seconds, Shared& all, Gate& end) {
   }
   found.private_bytes = private_bytes() - before;
   count_sockets(found);
-  const CauseSubscription subscription(cause, [&found] {
+  const auto wanted = "rank " + std::to_string(victim_of(size)) + " of " + std::to_string(size);
+  const CauseSubscription subscription(cause, [&] {
     found.known_at_s = now_s();
-    found.stage = Stage::knows;
+    found.stage = cause->message().starts_with(wanted) ? Stage::knows : Stage::wrong;
   });
   found.stage = is_right ? Stage::started : Stage::wrong;
   if (rank == 0) {
@@ -213,10 +218,11 @@ class Ranks {
   const Found& operator[](int rank) { return all_[rank]; }
   int size() const { return static_cast<int>(processes_.size()); }
 
-  /// Whether all but one have come to a stage, as far as that takes no longer than the limit.
-  bool all_are(Stage stage, int but = -1) {
+  /// Whether all but one, or of all the first, have come to a stage, as far as that takes no longer
+  /// than the limit.
+  bool all_are(Stage stage, int but = -1, int first = std::numeric_limits<int>::max()) {
     const auto until = Clock::now() + kLimit;
-    for (int rank = 0; rank < size();) {
+    for (int rank = 0; rank < std::min(first, size());) {
       const auto is = all_[rank].stage.load();
       if (rank == but || is == stage || (is > stage && is != Stage::wrong)) {
         ++rank;
@@ -227,6 +233,13 @@ class Ranks {
       }
     }
     return true;
+  }
+
+  bool any_is(Stage stage) {
+    for (int rank = 0; rank < size(); ++rank) {
+      if (all_[rank].stage == stage) return true;
+    }
+    return false;
   }
 
  private:
@@ -306,9 +319,11 @@ nlohmann::json measure_processes(int size, double seconds) {
       largest(ranks, -1, [](const Found& found) { return found.started_at_s; }) - begin_s;
   row["rank_0"] = costs_of(ranks[0]);
   row["others"] = costs_of_others(ranks);
-  while (ranks[0].stage == Stage::started) std::this_thread::sleep_for(10ms);
+  if (!ranks.all_are(Stage::measured, -1, 1)) return row;
   row["quiet_core"] = ranks[0].quiet_core;
-  const int victim = size / 2;
+  const int victim = victim_of(size);
+  // Who knows of it before has another cause.
+  if (!ranks.all_are(Stage::started) || ranks.any_is(Stage::knows)) return row;
   const double killed_s = now_s();
   ranks.kill(victim);
   if (!ranks.all_are(Stage::knows, victim)) return row;

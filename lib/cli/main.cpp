@@ -2,7 +2,7 @@
 // The tree of commands, and how the program ends: 0 if every check of a command held, 2 for wrong
 // usage, 1 otherwise. Commands register themselves, each in the file that runs it. An error that
 // every rank has is said by rank 0; one that a rank has alone is said there, and the rank leaves at
-// once without MPI_Finalize, which would wait for ranks that wait for it.
+// once without MPI_Finalize, which would wait for ranks that wait for it: the launcher ends those.
 #include "cli/command.hpp"
 #include "cli/command_line.hpp"
 #include "cli/doctor.hpp"
@@ -10,6 +10,7 @@
 #include <isobar/core/error.hpp>
 #include <isobar/core/version.hpp>
 #include <isobar/launch/environment.hpp>
+#include <isobar/launch/memory.hpp>
 #include <CLI/CLI.hpp>
 
 #include <cerrno>
@@ -28,9 +29,9 @@ namespace {
 void print_error(const std::string& text) {
   std::fflush(stdout);
   std::fprintf(stderr, "isobar: error: %s\n", text.substr(0, text.find('\n')).c_str());
+  std::fflush(stderr);
 }
 
-/// The launcher then ends the other ranks.
 [[noreturn]] void leave(int code) {
   std::fflush(nullptr);
   std::_Exit(code);

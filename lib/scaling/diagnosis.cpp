@@ -236,16 +236,15 @@ Finding slow_network(Finding finding, const Sums& sums, const NetworkReference& 
   return finding;
 }
 
-/// What larger buckets save: what is exposed, and of what a rank's own threads take from the core
-/// that computes a sum's latency for each that is made no longer: what it takes alone is a thread's
-/// work, what it takes more it waits for a core.
-double gain_of_larger_s(const ProfiledStep& profile, const Sums& sums, const FittedWire& wire,
-                        const Cap& cap) {
+/// Of what a rank's own threads take from the core that computes, what larger buckets give back: a
+/// sum's latency for each that is made no longer. What a sum takes alone is a thread's work, what
+/// it takes more it waits for a core.
+double given_back_s(const ProfiledStep& profile, const Sums& sums, const FittedWire& wire,
+                    const Cap& cap) {
   const auto& rank = largest_of(profile, computing_s);
+  if (cap.bytes <= 0 || !shares_core(rank)) return 0;
   const double fewer = sums.calls - std::ceil(sums.bytes / cap.bytes);
-  const double given_back_s =
-      shares_core(rank) ? std::min(delay_by_own_s(rank), fewer * wire.alone_s) : 0;
-  return sums.exposed_s - cap.exposed_s + given_back_s;
+  return std::min(delay_by_own_s(rank), fewer * wire.alone_s);
 }
 
 Finding small_buckets(Finding finding, const Sums& sums, const FittedWire& wire, const Cap& cap) {
@@ -258,7 +257,9 @@ Finding small_buckets(Finding finding, const Sums& sums, const FittedWire& wire,
   return finding;
 }
 
-Finding network_finding(const ProfiledStep& profile, const DiagnosisOptions& options) {
+/// `own_threads` loses what larger buckets take away from it.
+Finding network_finding(const ProfiledStep& profile, const DiagnosisOptions& options,
+                        Finding& own_threads) {
   const double waited_s = part_of(least_waiting(profile), "exposed_comm");
   Finding finding{.cause = Cause::communication, .gain_s = waited_s};
   finding.sentence =
@@ -269,10 +270,12 @@ Finding network_finding(const ProfiledStep& profile, const DiagnosisOptions& opt
   if (!sums || sums->exposed_s <= 0) return finding;
   const auto wire = fit(*sums, profile, options);
   const auto cap = best_cap(*sums, wire, profile.step_s);
-  const double by_cap_s = cap.bytes > 0 ? gain_of_larger_s(profile, *sums, wire, cap) : 0;
+  const double back_s = given_back_s(profile, *sums, wire, cap);
+  const double by_cap_s = sums->exposed_s - cap.exposed_s + back_s;
   if (sums->calls * wire.latency_s > sums->busy_s / 2 &&
       by_cap_s >= options.least_share * profile.step_s) {
     finding.gain_s = by_cap_s;
+    own_threads.gain_s -= back_s;
     return small_buckets(finding, *sums, wire, cap);
   }
   if (!options.network) return finding;
@@ -308,22 +311,15 @@ const char* name_of(Cause cause) {
 std::vector<Finding> diagnose(const ProfiledStep& profile, const DiagnosisOptions& options) {
   ISOBAR_CHECK(!profile.ranks.empty() && profile.step_s > 0,
                "diagnose: wanted a profile with ranks and a step that takes time");
-  std::vector<Finding> found{data_finding(profile, options), own_threads_finding(profile),
-                             network_finding(profile, options)};
-  const auto computation = computation_findings(profile, options);
-  found.insert(found.begin() + 1, computation.begin(), computation.end());
+  std::vector<Finding> found{data_finding(profile, options)};
+  for (auto& one : computation_findings(profile, options)) found.push_back(std::move(one));
+  auto own_threads = own_threads_finding(profile);
+  auto network = network_finding(profile, options, own_threads);
+  found.push_back(std::move(own_threads));
+  found.push_back(std::move(network));
   std::erase_if(found, [&](const Finding& finding) {
     return finding.gain_s < options.least_share * profile.step_s;
   });
-  // Sums that carry little cost a thread by their number, so that larger buckets are tried first.
-  const auto has = [&](Cause cause) {
-    return std::any_of(found.begin(), found.end(),
-                       [&](const Finding& finding) { return finding.cause == cause; });
-  };
-  if (has(Cause::small_buckets)) {
-    std::erase_if(found,
-                  [](const Finding& finding) { return finding.cause == Cause::own_threads; });
-  }
   std::stable_sort(found.begin(), found.end(),
                    [](const auto& a, const auto& b) { return a.gain_s > b.gain_s; });
   if (found.empty()) {

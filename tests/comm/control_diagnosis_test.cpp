@@ -302,7 +302,7 @@ TEST(Diagnosis, SaysHowToFindPairsWhereSeveralDiffer) {
   expect_contains(
       world.after(milliseconds(50)),
       "all_to_all #0 (all_to_all float32 rows of 3): row counts differ: what ranks send "
-      "(input_rows) is not what others expect (output_rows); with comm.backend gloo");
+      "(input_rows) is not what others expect (output_rows); with comm.backend mpi");
 }
 
 TEST(Diagnosis, BlamesCallsThatDifferRatherThanTheirRows) {

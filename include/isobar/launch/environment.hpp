@@ -57,12 +57,4 @@ std::map<std::string, std::string> environment_variables();
 /// program, its arguments and its folder, or ISOBAR_JOB. Empty where the launcher tells.
 std::string job_of(const LaunchEnvironment& launch);
 
-/// Lets malloc keep memory that is freed, for the next step, where it would give it back to Linux
-/// and have it cleared anew, page by page: that is a fifth of a training step on the CPU, or
-/// nothing, by chance of what lies where. For main(), before memory is used. The process stays as
-/// large as it has been; `malloc_trim()` makes it small again. Does nothing, and returns false,
-/// where the environment already says what malloc does (MALLOC_..., GLIBC_TUNABLES), and without
-/// glibc.
-bool keep_freed_memory();
-
 }  // namespace isobar

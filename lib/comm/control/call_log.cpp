@@ -316,7 +316,7 @@ std::string CallLog::row_mismatch_of(const Group& group, const Entry& entry,
   if (!found) {
     return what +
            ": row counts differ: what ranks send (input_rows) is not what others expect "
-           "(output_rows); with comm.backend gloo, mpi or shm the transport names two of them";
+           "(output_rows); with comm.backend mpi the transport names two of them";
   }
   const auto rank = [&](int member) { return group.members[static_cast<size_t>(member)].rank; };
   const auto rows = std::abs(found->rows);
