@@ -6,6 +6,7 @@
 #include <isobar/ddp/reducer.hpp>
 #include <gtest/gtest.h>
 
+#include <barrier>
 #include <chrono>
 #include <functional>
 #include <map>
@@ -220,9 +221,11 @@ TEST_P(NcclStages, AreLaunchedWithoutWaitingWhileNcclConnects) {
 std::vector<std::string> errors_of_step(const Way& way, NcclFaults faults, bool hangs) {
   faults.tasks_on_host = true;
   std::vector<int64_t> before(kRanks);
+  std::barrier together(kRanks);  // else a rank may still be in step 1 when the world fails
   const auto body = [&](NcclDouble& nccl, Communicator& world, std::string* error) {
     Model model(world, way);
     for (int64_t step = 0; step < 2; ++step) model.step(step);
+    together.arrive_and_wait();
     before[world.rank()] = issued_count(nccl, world.rank());
     if (error) *error = error_of<CommError>([&] { model.step(2); });
   };
