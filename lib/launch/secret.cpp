@@ -179,7 +179,9 @@ std::string user_secret(const LaunchEnvironment& launch) {
   if (!state.empty()) {
     if (auto secret = secret_in(state / "isobar", why)) return *secret;
   }
-  if (launch.local_size == launch.size) {
+  // Where nobody says how many ranks a node has, each one would guess another number.
+  const bool knows_node = launch.launcher != "torchrun" || !variable("LOCAL_WORLD_SIZE").empty();
+  if (knows_node && launch.local_size == launch.size) {
     const auto folder = temporary_folder() / detail::join("isobar-", geteuid());
     if (auto secret = secret_in(folder, why)) return *secret;
   }

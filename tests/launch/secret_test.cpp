@@ -176,6 +176,9 @@ TEST_F(Secret, WithoutAHomeLiesInATemporaryFolderOfOneNode) {
   const auto text = error_of_secret({.rank = 1, .size = 4, .local_size = 2});
   expect_contains(text, "secret on rank 1 of 4: no place for what the ranks know each other by");
   expect_contains(text, "set ISOBAR_SECRET_FILE");
+  // By hand without LOCAL_WORLD_SIZE the last rank alone takes the node for its world's.
+  expect_contains(error_of_secret({.launcher = "torchrun", .rank = 1, .size = 2, .local_size = 2}),
+                  "no place for what the ranks know each other by");
 }
 
 }  // namespace

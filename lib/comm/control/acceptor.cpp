@@ -78,7 +78,7 @@ void Acceptor::accept_one(Socket socket, Time now) {
   poller_.add(waiting.connection.socket().fd(), next_tag_);
   waiting_.emplace(next_tag_++, std::move(waiting));
   ++waiting_by_address_[address];
-  if (waiting_.size() > expected_ + kMostStrangers) evict_one();
+  if (waiting_.size() > expected_ + most_strangers_) evict_one();
 }
 
 /// Of the address that has most, the oldest that has shown nothing.

@@ -26,7 +26,7 @@ class Acceptor {
   /// `listener` is borrowed.
   Acceptor(int listener, Credentials credentials);
 
-  /// How many of the job are still to come: so many may wait beside kMostStrangers.
+  /// How many of the job are still to come: so many may wait beside most_strangers().
   void expect(int count) { expected_ = static_cast<size_t>(count); }
 
   std::vector<Newcomer> newcomers(Time now);
@@ -77,6 +77,7 @@ class Acceptor {
   Credentials credentials_;
   Poller poller_;
   size_t expected_ = 0;
+  size_t most_strangers_ = most_strangers();
   /// By the order in which they came.
   std::map<int, Waiting> waiting_;
   std::map<std::string, size_t> waiting_by_address_;

@@ -43,4 +43,10 @@ std::optional<std::string> raise_open_files(int rank, int size) {
                       ", or LimitNOFILE of what starts the ranks");
 }
 
+size_t most_strangers() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return kMostStrangers;
+  return static_cast<size_t>(std::min<rlim_t>(limit.rlim_cur / 4, kMostStrangers));
+}
+
 }  // namespace isobar::control

@@ -17,4 +17,7 @@ inline constexpr size_t kMostStrangers = 256;
 /// needs.
 std::optional<std::string> raise_open_files(int rank, int size);
 
+/// kMostStrangers, or fewer where the limit of open files is low: a fourth of it.
+size_t most_strangers();
+
 }  // namespace isobar::control

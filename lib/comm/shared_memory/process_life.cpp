@@ -17,9 +17,11 @@ struct ProcessStat {
   uint64_t start_ticks = 0;
 };
 
-/// What proc(5) says of a process; nothing where it has no entry.
+std::string entry_of(int64_t pid) { return "/proc/" + std::to_string(pid); }
+
+/// What proc(5) says of a process; nothing where it has no entry, or no file is left to read it.
 std::optional<ProcessStat> stat_of(int64_t pid) {
-  std::ifstream file("/proc/" + std::to_string(pid) + "/stat");
+  std::ifstream file(entry_of(pid) + "/stat");
   std::string line;
   if (!std::getline(file, line)) return std::nullopt;
   // The second field is the program's name in parentheses and may hold any character.
@@ -51,9 +53,9 @@ bool has_ended(const ProcessId& process) {
   if (process.pid_namespace == 0 || process.start_ticks == 0) return false;
   if (process.pid_namespace != pid_namespace()) return false;
   const auto stat = stat_of(process.pid);
+  if (!stat) return access(entry_of(process.pid).c_str(), F_OK) != 0;
   // A killed process keeps its entry, as a zombie, until its parent has asked for its exit code.
-  return !stat || stat->state == 'Z' || stat->state == 'X' ||
-         stat->start_ticks != process.start_ticks;
+  return stat->state == 'Z' || stat->state == 'X' || stat->start_ticks != process.start_ticks;
 }
 
 }  // namespace isobar
